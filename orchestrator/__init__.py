@@ -1,0 +1,1 @@
+"""Event-driven start-up for services with Redis and WebSockets."""

@@ -1,0 +1,130 @@
+"""What the orchestrator asks of the parts that it is given: probe, observer, clock."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+
+from states import Fact, Failure, Policy, StageChanged
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """How one attempt ended.
+
+    Attributes:
+        latency_seconds: How long the attempt took, measured where the lag of the event loop cannot
+            add to it.
+        failure: Why it failed; `None` for a success.
+        loop_lag_seconds: How long the result then waited for the event loop.
+    """
+
+    latency_seconds: float
+    failure: Failure | None = None
+    loop_lag_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a probe asks, named by the OpenTelemetry semantic conventions; never a secret.
+
+    Attributes:
+        system: `db.system.name`, such as `redis`.
+        address: `server.address`: a host name, or the path of a Unix socket.
+        port: `server.port`; `None` for a Unix socket.
+        namespace: `db.namespace`: the number of the database.
+    """
+
+    system: str = "redis"
+    address: str = ""
+    port: int | None = None
+    namespace: str = ""
+
+
+class Probe(Protocol):
+    """Asks whether the thing that the service depends on answers.
+
+    Subclass it and write `attempt`; the rest has defaults that do nothing.
+    """
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        """Ask once, for at most `timeout_seconds` in total.
+
+        An answer that is wrong, late or missing is a `ProbeResult` with a failure. Exceptions are
+        taken as transient failures, and only their type is reported, since their text may hold a
+        secret. At most one attempt is under way at a time. It is cancelled when the service stops.
+        """
+        ...
+
+    async def changed(self) -> None:
+        """Return as soon as a new attempt may end differently from the last one.
+
+        Called after each attempt and cancelled before the next. Typical signs: the connection was
+        closed by the other side, or a late answer has arrived. The default never returns.
+        """
+        await anyio.sleep_forever()
+
+    @property
+    def target(self) -> Target:
+        """What is being asked, for telemetry."""
+        return Target()
+
+    async def aclose(self) -> None:
+        """Let go of every connection, at once. Called once, when the service stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartupContext:
+    """What an observer is told before the first fact.
+
+    Attributes:
+        policy: The policy in force.
+        target: What the probe asks.
+        conditions: The declared conditions, and whether each is required.
+        started_at: When `booting` began: the start of the process, in the clock's seconds. It lies
+            before the clock's reading now.
+        now_at: The clock's reading when this was made.
+        now_unix_nanoseconds: The wall clock's reading at the same moment, to turn `at` into dates.
+    """
+
+    policy: Policy
+    target: Target
+    conditions: Mapping[str, bool]
+    started_at: float
+    now_at: float
+    now_unix_nanoseconds: int
+
+
+class Observer(Protocol):
+    """Sees every fact after the machine has taken it. Subclass it and write what you need.
+
+    Observers run on the event loop, one after the other, and must return quickly. One that raises
+    is logged and told nothing more; the machine and the other observers are not affected.
+    """
+
+    def started(self, context: StartupContext) -> None:
+        """Called once, before the first fact."""
+
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+        """Called for every fact; `changed` is the transition that it caused, if any."""
+
+    def stopped(self) -> None:
+        """Called once, when the orchestrator is left, whatever the reason."""
+
+
+class Clock(Protocol):
+    """Where the orchestrator's time comes from."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        ...
+
+    def started_at(self) -> float:
+        """When the process started, in the seconds of `now()`."""
+        ...
+
+    def cancel_at(self, at: float) -> AbstractContextManager[anyio.CancelScope]:
+        """A cancel scope that is cancelled when `now()` reaches `at` (`math.inf`: never)."""
+        ...

@@ -1,0 +1,94 @@
+"""What comes out of the machine: one event for each change of stage, and a snapshot on demand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from states._facts import Fact, Failure
+from states._stages import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class StageChanged:
+    """The service has gone from one stage to another.
+
+    Attributes:
+        sequence: 1 for the first transition of a start-up, then one more each time, without gaps.
+        previous: The stage that was left.
+        current: The stage that was entered.
+        cause: The fact that caused it.
+        at: When, in monotonic seconds: the `at` of the cause.
+        elapsed_seconds: How long the service was in `previous`.
+    """
+
+    sequence: int
+    previous: Stage
+    current: Stage
+    cause: Fact
+    at: float
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionState:
+    """What is known of one declared condition.
+
+    Attributes:
+        required: Whether ready needs it; one that is not required only reports.
+        satisfied: Whether it holds.
+        reason: The last reason given; empty where nobody gave one.
+        since: When `satisfied` last changed, in monotonic seconds.
+    """
+
+    required: bool
+    satisfied: bool
+    reason: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that the machine knows, at the time of its last fact.
+
+    Attributes:
+        stage: The current stage.
+        since: When it was entered, in monotonic seconds.
+        last_at: The `at` of the last fact.
+        sequence: The number of transitions so far.
+        in_startup: Whether the service has been neither ready nor degraded yet.
+        was_ready: Whether the service has ever been ready.
+        attempts: The number of attempts whose result was taken.
+        failures_in_row: The failed attempts since the last success.
+        redis_answers: Whether the last attempt succeeded.
+        last_success_at: When the last success was taken; `None` before the first.
+        last_failure: Why the last failed attempt failed; `None` before the first.
+        last_failure_at: When that was taken.
+        outage_since: When the current run of failures began; `None` while Redis answers.
+        budget_ends_at: When the start-up budget is spent; `None` before `BootFinished`.
+        grace_seconds: The grace that the current or next `grace` asks for, with flap damping.
+        grace_left_seconds: How much of it is still to be proved; 0 once it is served.
+        falls: The falls from ready that were not followed by calm.
+        conditions: Every declared condition by name.
+        waits_for: The names of the required conditions that do not hold.
+        stage_seconds: The time spent in each stage so far, up to `last_at`.
+    """
+
+    stage: Stage
+    since: float
+    last_at: float
+    sequence: int
+    in_startup: bool
+    was_ready: bool
+    attempts: int
+    failures_in_row: int
+    redis_answers: bool
+    last_success_at: float | None
+    last_failure: Failure | None
+    last_failure_at: float | None
+    outage_since: float | None
+    budget_ends_at: float | None
+    grace_seconds: float
+    grace_left_seconds: float
+    falls: int
+    conditions: Mapping[str, ConditionState]
+    waits_for: tuple[str, ...]
+    stage_seconds: Mapping[Stage, float]

@@ -1,0 +1,115 @@
+"""Facts: the only inputs of the state machine.
+
+A fact says what happened and when. `at` is in seconds of one monotonic clock, the same for all
+facts of a machine, and never runs backwards from one fact to the next. Facts are frozen: they
+travel on into events, spans and pages as they are.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FailureKind(StrEnum):
+    """Whether asking again soon can help."""
+
+    TRANSIENT = "transient"
+    """The server may come back by itself: refused, timed out, still loading."""
+
+    PERMANENT = "permanent"
+    """Somebody has to change something first: a wrong password, not a Redis at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed, in words fit for a person and without any secret.
+
+    Attributes:
+        kind: Whether asking again soon can help.
+        error_type: A short stable name with few distinct values, such as `ConnectionRefusedError`;
+            it becomes the `error.type` of spans and metrics.
+        reason: One line for a person. Never a URL with credentials, a password or a token.
+        congestion: Whether the server suffers from too many clients, so that attempts should be
+            spaced out instead of being repeated quickly.
+    """
+
+    kind: FailureKind
+    error_type: str
+    reason: str
+    congestion: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BootFinished:
+    """The process has finished its imports and set-up, and the orchestrator has been entered.
+
+    Attributes:
+        at: When, in monotonic seconds.
+    """
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSucceeded:
+    """An attempt got the right answer from Redis within its deadline.
+
+    Attributes:
+        at: When the result was taken, in monotonic seconds.
+        latency_seconds: How long Redis took, measured where the event loop's lag cannot add to it.
+        loop_lag_seconds: How long the result then waited until the event loop took it.
+    """
+
+    at: float
+    latency_seconds: float
+    loop_lag_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailed:
+    """An attempt ended without the right answer.
+
+    Attributes:
+        at: When the result was taken, in monotonic seconds.
+        latency_seconds: How long the attempt took, measured where the event loop's lag cannot add
+            to it.
+        failure: Why.
+        loop_lag_seconds: How long the result then waited until the event loop took it.
+    """
+
+    at: float
+    latency_seconds: float
+    failure: Failure
+    loop_lag_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionChanged:
+    """A declared condition became true or false, or gave a new reason.
+
+    Attributes:
+        at: When, in monotonic seconds.
+        name: The name under which the condition was declared.
+        satisfied: Whether it holds now.
+        reason: One line for a person; empty where nobody gave one. Never a secret.
+    """
+
+    at: float
+    name: str
+    satisfied: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time that the machine asked for in `wake_at` has come.
+
+    Attributes:
+        at: The time now, in monotonic seconds. It may be later than what was asked for; how much
+            later tells the machine whether the event loop really ran.
+    """
+
+    at: float
+
+
+Fact = BootFinished | ProbeSucceeded | ProbeFailed | ConditionChanged | TimerFired
+"""Everything that a machine can be told."""

@@ -1,0 +1,191 @@
+"""What the machine keeps count of, and the guards that read it.
+
+Each guard answers one line of the table. They only read; counting is done before, in `count`, so
+that a guard sees the fact already included.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from states._events import ConditionState
+from states._facts import (
+    BootFinished,
+    ConditionChanged,
+    Fact,
+    FailureKind,
+    ProbeFailed,
+    ProbeSucceeded,
+)
+from states._policy import Policy
+from states._stages import Stage
+
+_ROUNDING_SECONDS = 1e-6
+"""Sums of floating-point seconds may fall short of a whole by less than this."""
+
+
+class Ledger:
+    """The counters of one machine. `stage` is moved by the engine; the rest by `count`/`enter`."""
+
+    def __init__(self, policy: Policy, conditions: Mapping[str, bool], started_at: float) -> None:
+        self.policy = policy
+        self.stage = Stage.BOOTING
+        self.since = started_at
+        self.last_at = started_at
+        self.in_startup = True
+        self.ready_since: float | None = None
+        self.budget_ends_at: float | None = None
+        self.attempts = 0
+        self.failures_in_row = 0
+        self.redis_answers = False
+        self.last_success_at: float | None = None
+        self.last_failure: ProbeFailed | None = None
+        self.outage_since: float | None = None
+        self.falls = 0
+        self.proved_seconds = 0.0
+        self.unproved_seconds = 0.0
+        self.conditions = {
+            name: ConditionState(required, satisfied=False, reason="", since=started_at)
+            for name, required in conditions.items()
+        }
+        self.unmet = {name for name, required in conditions.items() if required}
+        self.stage_seconds = dict.fromkeys(Stage, 0.0)
+
+    # -- counting ---------------------------------------------------------------------------------
+
+    def count(self, fact: Fact) -> None:
+        """Take the fact into the counters. Nothing here can fail."""
+        span = fact.at - self.last_at
+        self.last_at = fact.at
+        if self.stage is Stage.GRACE and span <= self.policy.stall_seconds:
+            self.unproved_seconds += span
+        match fact:
+            case ProbeSucceeded():
+                self._count_success(fact)
+            case ProbeFailed():
+                self._count_failure(fact)
+            case ConditionChanged():
+                self._count_condition(fact)
+            case BootFinished():
+                self.budget_ends_at = fact.at + self.policy.budget_seconds
+
+    def _count_success(self, fact: ProbeSucceeded) -> None:
+        self.attempts += 1
+        self.failures_in_row = 0
+        self.redis_answers = True
+        self.last_success_at = fact.at
+        self.outage_since = None
+        self.proved_seconds += self.unproved_seconds
+        self.unproved_seconds = 0.0
+
+    def _count_failure(self, fact: ProbeFailed) -> None:
+        self.attempts += 1
+        self.failures_in_row += 1
+        self.redis_answers = False
+        self.last_failure = fact
+        if self.outage_since is None:
+            self.outage_since = fact.at
+
+    def _count_condition(self, fact: ConditionChanged) -> None:
+        before = self.conditions[fact.name]
+        since = before.since if before.satisfied == fact.satisfied else fact.at
+        self.conditions[fact.name] = ConditionState(
+            before.required, fact.satisfied, fact.reason, since
+        )
+        if before.required:
+            (self.unmet.discard if fact.satisfied else self.unmet.add)(fact.name)
+
+    def enter(self, previous: Stage, at: float) -> None:
+        """The engine has moved `stage`: begin its accounts."""
+        self.stage_seconds[previous] += at - self.since
+        self.since = at
+        self.proved_seconds = self.unproved_seconds = 0.0
+        if self.stage is Stage.READY:
+            self.in_startup = False
+            self.ready_since = at
+        elif self.stage is Stage.DEGRADED:
+            self.in_startup = False
+            if previous is Stage.READY and self.ready_since is not None:
+                calm = at - self.ready_since >= self.policy.flap_window_seconds
+                self.falls = 1 if calm else self.falls + 1
+
+    # -- derived ----------------------------------------------------------------------------------
+
+    @property
+    def grace_seconds(self) -> float:
+        """The grace asked for: the policy's, and more after repeated falls."""
+        policy = self.policy
+        if self.falls <= 1:
+            return policy.grace_seconds
+        # The exponent is bounded: beyond it the cap holds anyway, and floats would overflow.
+        added = policy.flap_grace_seconds * 2.0 ** min(self.falls - 2, 64)
+        return max(policy.grace_seconds, min(policy.flap_grace_cap_seconds, added))
+
+    @property
+    def grace_left_seconds(self) -> float:
+        """How much of the grace is still to be proved."""
+        left = self.grace_seconds - self.proved_seconds
+        return left if left > _ROUNDING_SECONDS else 0.0
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the next `TimerFired` is wanted."""
+        if self.stage is Stage.PROBING_REDIS:
+            return self.budget_ends_at
+        if self.stage is not Stage.GRACE:
+            return None
+        if not self.grace_left_seconds:
+            # Served. With conditions missing only the budget can end the wait.
+            return self.budget_ends_at if self.unmet else self.last_at
+        # Grace counts only time in which the loop ran: ask twice as often as a stall is long.
+        tick = self.last_at + self.policy.stall_seconds / 2
+        if self.unmet and self.budget_ends_at is not None:
+            return min(tick, self.budget_ends_at)
+        return tick
+
+    # -- guards -----------------------------------------------------------------------------------
+
+    def always(self, _fact: Fact) -> bool:
+        """No guard."""
+        return True
+
+    def permanent(self, fact: Fact) -> bool:
+        """The failure is permanent."""
+        return isinstance(fact, ProbeFailed) and fact.failure.kind is FailureKind.PERMANENT
+
+    def budget_spent(self, fact: Fact) -> bool:
+        """The start-up budget is spent."""
+        return self.budget_ends_at is not None and fact.at >= self.budget_ends_at
+
+    def proved(self, _fact: Fact) -> bool:
+        """Grace is served and every required condition holds."""
+        return not self.unmet and not self.grace_left_seconds
+
+    def budget_spent_unmet(self, fact: Fact) -> bool:
+        """The budget is spent and a required condition does not hold."""
+        return bool(self.unmet) and self.budget_spent(fact)
+
+    def startup_goes_on(self, fact: Fact) -> bool:
+        """Still in start-up, the failure is transient and budget is left."""
+        return self.in_startup and not self.permanent(fact) and not self.budget_spent(fact)
+
+    def failures_confirmed(self, _fact: Fact) -> bool:
+        """The failures in a row reach the policy's number."""
+        return self.failures_in_row >= self.policy.failures_to_degrade
+
+    def required_lost(self, _fact: Fact) -> bool:
+        """A required condition does not hold."""
+        return bool(self.unmet)
+
+    def required_lost_later(self, _fact: Fact) -> bool:
+        """A required condition does not hold, start-up being over."""
+        return bool(self.unmet) and not self.in_startup
+
+    def recoverable(self, _fact: Fact) -> bool:
+        """Redis answers and every required condition holds."""
+        return self.redis_answers and not self.unmet
+
+
+def declared(conditions: Mapping[str, bool] | Iterable[str]) -> dict[str, bool]:
+    """Names with whether each is required; names alone are required ones."""
+    if isinstance(conditions, Mapping):
+        return dict(conditions)
+    return dict.fromkeys(conditions, True)

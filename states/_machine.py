@@ -1,0 +1,133 @@
+"""The state machine: facts in, changes of stage out. No I/O, no clock, no tasks."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
+
+from transitions import Machine
+
+from states._errors import IllegalFact
+from states._events import Snapshot, StageChanged
+from states._facts import ConditionChanged, Fact
+from states._ledger import Ledger, declared
+from states._policy import Policy
+from states._stages import Stage
+from states._table import LEGAL, TABLE
+
+
+def _engine(ledger: Ledger) -> dict[type[Fact], Callable[[Fact], object]]:
+    """Build the table into a `transitions.Machine`; return what to call for each type of fact."""
+    machine = Machine(
+        model=ledger,
+        states=Stage,
+        initial=Stage.BOOTING,
+        model_attribute="stage",
+        auto_transitions=False,
+    )
+    for row in TABLE:
+        guard = getattr(ledger, row.guard.name.lower())
+        for fact in row.facts:
+            machine.add_transition(fact.__name__, row.source, row.target, conditions=guard)
+    for stage, facts in LEGAL.items():
+        for fact in facts:  # what no row takes only counts: an internal transition
+            machine.add_transition(fact.__name__, stage, None)
+    triggers: dict[type[Fact], Callable[[Fact], object]] = {}
+    for legal in LEGAL.values():
+        for fact in legal:
+            triggers[fact] = partial(machine.events[fact.__name__].trigger, ledger)
+    return triggers
+
+
+class StartupMachine:
+    """Says in which stage a service is, given what happened.
+
+    `receive` and `wake_at` are the whole interface: feed it every fact in order, and a
+    `TimerFired` when the time `wake_at` has come.
+
+    Args:
+        policy: Thresholds and durations.
+        conditions: The names of the required conditions, or a mapping of names to whether each is
+            required. All are false at first.
+        started_at: When the process started, in the monotonic seconds of the facts.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        conditions: Mapping[str, bool] | Iterable[str] = (),
+        started_at: float = 0.0,
+    ) -> None:
+        self._ledger = Ledger(policy or Policy(), declared(conditions), started_at)
+        self._trigger = _engine(self._ledger)
+        self._sequence = 0
+
+    @property
+    def stage(self) -> Stage:
+        """The current stage."""
+        return self._ledger.stage
+
+    @property
+    def wake_at(self) -> float | None:
+        """When the machine wants its next `TimerFired`, in monotonic seconds; `None`: not now."""
+        return self._ledger.wake_at
+
+    def receive(self, fact: Fact) -> StageChanged | None:
+        """Take one fact; return the transition that it caused, if any.
+
+        Raises:
+            IllegalFact: When the fact cannot be true now. The machine has not changed.
+        """
+        ledger = self._ledger
+        previous = ledger.stage
+        self._refuse_illegal(fact, previous)
+        ledger.count(fact)
+        self._trigger[type(fact)](fact)
+        if ledger.stage is previous:
+            return None
+        elapsed = fact.at - ledger.since
+        ledger.enter(previous, fact.at)
+        self._sequence += 1
+        return StageChanged(self._sequence, previous, ledger.stage, fact, fact.at, elapsed)
+
+    def _refuse_illegal(self, fact: Fact, stage: Stage) -> None:
+        if type(fact) not in LEGAL[stage]:
+            raise IllegalFact(f"{type(fact).__name__} cannot be true in stage {stage}")
+        if not fact.at >= self._ledger.last_at or fact.at == math.inf:  # `not >=` also refuses NaN
+            raise IllegalFact(
+                f"{type(fact).__name__} is at {fact.at}, before the last fact's"
+                f" {self._ledger.last_at}: time cannot run backwards"
+            )
+        if type(fact) is ConditionChanged and fact.name not in self._ledger.conditions:
+            known = ", ".join(map(repr, self._ledger.conditions)) or "none"
+            raise IllegalFact(f"condition {fact.name!r} was never declared; declared: {known}")
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All that the machine knows, at the time of its last fact."""
+        ledger = self._ledger
+        seconds = dict(ledger.stage_seconds)
+        seconds[ledger.stage] += ledger.last_at - ledger.since
+        failed = ledger.last_failure
+        return Snapshot(
+            stage=ledger.stage,
+            since=ledger.since,
+            last_at=ledger.last_at,
+            sequence=self._sequence,
+            in_startup=ledger.in_startup,
+            was_ready=ledger.ready_since is not None,
+            attempts=ledger.attempts,
+            failures_in_row=ledger.failures_in_row,
+            redis_answers=ledger.redis_answers,
+            last_success_at=ledger.last_success_at,
+            last_failure=failed.failure if failed else None,
+            last_failure_at=failed.at if failed else None,
+            outage_since=ledger.outage_since,
+            budget_ends_at=ledger.budget_ends_at,
+            grace_seconds=ledger.grace_seconds,
+            grace_left_seconds=ledger.grace_left_seconds,
+            falls=ledger.falls,
+            conditions=MappingProxyType(dict(ledger.conditions)),
+            waits_for=tuple(sorted(ledger.unmet)),
+            stage_seconds=MappingProxyType(seconds),
+        )

@@ -1,0 +1,186 @@
+"""Every threshold and duration, with its reason, in one validated place."""
+
+import math
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Self
+
+from states._errors import PolicyError
+
+CLOUD_RUN_STARTUP_LIMIT_SECONDS = 240.0
+"""The longest that a Cloud Run start-up probe may wait (Google Cloud, "Configure container health
+checks": failureThreshold x periodSeconds at most 240 s)."""
+
+
+class Platform(StrEnum):
+    """Where the service runs; it sets defaults and is an attribute of the telemetry."""
+
+    CLOUD_RUN = "cloud_run"
+    CLOUD_RUN_JOB = "cloud_run_job"
+    APP_ENGINE = "app_engine"
+    CLOUD_FUNCTIONS = "cloud_functions"
+    KUBERNETES = "kubernetes"
+    OTHER = "other"
+
+    @property
+    def is_gcp(self) -> bool:
+        """Whether this is one of Google Cloud's serverless platforms."""
+        return self in _GCP
+
+
+_GCP = frozenset(
+    {Platform.CLOUD_RUN, Platform.CLOUD_RUN_JOB, Platform.APP_ENGINE, Platform.CLOUD_FUNCTIONS}
+)
+
+
+def _positive(default: float, why: str) -> float:
+    return field(default=default, metadata={"why": why, "allowed": "a number above 0"})
+
+
+def _not_negative(default: float, why: str) -> float:
+    return field(default=default, metadata={"why": why, "allowed": "a number of 0 or more"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Every threshold and duration of a start-up. Durations are in seconds.
+
+    The defaults are for any platform but Google Cloud; `Policy.for_platform` gives each its own.
+
+    Raises:
+        PolicyError: When a value is out of range, or values cannot work together.
+    """
+
+    platform: Platform = field(
+        default=Platform.OTHER,
+        metadata={"why": "Where the service runs. It decides the defaults of budget and grace."},
+    )
+    budget_seconds: float = _positive(
+        30.0,
+        "How long start-up may wait for Redis and the conditions, counted from the moment the"
+        " orchestrator is entered, before it is called degraded. 60 s on Google Cloud, where"
+        " a cold network path to Redis takes longer.",
+    )
+    grace_seconds: float = _not_negative(
+        0.0,
+        "How long Redis must go on answering before ready. 0.5 s on Google Cloud, where the first"
+        " answer after a cold start may be followed by a reconnect.",
+    )
+    attempt_timeout_seconds: float = _positive(
+        1.0, "The total time of one attempt: name look-up, connect, TLS, login and PING together."
+    )
+    failures_to_degrade: int = field(
+        default=3,
+        metadata={
+            "why": "How many failed attempts in a row turn ready into degraded. One dropped"
+            " connection is no outage.",
+            "allowed": "a whole number of 1 or more",
+        },
+    )
+    probe_interval_seconds: float = _positive(
+        5.0,
+        "The steady pace of attempts while Redis answers. A closed connection is noticed at once"
+        " and does not wait for it; it only bounds how long a silent server goes unnoticed.",
+    )
+    confirm_interval_seconds: float = _positive(
+        0.1, "The pace while a failure in ready is being confirmed."
+    )
+    grace_interval_seconds: float = _positive(0.1, "The pace of attempts during grace.")
+    retry_first_seconds: float = _positive(
+        0.01, "The first step between attempts while Redis is away. Refusals cost Redis nothing."
+    )
+    retry_growth: float = field(
+        default=1.5,
+        metadata={
+            "why": "How much longer each step is than the one before, until the steady step.",
+            "allowed": "a number of 1 or more",
+        },
+    )
+    retry_steady_seconds: float = _positive(
+        0.17, "The step at which the ramp levels out; attempts are evenly spaced from there on."
+    )
+    retry_outage_fraction: float = _not_negative(
+        1 / 60,
+        "In a long outage the step grows to this share of the outage so far, so that the return"
+        " is noticed within that share of it.",
+    )
+    retry_cap_seconds: float = _positive(1.0, "The longest step between attempts.")
+    retry_jitter: float = field(
+        default=0.1,
+        metadata={
+            "why": "Each step is varied by up to this share, so that instances drift apart.",
+            "allowed": "a number from 0 to 0.5",
+        },
+    )
+    congestion_cap_seconds: float = _positive(
+        5.0, "The longest step while Redis has too many clients already."
+    )
+    permanent_retry_seconds: float = _positive(
+        30.0, "How often a permanent failure is checked again: secrets rotate, addresses change."
+    )
+    stall_seconds: float = _positive(
+        0.25,
+        "A gap between two facts that is longer than this was a stall of the event loop, and"
+        " earns no grace.",
+    )
+    flap_window_seconds: float = _not_negative(
+        60.0, "A ready that lasted this long is calm: the falls before it are forgotten."
+    )
+    flap_grace_seconds: float = _not_negative(
+        0.5,
+        "What a second fall without calm adds to the next grace; each further fall doubles it.",
+    )
+    flap_grace_cap_seconds: float = _not_negative(30.0, "The longest grace after falls.")
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            if "allowed" in spec.metadata:
+                self._check_range(spec.name, spec.metadata["allowed"])
+        if not isinstance(self.platform, Platform):
+            raise PolicyError("platform", self.platform, "one of " + ", ".join(Platform))
+        self._check_together()
+
+    @classmethod
+    def for_platform(cls, platform: Platform, **overrides: float) -> Self:
+        """The defaults of a platform, with the given fields replaced.
+
+        Raises:
+            PolicyError: When the result cannot work.
+            TypeError: When there is no field of that name.
+        """
+        defaults = {"budget_seconds": 60.0, "grace_seconds": 0.5} if platform.is_gcp else {}
+        return replace(cls(), platform=platform, **(defaults | overrides))
+
+    def _check_range(self, name: str, allowed: str) -> None:
+        value = getattr(self, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name == "failures_to_degrade":
+            good = isinstance(value, int) and number and value >= 1
+        elif not number or not math.isfinite(value):
+            good = False
+        elif name == "retry_growth":
+            good = value >= 1
+        elif name == "retry_jitter":
+            good = 0 <= value <= 0.5  # noqa: PLR2004  the bound is spelt out in `allowed`
+        else:
+            good = value > 0 if "above 0" in allowed else value >= 0
+        if not good:
+            raise PolicyError(name, value, allowed)
+
+    def _check_together(self) -> None:
+        def at_most(name: str, limit: float, what: str) -> None:
+            value = getattr(self, name)
+            if value > limit:
+                raise PolicyError(name, value, f"at most {limit:g}, {what}")
+
+        if self.platform is Platform.CLOUD_RUN:
+            at_most(
+                "budget_seconds",
+                CLOUD_RUN_STARTUP_LIMIT_SECONDS,
+                "the longest that a Cloud Run start-up probe may wait",
+            )
+        at_most("grace_seconds", self.budget_seconds, "the budget (budget_seconds)")
+        at_most("attempt_timeout_seconds", self.budget_seconds, "the budget (budget_seconds)")
+        at_most("retry_first_seconds", self.retry_cap_seconds, "retry_cap_seconds")
+        at_most("retry_steady_seconds", self.retry_cap_seconds, "retry_cap_seconds")
+        at_most("flap_grace_seconds", self.flap_grace_cap_seconds, "flap_grace_cap_seconds")
