@@ -1,11 +1,13 @@
 """What the orchestrator asks of the parts that it is given: probe, observer, clock."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 
 from states import Fact, Failure, Policy, StageChanged
 
@@ -43,12 +45,13 @@ class Target:
     namespace: str = ""
 
 
-class Probe(Protocol):
+class Probe(ABC):
     """Asks whether the thing that the service depends on answers.
 
     Subclass it and write `attempt`; the rest has defaults that do nothing.
     """
 
+    @abstractmethod
     async def attempt(self, timeout_seconds: float) -> ProbeResult:
         """Ask once, for at most `timeout_seconds` in total.
 
@@ -56,7 +59,6 @@ class Probe(Protocol):
         taken as transient failures, and only their type is reported, since their text may hold a
         secret. At most one attempt is under way at a time. It is cancelled when the service stops.
         """
-        ...
 
     async def changed(self) -> None:
         """Return as soon as a new attempt may end differently from the last one.
@@ -73,6 +75,7 @@ class Probe(Protocol):
 
     async def aclose(self) -> None:
         """Let go of every connection, at once. Called once, when the service stops."""
+        await anyio.lowlevel.checkpoint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class StartupContext:
     now_unix_nanoseconds: int
 
 
-class Observer(Protocol):
+class Observer:
     """Sees every fact after the machine has taken it. Subclass it and write what you need.
 
     Observers run on the event loop, one after the other, and must return quickly. One that raises
@@ -125,6 +128,6 @@ class Clock(Protocol):
         """When the process started, in the seconds of `now()`."""
         ...
 
-    def cancel_at(self, at: float) -> AbstractContextManager[anyio.CancelScope]:
+    def cancel_at(self, at: float) -> AbstractContextManager[anyio.CancelScope, bool]:
         """A cancel scope that is cancelled when `now()` reaches `at` (`math.inf`: never)."""
         ...

@@ -1,9 +1,9 @@
 """Every threshold and duration, with its reason, in one validated place."""
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from states._errors import PolicyError
 
@@ -141,7 +141,11 @@ class Policy:
         self._check_together()
 
     @classmethod
-    def for_platform(cls, platform: Platform, **overrides: float) -> Self:
+    def for_platform(
+        cls,
+        platform: Platform,
+        **overrides: Any,  # noqa: ANN401  the fields differ in type; each is checked when built
+    ) -> Self:
         """The defaults of a platform, with the given fields replaced.
 
         Raises:
@@ -149,7 +153,7 @@ class Policy:
             TypeError: When there is no field of that name.
         """
         defaults = {"budget_seconds": 60.0, "grace_seconds": 0.5} if platform.is_gcp else {}
-        return replace(cls(), platform=platform, **(defaults | overrides))
+        return cls(platform=platform, **(defaults | overrides))
 
     def _check_range(self, name: str, allowed: str) -> None:
         value = getattr(self, name)

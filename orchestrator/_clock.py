@@ -1,0 +1,48 @@
+"""Time as the event loop sees it, so that a virtual loop clock is virtual here too."""
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import anyio
+
+_IMPORTED_AT = time.monotonic()
+
+
+class LoopClock:
+    """The running event loop's clock."""
+
+    def now(self) -> float:
+        """Monotonic seconds of the event loop.
+
+        Raises:
+            RuntimeError: Outside of an event loop.
+        """
+        return anyio.current_time()
+
+    def started_at(self) -> float:
+        """When the process started, in the loop's seconds."""
+        return self.now() - process_age_seconds()
+
+    def cancel_at(self, at: float) -> anyio.CancelScope:
+        """A cancel scope with this deadline."""
+        return anyio.CancelScope(deadline=at)
+
+
+def process_age_seconds() -> float:
+    """How long ago this process started.
+
+    From the operating system where it tells cheaply (Linux: `starttime` in `/proc/self/stat`,
+    counted in ticks of CLOCK_BOOTTIME since boot; see proc_pid_stat(5)); elsewhere since this
+    module was imported. A forked worker's age counts from its fork.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # The command name may contain spaces and brackets; the fields begin after the last one.
+            stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
+            ticks = int(stat.rpartition(")")[2].split()[19])
+            age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+            return max(0.0, age)
+    return time.monotonic() - _IMPORTED_AT

@@ -1,0 +1,29 @@
+"""What can go wrong when the orchestrator is used; every text says what to do."""
+
+
+class OrchestratorError(Exception):
+    """The base of all errors of the orchestrator."""
+
+
+class NotRunning(OrchestratorError):  # noqa: N818  named after the state, as in anyio and trio
+    """Used before `async with orchestrator` was entered, or after it was left."""
+
+
+class AlreadyStarted(OrchestratorError):  # noqa: N818  the same
+    """An orchestrator was entered a second time; it is good for one start-up."""
+
+
+class UnknownCondition(OrchestratorError, LookupError):  # noqa: N818  the same
+    """A condition that was never declared."""
+
+
+class DuplicateCondition(OrchestratorError, ValueError):  # noqa: N818  the same
+    """A condition that was declared, or entered, twice."""
+
+
+class Stopped(OrchestratorError):  # noqa: N818  the same
+    """The orchestrator was left while somebody waited for a stage."""
+
+
+class StartupTimeout(OrchestratorError, TimeoutError):  # noqa: N818  the same
+    """A stage was not reached in time. The text names what it still waited for."""

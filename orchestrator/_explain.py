@@ -1,0 +1,88 @@
+"""What a service waits for and why, as data and as text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from states import ConditionState, Failure, Snapshot, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why the service is in its stage. `str()` gives it as text for a person. No secrets.
+
+    Attributes:
+        stage: The current stage.
+        in_stage_seconds: How long it has been in it.
+        waits_for: What must become true before ready, in words; empty when ready.
+        attempts: The attempts made so far.
+        failures_in_row: The failed attempts since the last success.
+        last_failure: Why the last failed attempt failed; `None` if none ever did.
+        next_probe_seconds: How long until the next attempt; `None` while one is under way.
+        budget_left_seconds: What is left of the start-up budget; `None` once start-up is over.
+        loop_lag_seconds: How long the last result waited until the event loop took it.
+        conditions: Every declared condition by name.
+        stage_seconds: The time spent in each stage so far.
+    """
+
+    stage: Stage
+    in_stage_seconds: float
+    waits_for: tuple[str, ...]
+    attempts: int
+    failures_in_row: int
+    last_failure: Failure | None
+    next_probe_seconds: float | None
+    budget_left_seconds: float | None
+    loop_lag_seconds: float
+    conditions: Mapping[str, ConditionState]
+    stage_seconds: Mapping[Stage, float]
+
+    def __str__(self) -> str:
+        lines = [f"{self.stage} for {self.in_stage_seconds:.1f} s"]
+        lines += [f"waits for: {what}" for what in self.waits_for]
+        if self.last_failure is not None:
+            when = "now" if self.failures_in_row else "last time"
+            lines.append(f"Redis failed ({when}): {self.last_failure.reason}")
+        lines.append(f"attempts: {self.attempts}, failed in a row: {self.failures_in_row}")
+        if self.next_probe_seconds is not None:
+            lines.append(f"next attempt in {self.next_probe_seconds:.2f} s")
+        if self.budget_left_seconds is not None:
+            lines.append(f"start-up budget left: {self.budget_left_seconds:.1f} s")
+        return "\n".join(lines)
+
+
+def explain(
+    known: Snapshot, now: float, *, next_probe_at: float | None, loop_lag_seconds: float
+) -> Explanation:
+    """Put what the machine knows at `now` into words."""
+    stage_seconds = dict(known.stage_seconds)
+    stage_seconds[known.stage] += now - known.last_at
+    budget_left = None
+    if known.in_startup and known.budget_ends_at is not None:
+        budget_left = max(0.0, known.budget_ends_at - now)
+    return Explanation(
+        stage=known.stage,
+        in_stage_seconds=now - known.since,
+        waits_for=_waits_for(known),
+        attempts=known.attempts,
+        failures_in_row=known.failures_in_row,
+        last_failure=known.last_failure,
+        next_probe_seconds=None if next_probe_at is None else max(0.0, next_probe_at - now),
+        budget_left_seconds=budget_left,
+        loop_lag_seconds=loop_lag_seconds,
+        conditions=known.conditions,
+        stage_seconds=stage_seconds,
+    )
+
+
+def _waits_for(known: Snapshot) -> tuple[str, ...]:
+    if known.stage is Stage.READY:
+        return ()
+    if known.stage is Stage.BOOTING:
+        return ("the application to enter the orchestrator",)
+    waits = [] if known.redis_answers else ["Redis to answer"]
+    if known.stage is Stage.GRACE and known.grace_left_seconds:
+        waits.append(f"Redis to go on answering for {known.grace_left_seconds:.2f} s of grace")
+    for name in known.waits_for:
+        reason = known.conditions[name].reason
+        waits.append(f"condition {name}" + (f" ({reason})" if reason else ""))
+    return tuple(waits)

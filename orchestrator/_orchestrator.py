@@ -1,0 +1,328 @@
+"""The orchestrator as an application uses it."""
+
+import inspect
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from random import Random
+from types import TracebackType
+from typing import Self, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from orchestrator._clock import LoopClock
+from orchestrator._conditions import Condition, ConditionSpec, declare
+from orchestrator._driver import Driver
+from orchestrator._errors import (
+    AlreadyStarted,
+    NotRunning,
+    StartupTimeout,
+    Stopped,
+    UnknownCondition,
+)
+from orchestrator._explain import Explanation, explain
+from orchestrator._feed import Feed, Subscription
+from orchestrator._pacing import Pacer
+from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
+from states import Policy, Stage, StageChanged, StartupMachine
+
+logger = logging.getLogger("orchestrator")
+
+Callback = Callable[[StageChanged], object]
+"""A plain or an async function of one event."""
+
+CallbackT = TypeVar("CallbackT", bound=Callback)
+
+_DRAIN_SECONDS = 1.0
+"""How long callbacks may go on with what they have not seen when the orchestrator is left."""
+
+
+class Orchestrator:
+    """Takes a service through its start-up, and through outages later.
+
+        async with Orchestrator(RedisProbe(url), conditions=["chat-listener"]) as startup:
+            await startup.wait_for(Stage.READY)
+
+    Entering returns at once; the stages run beside the application. One orchestrator is good for
+    one start-up. It is used from the event loop's thread only.
+
+    Args:
+        probe: What is asked, usually a `RedisProbe`.
+        policy: Thresholds and durations; the defaults of `Policy` if not given.
+        conditions: What must be true besides Redis: names, or `ConditionSpec` for optional ones.
+        observers: Who sees every fact, such as an `OpenTelemetryObserver`.
+        clock: Where time comes from; the event loop's if not given.
+        enabled: False is the rollback: nothing is probed, and the service is ready at once.
+        random: The source of jitter; seeded by the system if not given.
+
+    Raises:
+        DuplicateCondition: When a condition is declared twice.
+    """
+
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        policy: Policy | None = None,
+        conditions: Iterable[str | ConditionSpec] = (),
+        observers: Sequence[Observer] = (),
+        clock: Clock | None = None,
+        enabled: bool = True,
+        random: Random | None = None,
+    ) -> None:
+        self.policy = policy or Policy()
+        self.enabled = enabled
+        self._probe = probe
+        self._observers = tuple(observers)
+        self._clock: Clock = clock or LoopClock()
+        self._random = random
+        self._declared = declare(conditions)
+        self._conditions = {name: Condition(name, self._tell) for name in self._declared}
+        self._callbacks: list[tuple[frozenset[Stage], Callback]] = []
+        self._machine = StartupMachine(self.policy, self._declared)
+        self._driver: Driver | None = None
+        self._feed: Feed | None = None
+        self._tasks: TaskGroup | None = None
+        self._callbacks_running = 0
+        self._callbacks_done = anyio.Event()
+        self._running = False
+
+    # -- what is the case --------------------------------------------------------------------------
+
+    @property
+    def stage(self) -> Stage:
+        """The current stage; `booting` until the orchestrator is entered."""
+        return self._machine.stage
+
+    @property
+    def latest(self) -> StageChanged | None:
+        """The last change of stage; `None` before the first."""
+        return self._feed.latest if self._feed is not None else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the orchestrator is entered now."""
+        return self._running
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the service has ever been ready."""
+        return self._machine.snapshot.was_ready
+
+    def explain(self) -> Explanation:
+        """What the service waits for and why. Works at any time, and holds no secrets."""
+        known = self._machine.snapshot
+        driver = self._driver
+        if driver is None or not self._running:
+            return explain(known, known.last_at, next_probe_at=None, loop_lag_seconds=0.0)
+        return explain(
+            known,
+            max(known.last_at, self._clock.now()),
+            next_probe_at=driver.next_probe_at,
+            loop_lag_seconds=driver.loop_lag_seconds,
+        )
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def subscribe(self) -> Subscription:
+        """A row of events: the latest at once, then each later one, once and in order.
+
+        Raises:
+            NotRunning: Before the orchestrator is entered or after it was left.
+        """
+        return self._require_running()[0].subscribe()
+
+    async def wait_for(self, stage: Stage, *, timeout_seconds: float | None = None) -> StageChanged:
+        """Wait until the service is in `stage`, and return the event that took it there.
+
+        Raises:
+            NotRunning: Before the orchestrator is entered or after it was left.
+            StartupTimeout: After `timeout_seconds`; the text names what was still missing.
+            Stopped: When the orchestrator is left meanwhile.
+        """
+        events = self.subscribe()
+        until = math.inf if timeout_seconds is None else self._clock.now() + timeout_seconds
+        with self._clock.cancel_at(until):
+            async for event in events:
+                if event.current is stage:
+                    return event
+            raise Stopped(f"the orchestrator was left before the service became {stage}")
+        waits = "; ".join(self.explain().waits_for) or "nothing"
+        raise StartupTimeout(
+            f"not {stage} within {timeout_seconds:g} s: in stage {self.stage}, waiting for {waits}"
+        )
+
+    def on(self, *stages: Stage) -> Callable[[CallbackT], CallbackT]:
+        """Decorate a plain or async function to be called each time one of `stages` is entered.
+
+        It is called with the event, one call at a time, in order, in a task of its own; if the
+        service is in such a stage already, at once. One that raises is logged and not called
+        again. Plain functions run on the event loop and must not block it.
+        """
+        if not stages:
+            raise ValueError("on() needs at least one stage: on(Stage.READY)")
+
+        def register(callback: CallbackT) -> CallbackT:
+            entry = (frozenset(stages), callback)
+            self._callbacks.append(entry)
+            if self._running:
+                self._start_callback(*entry)
+            return callback
+
+        return register
+
+    # -- conditions --------------------------------------------------------------------------------
+
+    def condition(self, name: str) -> Condition:
+        """The handle on a declared condition.
+
+        Raises:
+            UnknownCondition: When it was not declared.
+        """
+        try:
+            return self._conditions[name]
+        except KeyError:
+            known = ", ".join(map(repr, self._conditions)) or "none"
+            raise UnknownCondition(
+                f"condition {name!r} was never declared; declared: {known}. Add it to"
+                " Orchestrator(conditions=[...])"
+            ) from None
+
+    def _tell(self, name: str, satisfied: bool, reason: str) -> None:
+        self._require_running()[1].tell(name, satisfied, reason)
+
+    # -- entering and leaving ----------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise AlreadyStarted(
+                "this orchestrator was entered before; make a new one for each start-up"
+            )
+        self._tasks = tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        try:
+            await self._start(tasks)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def _start(self, tasks: TaskGroup) -> None:
+        probe, policy, declared = self._probe, self.policy, self._declared
+        if not self.enabled:
+            logger.warning(
+                "the startup orchestrator is disabled: nothing is probed, every client is admitted"
+            )
+            probe = _AlwaysAnswers()
+            policy = Policy(platform=policy.platform, grace_seconds=0.0)
+            declared = dict.fromkeys(declared, False)
+        now = self._clock.now()
+        started_at = min(now, self._clock.started_at())
+        self._machine = StartupMachine(policy, declared, started_at)
+        self._feed = Feed()
+        self._driver = Driver(
+            self._machine,
+            self._feed,
+            probe,
+            Pacer(policy, self._random),
+            self._clock,
+            self._observers,
+            attempt_timeout_seconds=policy.attempt_timeout_seconds,
+            change_floor_seconds=policy.retry_first_seconds,
+        )
+        context = StartupContext(policy, probe.target, declared, started_at, now, time.time_ns())
+        self._driver.call_observers(lambda observer: observer.started(context))
+        tasks.start_soon(self._feed.deliver)
+        await tasks.start(self._driver.run)
+        self._running = True
+        for entry in self._callbacks:
+            self._start_callback(*entry)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._running = False
+        tasks, feed = self._tasks, self._feed
+        assert tasks is not None  # noqa: S101  set before anything else in __aenter__
+        try:
+            if feed is not None:
+                feed.close()
+            if kind is None and self._callbacks_running:
+                with anyio.move_on_after(_DRAIN_SECONDS):
+                    await self._callbacks_done.wait()
+            tasks.cancel_scope.cancel()
+        finally:
+            try:
+                # An exception of the application's own must come out as it is, not in a group.
+                ours = error is None or _is_cancellation(error)
+                await (tasks.__aexit__(kind, error, traceback) if ours else _leave(tasks))
+            finally:
+                await self._let_go()
+
+    async def _let_go(self) -> None:
+        if self._feed is not None:
+            self._feed.wake_remaining()
+        if self._driver is not None:
+            self._driver.call_observers(lambda observer: observer.stopped())
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._probe.aclose()
+            except Exception:
+                logger.exception("the probe %r raised while it was closed", self._probe)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _require_running(self) -> tuple[Feed, Driver]:
+        if not self._running or self._feed is None or self._driver is None:
+            when = "any more: it was left" if self._tasks is not None else "yet: it is not entered"
+            raise NotRunning(
+                f"the orchestrator does not run {when}; use it inside"
+                " `async with Orchestrator(...) as startup`"
+            )
+        return self._feed, self._driver
+
+    def _start_callback(self, stages: frozenset[Stage], callback: Callback) -> None:
+        feed, _ = self._require_running()
+        assert self._tasks is not None  # noqa: S101  it runs
+        self._callbacks_running += 1
+        self._tasks.start_soon(partial(self._call_back, feed.subscribe(), stages, callback))
+
+    async def _call_back(
+        self, events: Subscription, stages: frozenset[Stage], callback: Callback
+    ) -> None:
+        try:
+            async for event in events:
+                if event.current in stages:
+                    outcome = callback(event)
+                    if inspect.isawaitable(outcome):
+                        await outcome
+        except Exception:
+            logger.exception("callback %r raised and is not called again", callback)
+        finally:
+            self._callbacks_running -= 1
+            if not self._callbacks_running:
+                self._callbacks_done.set()
+
+
+class _AlwaysAnswers(Probe):
+    """Stands in for the probe when the orchestrator is disabled."""
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+        return ProbeResult(0.0)
+
+
+async def _leave(tasks: TaskGroup) -> None:
+    await tasks.__aexit__(None, None, None)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(cancelled) is not None
+    return isinstance(error, cancelled)

@@ -1,0 +1,8 @@
+"""Every asynchronous test runs on both backends."""
+
+import pytest
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
