@@ -1,11 +1,9 @@
 """The orchestrator as an application uses it."""
 
-import inspect
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Self, TypeVar
@@ -13,6 +11,7 @@ from typing import Self, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
+from orchestrator._callbacks import Callback, Callbacks
 from orchestrator._clock import LoopClock
 from orchestrator._conditions import Condition, ConditionSpec, declare
 from orchestrator._driver import Driver
@@ -30,9 +29,6 @@ from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupCont
 from states import Policy, Stage, StageChanged, StartupMachine
 
 logger = logging.getLogger("orchestrator")
-
-Callback = Callable[[StageChanged], object]
-"""A plain or an async function of one event."""
 
 CallbackT = TypeVar("CallbackT", bound=Callback)
 
@@ -81,13 +77,11 @@ class Orchestrator:
         self._random = random
         self._declared = declare(conditions)
         self._conditions = {name: Condition(name, self._tell) for name in self._declared}
-        self._callbacks: list[tuple[frozenset[Stage], Callback]] = []
+        self._callbacks = Callbacks()
         self._machine = StartupMachine(self.policy, self._declared)
         self._driver: Driver | None = None
         self._feed: Feed | None = None
         self._tasks: TaskGroup | None = None
-        self._callbacks_running = 0
-        self._callbacks_done = anyio.Event()
         self._running = False
 
     # -- what is the case --------------------------------------------------------------------------
@@ -166,10 +160,7 @@ class Orchestrator:
             raise ValueError("on() needs at least one stage: on(Stage.READY)")
 
         def register(callback: CallbackT) -> CallbackT:
-            entry = (frozenset(stages), callback)
-            self._callbacks.append(entry)
-            if self._running:
-                self._start_callback(*entry)
+            self._callbacks.register(frozenset(stages), callback)
             return callback
 
         return register
@@ -238,8 +229,7 @@ class Orchestrator:
         tasks.start_soon(self._feed.deliver)
         await tasks.start(self._driver.run)
         self._running = True
-        for entry in self._callbacks:
-            self._start_callback(*entry)
+        self._callbacks.start(tasks, self._feed)
 
     async def __aexit__(
         self,
@@ -248,14 +238,15 @@ class Orchestrator:
         traceback: TracebackType | None,
     ) -> None:
         self._running = False
-        tasks, feed = self._tasks, self._feed
-        assert tasks is not None  # noqa: S101  set before anything else in __aenter__
+        tasks = self._tasks
+        if tasks is None:
+            raise NotRunning("the orchestrator is left, but was never entered")
         try:
-            if feed is not None:
-                feed.close()
-            if kind is None and self._callbacks_running:
-                with anyio.move_on_after(_DRAIN_SECONDS):
-                    await self._callbacks_done.wait()
+            if self._feed is not None:
+                self._feed.close()
+            self._callbacks.stop()
+            if error is None:
+                await self._callbacks.drain(_DRAIN_SECONDS)
             tasks.cancel_scope.cancel()
         finally:
             try:
@@ -286,28 +277,6 @@ class Orchestrator:
                 " `async with Orchestrator(...) as startup`"
             )
         return self._feed, self._driver
-
-    def _start_callback(self, stages: frozenset[Stage], callback: Callback) -> None:
-        feed, _ = self._require_running()
-        assert self._tasks is not None  # noqa: S101  it runs
-        self._callbacks_running += 1
-        self._tasks.start_soon(partial(self._call_back, feed.subscribe(), stages, callback))
-
-    async def _call_back(
-        self, events: Subscription, stages: frozenset[Stage], callback: Callback
-    ) -> None:
-        try:
-            async for event in events:
-                if event.current in stages:
-                    outcome = callback(event)
-                    if inspect.isawaitable(outcome):
-                        await outcome
-        except Exception:
-            logger.exception("callback %r raised and is not called again", callback)
-        finally:
-            self._callbacks_running -= 1
-            if not self._callbacks_running:
-                self._callbacks_done.set()
 
 
 class _AlwaysAnswers(Probe):

@@ -1,0 +1,72 @@
+"""Plain and async functions that are called when a stage is entered, each in a task of its own."""
+
+import inspect
+import logging
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from orchestrator._feed import Feed, Subscription
+from states import Stage, StageChanged
+
+logger = logging.getLogger("orchestrator")
+
+Callback = Callable[[StageChanged], object]
+"""A plain or an async function of one event."""
+
+
+class Callbacks:
+    """The callbacks of one orchestrator, registered before or after it is entered."""
+
+    def __init__(self) -> None:
+        self._registered: list[tuple[frozenset[Stage], Callback]] = []
+        self._tasks: TaskGroup | None = None
+        self._feed: Feed | None = None
+        self._running = 0
+        self._idle = anyio.Event()
+
+    def register(self, stages: frozenset[Stage], callback: Callback) -> None:
+        """Call `callback` for each of `stages`; from now on if the callbacks are started."""
+        if self._tasks is not None and self._feed is not None:
+            self._begin(self._tasks, self._feed, stages, callback)
+        else:
+            self._registered.append((stages, callback))
+
+    def start(self, tasks: TaskGroup, feed: Feed) -> None:
+        """Start a task for each callback."""
+        self._tasks, self._feed = tasks, feed
+        for stages, callback in self._registered:
+            self._begin(tasks, feed, stages, callback)
+
+    def stop(self) -> None:
+        """Start no more tasks."""
+        self._tasks = self._feed = None
+
+    async def drain(self, seconds: float) -> None:
+        """The feed is closed: let callbacks see what they have not seen, for at most `seconds`."""
+        if self._running:
+            with anyio.move_on_after(seconds):
+                await self._idle.wait()
+
+    def _begin(
+        self, tasks: TaskGroup, feed: Feed, stages: frozenset[Stage], callback: Callback
+    ) -> None:
+        self._running += 1
+        tasks.start_soon(self._call, feed.subscribe(), stages, callback)
+
+    async def _call(
+        self, events: Subscription, stages: frozenset[Stage], callback: Callback
+    ) -> None:
+        try:
+            async for event in events:
+                if event.current in stages:
+                    outcome = callback(event)
+                    if inspect.isawaitable(outcome):
+                        await outcome
+        except Exception:
+            logger.exception("callback %r raised and is not called again", callback)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()

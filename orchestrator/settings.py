@@ -1,0 +1,143 @@
+"""Settings from environment variables, and the platform that they betray."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Self
+
+from states import Platform, Policy, PolicyError
+
+logger = logging.getLogger("orchestrator")
+
+PREFIX = "ORCHESTRATOR_"
+DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+
+_SCHEMES = ("redis://", "rediss://", "unix://")
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+_HARMLESS = re.compile(r"[\w.+ -]{0,40}")
+"""What is surely no URL, and can be shown in an error."""
+
+# The first that is set decides. Functions set K_SERVICE too, so they come first.
+_SIGNS = (
+    ("CLOUD_RUN_JOB", Platform.CLOUD_RUN_JOB),
+    ("FUNCTION_TARGET", Platform.CLOUD_FUNCTIONS),
+    ("GAE_ENV", Platform.APP_ENGINE),
+    ("K_SERVICE", Platform.CLOUD_RUN),
+    ("KUBERNETES_SERVICE_HOST", Platform.KUBERNETES),
+)
+
+
+class SettingsError(ValueError):
+    """A variable that cannot be used. The text says which, its value unless secret, what is allowed.
+
+    Attributes:
+        variable: The name of the environment variable.
+    """
+
+    def __init__(self, variable: str, value: object, allowed: str) -> None:
+        shown = repr(value) if _HARMLESS.fullmatch(str(value)) else "set to something else"
+        super().__init__(f"{variable} is {shown}; it must be {allowed}")
+        self.variable = variable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a service's environment says about its start-up.
+
+    Attributes:
+        policy: Thresholds and durations, with the platform's defaults.
+        redis_url: Where Redis is. It may hold a password, so it is left out of `repr`.
+        enabled: False is the rollback: nothing is probed and every client is admitted.
+    """
+
+    policy: Policy
+    redis_url: str
+    enabled: bool = True
+
+    def __repr__(self) -> str:
+        return f"Settings(policy={self.policy!r}, redis_url=<hidden>, enabled={self.enabled})"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings. A variable that is set but empty counts as not set.
+
+        `ORCHESTRATOR_<FIELD>` sets a field of `Policy`, `ORCHESTRATOR_REDIS_URL` (else `REDIS_URL`)
+        says where Redis is, `ORCHESTRATOR_PLATFORM` overrides the platform that is detected, and
+        `ORCHESTRATOR_ENABLED=false` is the rollback.
+
+        Raises:
+            SettingsError: When a variable's value cannot be used.
+        """
+        platform = detect_platform(environ)
+        values: dict[str, float] = {}
+        for field in fields(Policy):
+            text = environ.get(PREFIX + field.name.upper(), "").strip()
+            if text and field.name != "platform":
+                whole = isinstance(field.default, int)
+                allowed = str(field.metadata["allowed"])
+                values[field.name] = _number(PREFIX + field.name.upper(), text, allowed, whole)
+        try:
+            policy = Policy.for_platform(platform, **values)
+        except PolicyError as error:
+            variable = PREFIX + error.field.upper()
+            allowed = re.sub(r"\b[a-z_]+_seconds\b", lambda m: PREFIX + m[0].upper(), error.allowed)
+            raise SettingsError(variable, error.value, allowed) from None
+        _warn_of_misspellings(environ)
+        return cls(policy=policy, redis_url=_redis_url(environ), enabled=_enabled(environ))
+
+
+def detect_platform(environ: Mapping[str, str] = os.environ) -> Platform:
+    """Where the service runs, from the environment alone; nothing is asked over the network.
+
+    Raises:
+        SettingsError: When `ORCHESTRATOR_PLATFORM` names no platform.
+    """
+    variable = PREFIX + "PLATFORM"
+    if text := environ.get(variable, "").strip():
+        try:
+            return Platform(text.lower().replace("-", "_"))
+        except ValueError:
+            raise SettingsError(variable, text, "one of " + ", ".join(Platform)) from None
+    for sign, platform in _SIGNS:
+        if environ.get(sign):
+            return platform
+    return Platform.OTHER
+
+
+def _number(variable: str, text: str, allowed: str, whole: bool) -> float:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        raise SettingsError(variable, text, allowed) from None
+
+
+def _redis_url(environ: Mapping[str, str]) -> str:
+    for variable in (PREFIX + "REDIS_URL", "REDIS_URL"):
+        if url := environ.get(variable, "").strip():
+            if not url.startswith(_SCHEMES):
+                allowed = "a URL that begins with " + ", ".join(_SCHEMES)
+                raise SettingsError(variable, "://", allowed)  # never the value: it may be secret
+            return url
+    return DEFAULT_REDIS_URL
+
+
+def _enabled(environ: Mapping[str, str]) -> bool:
+    variable = PREFIX + "ENABLED"
+    text = environ.get(variable, "").strip().lower()
+    if text and text not in _TRUE | _FALSE:
+        raise SettingsError(variable, text, "true or false")
+    return text not in _FALSE
+
+
+def _warn_of_misspellings(environ: Mapping[str, str]) -> None:
+    known = [PREFIX + field.name.upper() for field in fields(Policy)]
+    known += [PREFIX + "REDIS_URL", PREFIX + "ENABLED"]
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            close = get_close_matches(variable, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            logger.warning("the variable %s is not known and has no effect%s", variable, hint)

@@ -1,0 +1,578 @@
+"""The orchestrator as applications use it, in virtual time, on both backends."""
+
+import contextlib
+import logging
+import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from orchestrator import (
+    AlreadyStarted,
+    ConditionSpec,
+    DuplicateCondition,
+    Fact,
+    Failure,
+    NotRunning,
+    Observer,
+    Orchestrator,
+    Policy,
+    Probe,
+    ProbeResult,
+    Stage,
+    StageChanged,
+    StartupContext,
+    StartupTimeout,
+    Stopped,
+    UnknownCondition,
+)
+from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def started(
+    *script: Failure | None, policy: Policy | None = None, conditions: tuple[str, ...] = ()
+) -> AsyncGenerator[tuple[Orchestrator, ManualClock, ScriptedProbe]]:
+    clock, probe = ManualClock(100.0, age_seconds=2.0), ScriptedProbe(script)
+    startup = Orchestrator(
+        probe, policy=policy or Policy(grace_seconds=0.5), conditions=conditions, clock=clock
+    )
+    async with startup:
+        yield startup, clock, probe
+
+
+def stage(startup: Orchestrator) -> Stage:
+    """The stage now; a type checker would take the property for a constant."""
+    return startup.stage
+
+
+async def stages_of(startup: Orchestrator, into: list[Stage]) -> None:
+    async for event in startup.subscribe():
+        into.append(event.current)  # noqa: PERF401  it grows as events come
+
+
+# -- the stages --------------------------------------------------------------------------------
+
+
+async def test_a_startup_goes_through_its_stages() -> None:
+    async with anyio.create_task_group() as tasks:
+        async with started(REFUSED, REFUSED, None) as (startup, clock, _):
+            seen: list[Stage] = []
+            tasks.start_soon(stages_of, startup, seen)
+            await clock.advance(2)
+            assert stage(startup) is Stage.READY
+        assert seen == [Stage.PROBING_REDIS, Stage.GRACE, Stage.READY]
+
+
+async def test_booting_lasts_from_the_start_of_the_process() -> None:
+    async with started() as (startup, _, _):
+        assert startup.latest is not None
+        assert startup.latest.previous is Stage.BOOTING
+        assert startup.latest.elapsed_seconds == 2.0
+
+
+async def test_grace_takes_exactly_its_time() -> None:
+    async with started() as (startup, clock, _):
+        await clock.advance(0)
+        assert stage(startup) is Stage.GRACE
+        await clock.advance(0.49)
+        assert stage(startup) is Stage.GRACE
+        await clock.advance(0.01)
+        assert stage(startup) is Stage.READY
+        assert startup.latest is not None
+        assert startup.latest.elapsed_seconds == pytest.approx(0.5)
+
+
+async def test_without_grace_it_is_ready_with_the_first_answer() -> None:
+    async with started(policy=Policy()) as (startup, clock, probe):
+        await clock.advance(0)
+        assert stage(startup) is Stage.READY
+        assert probe.attempts == 1
+
+
+async def test_a_frozen_process_does_not_wake_up_with_its_grace_served() -> None:
+    async with started() as (startup, clock, _):
+        await clock.advance(0.3)
+        await clock.jump(1.5)
+        assert stage(startup) is Stage.GRACE
+        await clock.advance(0.5)
+        assert stage(startup) is Stage.READY
+
+
+async def test_redis_that_starts_after_20_seconds_still_ends_in_ready() -> None:
+    async with started(REFUSED) as (startup, clock, probe):
+        await clock.advance(20)
+        assert stage(startup) is Stage.PROBING_REDIS
+        probe.then(None)
+        await clock.advance(1)
+        assert stage(startup) is Stage.READY
+
+
+async def test_a_spent_budget_degrades_and_a_late_redis_recovers() -> None:
+    async with started(REFUSED) as (startup, clock, probe):
+        await clock.advance(30.0)
+        assert stage(startup) is Stage.DEGRADED
+        assert not startup.was_ready
+        probe.then(None)
+        await clock.advance(1)
+        assert stage(startup) is Stage.READY
+        assert startup.was_ready
+
+
+async def test_a_wrong_password_degrades_at_once_and_is_rechecked_slowly() -> None:
+    async with started(WRONG_PASSWORD) as (startup, clock, probe):
+        await clock.advance(0)
+        assert stage(startup) is Stage.DEGRADED
+        await clock.advance(300)
+        assert 10 <= probe.attempts <= 12
+        assert "the password is wrong" in str(startup.explain())
+
+
+async def test_ready_degrades_after_confirmed_failures_only_and_recovers() -> None:
+    async with started() as (startup, clock, probe):
+        await clock.advance(1)
+        probe.then(REFUSED, None)
+        await clock.advance(1)
+        assert stage(startup) is Stage.READY
+        probe.then(REFUSED)
+        await clock.advance(0.5)
+        assert stage(startup) is Stage.DEGRADED
+        probe.then(None)
+        await clock.advance(0.6)
+        assert stage(startup) is Stage.READY
+
+
+async def test_attempts_in_an_outage_are_few_and_evenly_spaced() -> None:
+    async with started(REFUSED) as (_, clock, probe):
+        await clock.advance(5)
+        assert 25 <= probe.attempts <= 45
+        before = probe.attempts
+        await clock.advance(20)
+        assert probe.attempts - before < 100
+
+
+# -- the probe ---------------------------------------------------------------------------------
+
+
+class HungProbe(Probe):
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+class BrokenProbe(Probe):
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+        await anyio.lowlevel.checkpoint()
+        raise RuntimeError("redis://user:hunter2@host")
+
+    async def changed(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        raise RuntimeError("redis://user:hunter2@host")
+
+
+class RestlessProbe(ScriptedProbe):
+    async def changed(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_a_probe_that_hangs_is_a_failed_attempt() -> None:
+    clock = ManualClock()
+    async with Orchestrator(HungProbe(), clock=clock) as startup:
+        await clock.advance(1.1)
+        assert startup.explain().last_failure == Failure(
+            REFUSED.kind, "TimeoutError", "no result within 1 s"
+        )
+
+
+async def test_a_probe_that_raises_is_a_failed_attempt_and_its_text_goes_nowhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = ManualClock()
+    async with Orchestrator(BrokenProbe(), clock=clock) as startup:
+        await clock.advance(1)
+        assert stage(startup) is Stage.PROBING_REDIS
+        text = str(startup.explain())
+    assert "the probe itself raised RuntimeError" in text
+    assert "hunter2" not in text + caplog.text
+
+
+async def test_a_probe_that_always_sees_a_change_is_no_busy_loop() -> None:
+    clock, probe = ManualClock(), RestlessProbe()
+    async with Orchestrator(probe, clock=clock):
+        await clock.advance(1)
+    assert probe.attempts <= 102
+    assert probe.closed
+
+
+# -- waiting, subscribing, callbacks -----------------------------------------------------------
+
+
+async def test_wait_for_returns_the_event_or_names_what_it_still_waits_for() -> None:
+    async with started(REFUSED, conditions=("listener",)) as (startup, clock, _):
+        async with anyio.create_task_group() as tasks:
+
+            async def wait() -> None:
+                with pytest.raises(StartupTimeout) as caught:
+                    await startup.wait_for(Stage.READY, timeout_seconds=5)
+                assert str(caught.value) == (
+                    "not ready within 5 s: in stage probing_redis, waiting for Redis to answer;"
+                    " condition listener"
+                )
+
+            tasks.start_soon(wait)
+            await clock.advance(5)
+        event = await startup.wait_for(Stage.PROBING_REDIS)
+        assert event == startup.latest
+
+
+async def test_wait_for_ends_when_the_orchestrator_is_left() -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def wait(startup: Orchestrator) -> None:
+            with pytest.raises(Stopped):
+                await startup.wait_for(Stage.READY)
+
+        async with started(REFUSED) as (startup, clock, _):
+            tasks.start_soon(wait, startup)
+            await clock.advance(1)
+
+
+async def test_callbacks_plain_and_async_are_called_once_for_each_event() -> None:
+    calls: list[tuple[str, Stage]] = []
+    clock, probe = ManualClock(), ScriptedProbe()
+    startup = Orchestrator(probe, clock=clock)
+
+    @startup.on(Stage.READY, Stage.DEGRADED)
+    def plain(event: StageChanged) -> None:
+        calls.append(("plain", event.current))
+
+    async with startup:
+        await clock.advance(1)
+
+        @startup.on(Stage.READY)
+        async def late(event: StageChanged) -> None:
+            await anyio.lowlevel.checkpoint()
+            calls.append(("late", event.current))
+
+        probe.then(REFUSED)
+        await clock.advance(1)
+        probe.then(None)
+        await clock.advance(1)
+    assert calls == [
+        ("plain", Stage.READY),
+        ("late", Stage.READY),
+        ("plain", Stage.DEGRADED),
+        ("plain", Stage.READY),
+        ("late", Stage.READY),
+    ]
+
+
+async def test_a_callback_that_raises_is_logged_and_dropped_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls: list[Stage] = []
+    async with started() as (startup, clock, _):
+
+        @startup.on(*Stage)
+        def broken(_event: StageChanged) -> None:
+            raise RuntimeError("broken callback")
+
+        @startup.on(*Stage)
+        def whole(event: StageChanged) -> None:
+            calls.append(event.current)
+
+        await clock.advance(1)
+    assert calls == [Stage.PROBING_REDIS, Stage.GRACE, Stage.READY]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "broken" in caplog.text
+
+
+async def test_a_callback_that_hangs_delays_neither_the_machine_nor_the_exit_for_long() -> None:
+    with anyio.fail_after(5):
+        async with started() as (startup, clock, _):
+
+            @startup.on(Stage.GRACE)
+            async def hangs(_event: StageChanged) -> None:
+                await anyio.sleep_forever()
+
+            await clock.advance(1)
+            assert stage(startup) is Stage.READY
+
+
+async def test_a_callback_sees_the_final_stage_even_if_the_service_stops_at_once() -> None:
+    calls: list[Stage] = []
+    async with started(policy=Policy()) as (startup, _, _):
+
+        @startup.on(Stage.READY)
+        async def note(event: StageChanged) -> None:
+            await anyio.lowlevel.checkpoint()
+            calls.append(event.current)
+
+        await startup.wait_for(Stage.READY)
+    assert calls == [Stage.READY]
+
+
+# -- observers ---------------------------------------------------------------------------------
+
+
+class Recorder(Observer):
+    def __init__(self) -> None:
+        self.context: StartupContext | None = None
+        self.facts: list[str] = []
+        self.stages: list[Stage] = []
+        self.stops = 0
+
+    def started(self, context: StartupContext) -> None:
+        self.context = context
+
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+        self.facts.append(type(fact).__name__)
+        if changed is not None:
+            self.stages.append(changed.current)
+
+    def stopped(self) -> None:
+        self.stops += 1
+
+
+class BrokenObserver(Observer):
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+        raise RuntimeError("broken observer")
+
+
+async def test_an_observer_sees_every_fact_and_a_broken_one_is_dropped_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, recorder = ManualClock(50, age_seconds=3), Recorder()
+    startup = Orchestrator(
+        ScriptedProbe([REFUSED, None]),
+        conditions=["listener", ConditionSpec("cache", required=False)],
+        observers=[BrokenObserver(), recorder],
+        clock=clock,
+    )
+    async with startup:
+        startup.condition("listener").set(satisfied=True)
+        await clock.advance(1)
+    assert recorder.facts[0] == "BootFinished"
+    assert {"ConditionChanged", "ProbeFailed", "ProbeSucceeded"} <= set(recorder.facts)
+    assert recorder.stages == [Stage.PROBING_REDIS, Stage.GRACE, Stage.READY]
+    assert recorder.stops == 1
+    assert recorder.context is not None
+    assert recorder.context.started_at == 47
+    assert recorder.context.conditions == {"listener": True, "cache": False}
+    assert len(caplog.records) == 1
+    assert "broken observer" in caplog.text
+
+
+async def test_the_state_is_committed_before_anyone_is_told() -> None:
+    told: list[tuple[Stage, Stage, StageChanged | None]] = []
+
+    class Looker(Observer):
+        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002
+            if changed is not None:
+                told.append((changed.current, startup.stage, startup.latest))
+
+    clock = ManualClock()
+    startup = Orchestrator(ScriptedProbe(), observers=[Looker()], clock=clock)
+    async with startup:
+        await clock.advance(1)
+    assert [current for current, _, _ in told] == [Stage.PROBING_REDIS, Stage.GRACE, Stage.READY]
+    assert all(current is stage for current, stage, _ in told)
+    assert all(latest is not None and latest.current is current for current, _, latest in told)
+
+
+async def test_an_observer_that_calls_back_does_not_stop_the_loop() -> None:
+    class Chatty(Observer):
+        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002
+            if startup.running and len(startup.explain().conditions) == 1 and not stop:
+                startup.condition("c").set(satisfied=True)
+
+    stop: list[int] = []
+    startup = Orchestrator(ScriptedProbe(), conditions=["c"], observers=[Chatty()])
+    async with startup:
+        startup.condition("c").set(satisfied=True)
+        for _ in range(50):
+            await anyio.lowlevel.checkpoint()
+        stop.append(1)
+        await startup.wait_for(Stage.READY, timeout_seconds=5)
+
+
+# -- conditions --------------------------------------------------------------------------------
+
+
+async def test_a_condition_is_true_exactly_while_its_block_runs() -> None:
+    async with started(conditions=("listener",)) as (startup, clock, _):
+        await clock.advance(1)
+        assert stage(startup) is Stage.GRACE
+        with startup.condition("listener"):
+            await clock.advance(0)
+            assert stage(startup) is Stage.READY
+        await clock.advance(0)
+        assert stage(startup) is Stage.DEGRADED
+        assert "condition listener (its task ended)" in str(startup.explain())
+        with contextlib.suppress(RuntimeError), startup.condition("listener"):
+            await clock.advance(1)
+            assert stage(startup) is Stage.READY
+            raise RuntimeError("mine")
+        await clock.advance(0)
+        reason = startup.explain().conditions["listener"].reason
+        assert reason == "its task ended with RuntimeError"
+
+
+async def test_grace_after_a_condition_returns_does_not_wait_for_the_steady_pace() -> None:
+    policy = Policy(grace_seconds=0.5, probe_interval_seconds=20)
+    async with started(policy=policy, conditions=("c",)) as (startup, clock, _):
+        startup.condition("c").set(satisfied=True)
+        await clock.advance(1)
+        startup.condition("c").set(satisfied=False)
+        await clock.advance(1)
+        assert stage(startup) is Stage.DEGRADED
+        startup.condition("c").set(satisfied=True)
+        await clock.advance(0.7)
+        assert stage(startup) is Stage.READY
+
+
+async def test_a_block_that_outlives_the_orchestrator_leaves_quietly() -> None:
+    async with started(conditions=("c",)) as (startup, _, _):
+        handle = startup.condition("c")
+        handle.__enter__()
+    handle.__exit__(None, None, None)
+
+
+async def test_one_condition_is_held_by_one_block_at_a_time() -> None:
+    async with started(conditions=("c",)) as (startup, _, _):
+        with (
+            startup.condition("c"),
+            pytest.raises(DuplicateCondition, match="'c' is already held"),
+            startup.condition("c"),
+        ):
+            raise AssertionError
+        with startup.condition("c"):
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_undeclared_and_duplicate_conditions_are_clear_errors() -> None:
+    with pytest.raises(DuplicateCondition, match="condition 'a' is declared twice"):
+        Orchestrator(ScriptedProbe(), conditions=["a", "a"])
+    with pytest.raises(ValueError, match=r"write \['listener'\]"):
+        Orchestrator(ScriptedProbe(), conditions="listener")
+    with pytest.raises(ValueError, match="not empty"):
+        Orchestrator(ScriptedProbe(), conditions=[" "])
+    startup = Orchestrator(ScriptedProbe(), conditions=["a"])
+    with pytest.raises(UnknownCondition, match=r"'b' was never declared; declared: 'a'"):
+        startup.condition("b")
+
+
+# -- entering and leaving ----------------------------------------------------------------------
+
+
+async def test_use_outside_of_the_context_is_a_clear_error() -> None:
+    startup = Orchestrator(ScriptedProbe(), conditions=["c"], clock=ManualClock())
+    assert stage(startup) is Stage.BOOTING
+    assert startup.latest is None
+    for when in ("not run yet", "not run any more"):
+        with pytest.raises(NotRunning, match=when):
+            startup.subscribe()
+        with pytest.raises(NotRunning, match=when):
+            await startup.wait_for(Stage.READY)
+        with pytest.raises(NotRunning, match=when):
+            startup.condition("c").set(satisfied=True)
+        with pytest.raises(NotRunning, match=when), startup.condition("c"):
+            raise AssertionError
+        assert str(startup.explain())
+        if not startup.latest:
+            async with startup:
+                pass
+
+
+async def test_a_second_start_is_a_clear_error() -> None:
+    startup = Orchestrator(ScriptedProbe())
+    async with startup:
+        with pytest.raises(AlreadyStarted, match="make a new one"):
+            await startup.__aenter__()
+        assert startup.running
+    with pytest.raises(AlreadyStarted):
+        await startup.__aenter__()
+
+
+async def test_an_exception_of_the_application_comes_out_as_it_is() -> None:
+    probe = ScriptedProbe()
+    with pytest.raises(ValueError, match="mine"):
+        async with Orchestrator(probe):
+            raise ValueError("mine")
+    assert probe.closed
+
+
+async def test_cancellation_from_outside_ends_it_cleanly() -> None:
+    probe, recorder = ScriptedProbe([REFUSED]), Recorder()
+    with anyio.move_on_after(0.05) as scope:
+        async with Orchestrator(probe, observers=[recorder]):
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert probe.closed
+    assert recorder.stops == 1
+
+
+async def test_streams_end_when_the_service_is_cancelled() -> None:
+    seen: list[Stage] = []
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            async with Orchestrator(ScriptedProbe([REFUSED])) as startup:
+                tasks.start_soon(stages_of, startup, seen)
+                await anyio.wait_all_tasks_blocked()
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+    assert seen == [Stage.PROBING_REDIS]
+
+
+async def test_start_stop_start_again_with_a_new_one() -> None:
+    for _ in range(3):
+        async with Orchestrator(ScriptedProbe()) as startup:
+            await startup.wait_for(Stage.READY, timeout_seconds=5)
+
+
+async def test_two_orchestrators_live_side_by_side() -> None:
+    async with Orchestrator(ScriptedProbe()) as one, Orchestrator(ScriptedProbe([REFUSED])) as two:
+        await one.wait_for(Stage.READY, timeout_seconds=5)
+        assert stage(two) is Stage.PROBING_REDIS
+
+
+async def test_disabled_is_the_rollback(caplog: pytest.LogCaptureFixture) -> None:
+    probe = ScriptedProbe([REFUSED])
+    async with Orchestrator(probe, conditions=["c"], enabled=False) as startup:
+        await startup.wait_for(Stage.READY, timeout_seconds=5)
+        with startup.condition("c"):
+            await anyio.lowlevel.checkpoint()
+    assert probe.attempts == 0
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "disabled" in caplog.text
+
+
+# -- explain -----------------------------------------------------------------------------------
+
+
+async def test_explain_says_what_it_waits_for() -> None:
+    async with started(REFUSED, conditions=("listener",)) as (startup, clock, probe):
+        await clock.advance(3)
+        known = startup.explain()
+        assert known.stage is Stage.PROBING_REDIS
+        assert known.in_stage_seconds == pytest.approx(3)
+        assert known.waits_for == ("Redis to answer", "condition listener")
+        assert known.budget_left_seconds == pytest.approx(27)
+        assert known.attempts == known.failures_in_row == probe.attempts
+        assert known.next_probe_seconds is not None
+        assert 0 <= known.next_probe_seconds <= 0.2
+        assert known.stage_seconds[Stage.BOOTING] == 2
+        assert math.isclose(sum(known.stage_seconds.values()), 5)
+        assert "nothing listens there" in str(known)
+        probe.then(None)
+        await clock.advance(0.2)
+        assert startup.explain().waits_for[0].startswith("Redis to go on answering for 0.")
+        startup.condition("listener").set(satisfied=True)
+        await clock.advance(1)
+        assert startup.explain().waits_for == ()
+        assert startup.explain().budget_left_seconds is None

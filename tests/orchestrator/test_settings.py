@@ -1,0 +1,121 @@
+"""Settings from the environment, and bad ones refused by one clear line."""
+
+from dataclasses import fields
+
+import pytest
+
+from orchestrator import Platform, Policy
+from orchestrator.settings import PREFIX, Settings, SettingsError, detect_platform
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = Settings.from_environment({})
+    assert settings == Settings(policy=Policy(), redis_url="redis://localhost:6379/0")
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform"),
+    [
+        ({"K_SERVICE": "chat"}, Platform.CLOUD_RUN),
+        ({"CLOUD_RUN_JOB": "job"}, Platform.CLOUD_RUN_JOB),
+        ({"GAE_ENV": "standard"}, Platform.APP_ENGINE),
+        ({"FUNCTION_TARGET": "main", "K_SERVICE": "main"}, Platform.CLOUD_FUNCTIONS),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, Platform.KUBERNETES),
+        ({"K_SERVICE": "chat", "ORCHESTRATOR_PLATFORM": "other"}, Platform.OTHER),
+        ({"ORCHESTRATOR_PLATFORM": "Cloud-Run"}, Platform.CLOUD_RUN),
+        ({"K_SERVICE": ""}, Platform.OTHER),
+    ],
+)
+def test_the_platform_is_detected_from_the_environment(
+    environ: dict[str, str], platform: Platform
+) -> None:
+    assert detect_platform(environ) is platform
+    policy = Settings.from_environment(environ).policy
+    expected = (60.0, 0.5) if platform.is_gcp else (30.0, 0.0)
+    assert (policy.budget_seconds, policy.grace_seconds) == expected
+
+
+def test_every_field_of_the_policy_has_its_variable() -> None:
+    for field in fields(Policy):
+        if field.name != "platform":
+            value = getattr(Policy(), field.name)
+            settings = Settings.from_environment({PREFIX + field.name.upper(): f" {value} "})
+            assert getattr(settings.policy, field.name) == value
+            assert type(getattr(settings.policy, field.name)) is type(value)
+
+
+def test_the_orchestrators_own_redis_url_goes_first() -> None:
+    environ = {"REDIS_URL": "redis://one", "ORCHESTRATOR_REDIS_URL": "rediss://two"}
+    assert Settings.from_environment(environ).redis_url == "rediss://two"
+    assert Settings.from_environment({"REDIS_URL": "unix:///tmp/r"}).redis_url == "unix:///tmp/r"
+
+
+@pytest.mark.parametrize(
+    ("text", "enabled"),
+    [("false", False), ("0", False), ("OFF", False), ("no", False), ("true", True), ("", True)],
+)
+def test_the_rollback(text: str, enabled: bool) -> None:
+    assert Settings.from_environment({"ORCHESTRATOR_ENABLED": text}).enabled is enabled
+
+
+@pytest.mark.parametrize(
+    ("environ", "text"),
+    [
+        (
+            {"ORCHESTRATOR_BUDGET_SECONDS": "soon"},
+            "ORCHESTRATOR_BUDGET_SECONDS is 'soon'; it must be a number above 0",
+        ),
+        (
+            {"ORCHESTRATOR_FAILURES_TO_DEGRADE": "2.5"},
+            "ORCHESTRATOR_FAILURES_TO_DEGRADE is '2.5'; it must be a whole number of 1 or more",
+        ),
+        (
+            {"ORCHESTRATOR_GRACE_SECONDS": "90"},
+            (
+                "ORCHESTRATOR_GRACE_SECONDS is 90.0; it must be at most 30,"
+                " the budget (ORCHESTRATOR_BUDGET_SECONDS)"
+            ),
+        ),
+        (
+            {"K_SERVICE": "chat", "ORCHESTRATOR_BUDGET_SECONDS": "300"},
+            (
+                "ORCHESTRATOR_BUDGET_SECONDS is 300.0; it must be at most 240,"
+                " the longest that a Cloud Run start-up probe may wait"
+            ),
+        ),
+        (
+            {"ORCHESTRATOR_ENABLED": "maybe"},
+            "ORCHESTRATOR_ENABLED is 'maybe'; it must be true or false",
+        ),
+        (
+            {"ORCHESTRATOR_PLATFORM": "mars"},
+            (
+                "ORCHESTRATOR_PLATFORM is 'mars'; it must be one of cloud_run, cloud_run_job,"
+                " app_engine, cloud_functions, kubernetes, other"
+            ),
+        ),
+    ],
+)
+def test_a_bad_value_names_the_variable_the_value_and_what_is_allowed(
+    environ: dict[str, str], text: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environ)
+    assert str(caught.value) == text
+
+
+def test_no_error_or_repr_shows_a_secret() -> None:
+    for environ in (
+        {"REDIS_URL": "http://user:hunter2@host"},
+        {"ORCHESTRATOR_BUDGET_SECONDS": "redis://user:hunter2@host"},
+    ):
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_environment(environ)
+        assert "hunter2" not in str(caught.value)
+        assert caught.value.variable in str(caught.value)
+    assert "hunter2" not in repr(Settings.from_environment({"REDIS_URL": "redis://:hunter2@h"}))
+
+
+def test_a_misspelt_variable_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    Settings.from_environment({"ORCHESTRATOR_BUDGET_SECOND": "9"})
+    assert "did you mean ORCHESTRATOR_BUDGET_SECONDS?" in caplog.text
