@@ -32,7 +32,7 @@ _SIGNS = (
 
 
 class SettingsError(ValueError):
-    """A variable that cannot be used. The text says which, its value unless secret, what is allowed.
+    """A variable that cannot be used. The text says which, its value if harmless, what is allowed.
 
     Attributes:
         variable: The name of the environment variable.
