@@ -142,6 +142,17 @@ class Laws(RuleBasedStateMachine):
             assert self.failures < self.policy.failures_to_degrade
             assert self.machine.snapshot.last_success_at is not None
 
+    @invariant()
+    def grace_and_degraded_are_never_idle(self) -> None:
+        if not hasattr(self, "machine"):
+            return
+        well = all(self.conditions[n] for n in NAMES if self.required[n])
+        if self.machine.stage is Stage.GRACE:
+            assert self.answers
+            assert well or self.machine.snapshot.in_startup
+        if self.machine.stage is Stage.DEGRADED:
+            assert not (well and self.answers), "degraded though all is well"
+
     def teardown(self) -> None:
         """Every state can still reach ready."""
         if hasattr(self, "machine"):
