@@ -224,7 +224,9 @@ class Orchestrator:
             attempt_timeout_seconds=policy.attempt_timeout_seconds,
             change_floor_seconds=policy.retry_first_seconds,
         )
-        context = StartupContext(policy, probe.target, declared, started_at, now, time.time_ns())
+        context = StartupContext(
+            policy, probe.target, declared, started_at, now, time.time_ns(), self.enabled
+        )
         self._driver.call_observers(lambda observer: observer.started(context))
         tasks.start_soon(self._feed.deliver)
         await tasks.start(self._driver.run)
@@ -260,7 +262,8 @@ class Orchestrator:
         if self._feed is not None:
             self._feed.wake_remaining()
         if self._driver is not None:
-            self._driver.call_observers(lambda observer: observer.stopped())
+            at = max(self._clock.now(), self._machine.snapshot.last_at)
+            self._driver.call_observers(lambda observer: observer.stopped(at))
         with anyio.CancelScope(shield=True):
             try:
                 await self._probe.aclose()

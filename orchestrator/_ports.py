@@ -90,6 +90,7 @@ class StartupContext:
             before the clock's reading now.
         now_at: The clock's reading when this was made.
         now_unix_nanoseconds: The wall clock's reading at the same moment, to turn `at` into dates.
+        enabled: False where the orchestrator is disabled, and its facts are made up.
     """
 
     policy: Policy
@@ -98,6 +99,7 @@ class StartupContext:
     started_at: float
     now_at: float
     now_unix_nanoseconds: int
+    enabled: bool = True
 
 
 class Observer:
@@ -113,8 +115,8 @@ class Observer:
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Called for every fact; `changed` is the transition that it caused, if any."""
 
-    def stopped(self) -> None:
-        """Called once, when the orchestrator is left, whatever the reason."""
+    def stopped(self, at: float) -> None:
+        """Called once, when the orchestrator is left, whatever the reason, with the time of it."""
 
 
 class Clock(Protocol):

@@ -335,7 +335,7 @@ class Recorder(Observer):
         if changed is not None:
             self.stages.append(changed.current)
 
-    def stopped(self) -> None:
+    def stopped(self, at: float) -> None:  # noqa: ARG002  the port's
         self.stops += 1
 
 

@@ -1,0 +1,15 @@
+"""OpenTelemetry: a start-up as one readable trace, and its metrics.
+
+    from orchestrator.otel import OpenTelemetryObserver, setup_telemetry
+
+    with setup_telemetry("chat"):  # only where the application has no provider of its own
+        ...
+        startup = Orchestrator(RedisProbe(url), observers=[OpenTelemetryObserver()])
+
+The observer needs the OpenTelemetry API only; the SDK is loaded by `setup_telemetry` alone.
+"""
+
+from orchestrator.otel._observer import OpenTelemetryObserver
+from orchestrator.otel._setup import Telemetry, setup_telemetry
+
+__all__ = ["OpenTelemetryObserver", "Telemetry", "setup_telemetry"]

@@ -1,0 +1,77 @@
+"""A bound on what the exporters log while a collector is away."""
+
+import logging
+import time
+from threading import Lock
+
+_LINES_PER_MINUTE = 3
+
+_NOISY_LOGGERS = (
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.sdk._shared_internal",
+    "opentelemetry.sdk.metrics._internal",
+    "opentelemetry.sdk.metrics._internal.export",
+    "opentelemetry.sdk.trace.export",
+)
+"""Who logs when a collector is away. A logger's filter does not hold for its children, so each is
+named."""
+
+
+_MINUTE_SECONDS = 60.0
+
+
+class LogLimit(logging.Filter):
+    """Lets only so many lines a minute through, for all loggers that it is added to together.
+
+    Args:
+        lines_per_minute: How many.
+    """
+
+    def __init__(self, lines_per_minute: int) -> None:
+        super().__init__()
+        self._limit = lines_per_minute
+        self._lock = Lock()
+        self._minute_began = -_MINUTE_SECONDS
+        self._passed = 0
+        self._left_out = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Let nothing through any more: threads left behind must not write during the exit."""
+        self._closed = True
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line may pass."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._minute_began >= _MINUTE_SECONDS:
+                self._minute_began, self._passed = now, 0
+            if self._closed or self._passed >= self._limit:
+                self._left_out += 1
+                return False
+            self._passed += 1
+            left_out, self._left_out = self._left_out, 0
+        _make_one_line(record, left_out)
+        return True
+
+
+def _make_one_line(record: logging.LogRecord, left_out: int) -> None:
+    """Some versions log the whole traceback of a refused connection: a hundred lines each."""
+    text = record.getMessage()
+    if record.exc_info and record.exc_info[1] is not None:
+        text += f" {record.exc_info[1]!r}"
+        record.exc_info = record.exc_text = None
+    if left_out:
+        text += f" ({left_out} lines before this were left out)"
+    record.msg, record.args = text, None
+
+
+def limit_exporter_lines() -> LogLimit:
+    """Limit the lines of all exporters and of what drives them, together."""
+    limit = LogLimit(_LINES_PER_MINUTE)
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).addFilter(limit)
+    return limit
