@@ -52,6 +52,8 @@ class Callbacks:
     def _begin(
         self, tasks: TaskGroup, feed: Feed, stages: frozenset[Stage], callback: Callback
     ) -> None:
+        if not self._running:
+            self._idle = anyio.Event()
         self._running += 1
         tasks.start_soon(self._call, feed.subscribe(), stages, callback)
 

@@ -104,7 +104,7 @@ class Orchestrator:
     @property
     def was_ready(self) -> bool:
         """Whether the service has ever been ready."""
-        return self._machine.snapshot.was_ready
+        return self._machine.was_ready
 
     def explain(self) -> Explanation:
         """What the service waits for and why. Works at any time, and holds no secrets."""

@@ -68,6 +68,11 @@ class StartupMachine:
         return self._ledger.stage
 
     @property
+    def was_ready(self) -> bool:
+        """Whether the service has ever been ready."""
+        return self._ledger.ready_since is not None
+
+    @property
     def wake_at(self) -> float | None:
         """When the machine wants its next `TimerFired`, in monotonic seconds; `None`: not now."""
         return self._ledger.wake_at
@@ -115,7 +120,7 @@ class StartupMachine:
             last_at=ledger.last_at,
             sequence=self._sequence,
             in_startup=ledger.in_startup,
-            was_ready=ledger.ready_since is not None,
+            was_ready=self.was_ready,
             attempts=ledger.attempts,
             failures_in_row=ledger.failures_in_row,
             redis_answers=ledger.redis_answers,

@@ -317,6 +317,24 @@ async def test_a_callback_sees_the_final_stage_even_if_the_service_stops_at_once
     assert calls == [Stage.READY]
 
 
+async def test_callbacks_registered_after_the_first_one_died_are_drained_too() -> None:
+    calls: list[Stage] = []
+    async with started(policy=Policy()) as (startup, clock, _):
+
+        @startup.on(*Stage)
+        def broken(_event: StageChanged) -> None:
+            raise RuntimeError("broken callback")
+
+        await clock.advance(0)
+
+        @startup.on(Stage.READY)
+        async def note(event: StageChanged) -> None:
+            await anyio.lowlevel.checkpoint()
+            calls.append(event.current)
+
+    assert calls == [Stage.READY]
+
+
 # -- observers ---------------------------------------------------------------------------------
 
 

@@ -1,0 +1,20 @@
+"""For ASGI applications: `ReadinessGate`, `health_app` and `lifespan`.
+
+In Starlette and FastAPI: `lifespan=lifespan(startup)` enters the orchestrator,
+`app.add_middleware(ReadinessGate, startup=startup)` puts the gate in front, and
+`app.mount("/health", health_app(startup))` answers health checks. Any other ASGI application is
+wrapped: `ReadinessGate(app, startup, manage_lifespan=True, health=True)`.
+"""
+
+from orchestrator.asgi._gate import ReadinessGate
+from orchestrator.asgi._health import HEALTH_PATHS, health_app
+from orchestrator.asgi._lifespan import lifespan
+from orchestrator.asgi._tally import AdmissionCounts
+
+__all__ = [
+    "HEALTH_PATHS",
+    "AdmissionCounts",
+    "ReadinessGate",
+    "health_app",
+    "lifespan",
+]

@@ -1,0 +1,149 @@
+"""Views of one connection: what a held client sent, when it has entered, how it was closed."""
+
+from collections import deque
+from collections.abc import Callable
+
+from orchestrator.asgi._release import Line, Outcome, Place
+from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
+
+APPLICATION_ERROR = "application_error"
+"""Counted instead of a close code when the application raised: the server then picks the code."""
+
+_DEFAULT_CLOSE_CODE = 1000
+"""The close code of a `websocket.close` that names none, by the ASGI specification."""
+
+
+class Inbox:
+    """What a held client sends. The application gets all of it later, from `receive`.
+
+    Args:
+        receive: The server's `receive`.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._kept: deque[Message] = deque()
+        self.error: Exception | None = None
+
+    async def watch(self, place: Place) -> None:
+        """Keep what arrives, and notice when the client leaves.
+
+        It may be cancelled: servers do not lose a message when a `receive` that waits is cancelled.
+        """
+        while True:
+            try:
+                message = await self._receive()
+            except Exception as error:  # noqa: BLE001  raised again where the request is handled
+                self.error = error
+                place.decide(Outcome.LEFT)
+                return
+            self._kept.append(message)
+            if message["type"] in ("http.disconnect", "websocket.disconnect"):
+                place.decide(Outcome.LEFT)
+                return
+            if message.get("more_body", False):
+                # Whoever reads on must keep it. The rest stays with the server, whose buffers are
+                # bounded, at the price of not noticing when this client leaves.
+                return
+
+    async def may_answer(self, scope: Scope) -> bool:
+        """Whether a refusal can be sent: a WebSocket's first message must be received before."""
+        if scope["type"] != "websocket":
+            return True
+        if not self._kept:
+            self._kept.append(await self._receive())
+        return bool(self._kept[-1]["type"] != "websocket.disconnect")
+
+    async def receive(self) -> Message:
+        """What was kept, then what the server has."""
+        return self._kept.popleft() if self._kept else await self._receive()
+
+
+class Entry:
+    """A held request on its way into the application: tells the line when it has settled in.
+
+    Args:
+        line: The line in which it was held.
+        place: Its place there.
+        receive: Where messages come from.
+        send: The server's `send`.
+    """
+
+    __slots__ = ("_accepted", "_line", "_place", "_receive", "_send")
+
+    def __init__(self, line: Line, place: Place, receive: Receive, send: Send) -> None:
+        self._line, self._place = line, place
+        self._receive, self._send = receive, send
+        self._accepted = False
+
+    async def receive(self) -> Message:
+        """Receiving after the accept: what had to be set up is set up."""
+        if self._accepted:
+            self._line.leave(self._place)
+        return await self._receive()
+
+    async def send(self, message: Message) -> None:
+        """An accept keeps the slot a little; anything else that is sent is a sign of life."""
+        await self._send(message)
+        if message["type"] == "websocket.accept":
+            self._accepted = True
+            self._line.accepted(self._place)
+        else:
+            self._line.leave(self._place)
+
+
+class CloseWatch:
+    """An application whose WebSocket closes are reported.
+
+    Only what the application causes is: not the client's closes, and no refused handshakes.
+
+    Args:
+        app: The application.
+        report: Called with the close code, or with `APPLICATION_ERROR`.
+    """
+
+    def __init__(self, app: ASGIApp, report: Callable[[int | str], None]) -> None:
+        self._app = app
+        self._report = report
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application on one connection."""
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        socket = _WatchedSocket(receive, send, self._report)
+        try:
+            await self._app(scope, socket.receive, socket.send)
+        except Exception:
+            if socket.open:
+                self._report(APPLICATION_ERROR)
+            raise
+
+
+class _WatchedSocket:
+    """Knows whether a WebSocket is open, and reports the code with which it is closed."""
+
+    __slots__ = ("_receive", "_report", "_send", "open")
+
+    def __init__(self, receive: Receive, send: Send, report: Callable[[int | str], None]) -> None:
+        self._receive, self._send = receive, send
+        self._report = report
+        self.open = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self.open = False  # what the application raises from here on closes nothing
+        return message
+
+    async def send(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:  # by the ASGI specification: the client has left
+            self.open = False
+            raise
+        if message["type"] == "websocket.accept":
+            self.open = True
+        elif message["type"] == "websocket.close" and self.open:
+            self.open = False
+            self._report(message.get("code", _DEFAULT_CLOSE_CODE))

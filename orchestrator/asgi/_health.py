@@ -1,0 +1,158 @@
+"""Health endpoints: one answer for each stage, whoever asks."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from orchestrator._orchestrator import Orchestrator
+from orchestrator.asgi._types import (
+    ASGIApp,
+    Header,
+    Receive,
+    RetryAfter,
+    Scope,
+    Send,
+    as_json,
+    problem,
+    respond,
+    route_path,
+)
+from states import Stage
+
+HEALTH_PATHS = ("/livez", "/readyz", "/startupz")
+"""Liveness, readiness and start-up, by the names that Kubernetes gave them."""
+
+_HEALTH_JSON = b"application/health+json"
+_PASS, _WARN, _FAIL = "pass", "warn", "fail"
+
+
+def recovering(startup: Orchestrator) -> bool:
+    """Whether the service is in the grace that follows degraded.
+
+    To clients and health checks that is no start-up: an answer that got worse just when the
+    service gets better would drain a fleet at the wrong moment.
+    """
+    latest = startup.latest
+    return (
+        latest is not None and latest.current is Stage.GRACE and latest.previous is Stage.DEGRADED
+    )
+
+
+def health_app(
+    startup: Orchestrator,
+    *,
+    details: bool = False,
+    drain_when_degraded: bool = False,
+    admit_degraded: bool = False,
+    retry_after_seconds: tuple[int, int] = (1, 3),
+) -> ASGIApp:
+    """An ASGI application with `/livez`, `/readyz` and `/startupz`.
+
+        Mount("/health", health_app(startup))
+
+    It answers GET and HEAD with `application/health+json`. `/livez` says only that the event loop
+    turns: Redis has no part in it, and restarting a service does not mend its Redis.
+
+    Args:
+        startup: The orchestrator.
+        details: Tell what the service waits for, the last failure and the conditions. Everybody
+            who reaches the endpoint reads it.
+        drain_when_degraded: Fail `/readyz` when a service that was ready is degraded. Without it
+            one shared Redis that fails does not take every instance out of the load balancer.
+        admit_degraded: Whether a service that never was ready is of use when degraded; the same
+            choice as `ReadinessGate(admit_degraded=)`.
+        retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
+
+    Raises:
+        ValueError: When `retry_after_seconds` is out of range.
+    """
+    return _HealthApp(
+        startup,
+        RetryAfter(retry_after_seconds),
+        details=details,
+        drain_when_degraded=drain_when_degraded,
+        admit_degraded=admit_degraded,
+    )
+
+
+class _HealthApp:
+    def __init__(
+        self,
+        startup: Orchestrator,
+        retry_after: RetryAfter,
+        *,
+        details: bool,
+        drain_when_degraded: bool,
+        admit_degraded: bool,
+    ) -> None:
+        self._startup = startup
+        self._retry_after = retry_after
+        self._details = details
+        self._drain_when_degraded = drain_when_degraded
+        self._admit_degraded = admit_degraded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await _answer_other(scope, receive, send)
+            return
+        path, method = route_path(scope), scope["method"]
+        head = method == "HEAD"
+        if path not in HEALTH_PATHS:
+            status = HTTPStatus.NOT_FOUND
+            detail = "Here are only " + ", ".join(HEALTH_PATHS) + "."
+            await respond(send, status, problem(status, detail), head=head)
+        elif method not in ("GET", "HEAD"):
+            status = HTTPStatus.METHOD_NOT_ALLOWED
+            body = problem(status, "Health can only be read.")
+            await respond(send, status, body, headers=[(b"allow", b"GET, HEAD")])
+        else:
+            await self._report(send, self._verdict(path), head=head)
+
+    def _verdict(self, path: str) -> str:
+        startup, stage = self._startup, self._startup.stage
+        degraded = stage is Stage.DEGRADED or recovering(startup)
+        if path == "/livez" or stage is Stage.READY:
+            return _PASS
+        if path == "/startupz":
+            return _PASS if degraded else _FAIL
+        serves = not self._drain_when_degraded if startup.was_ready else self._admit_degraded
+        return _WARN if degraded and serves else _FAIL
+
+    async def _report(self, send: Send, verdict: str, *, head: bool) -> None:
+        failed = verdict == _FAIL
+        status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
+        headers: list[Header] = [self._retry_after.header()] if failed else []
+        answer: dict[str, object] = {"status": verdict, "stage": self._startup.stage}
+        if self._details:
+            answer |= _details(self._startup)
+        body = as_json(answer)
+        await respond(send, status, body, content_type=_HEALTH_JSON, headers=headers, head=head)
+
+
+def _details(startup: Orchestrator) -> Mapping[str, object]:
+    known = startup.explain()
+    return {
+        "in_stage_seconds": round(known.in_stage_seconds, 3),
+        "waits_for": known.waits_for,
+        "attempts": known.attempts,
+        "failures_in_row": known.failures_in_row,
+        "last_failure": known.last_failure and known.last_failure.reason,
+        "conditions": {
+            name: {
+                "required": condition.required,
+                "satisfied": condition.satisfied,
+                "reason": condition.reason,
+            }
+            for name, condition in known.conditions.items()
+        },
+    }
+
+
+async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:
+    """Standing alone under a server: take part in the lifespan, and decline WebSockets."""
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        await send({"type": "websocket.close"})
+        return
+    for phase in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{phase}.complete"})

@@ -1,0 +1,131 @@
+"""Running the orchestrator for as long as the application runs.
+
+Nothing here waits for ready: most servers open their port only after the lifespan's start-up, and
+then nobody could be held, answered or told why. The gate decides instead, request by request.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from orchestrator._errors import OrchestratorError
+from orchestrator._orchestrator import Orchestrator
+from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("orchestrator")
+
+STATE_KEY = "startup"
+"""Where the orchestrator is in the ASGI state: `request.state.startup` in Starlette."""
+
+# The application's type is the framework's business, and so are the values of its state.
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
+InnerLifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+
+def lifespan(startup: Orchestrator, inner: InnerLifespan | None = None) -> Lifespan:
+    """A lifespan for Starlette and FastAPI that enters the orchestrator and returns at once.
+
+        app = FastAPI(lifespan=lifespan(startup))
+
+    `request.state.startup` is the orchestrator then.
+
+    Args:
+        startup: The orchestrator.
+        inner: The application's own lifespan. It runs inside: conditions can be set in it, and
+            what it yields is kept.
+    """
+
+    @asynccontextmanager
+    async def run(app: object) -> AsyncGenerator[Mapping[str, Any]]:
+        async with startup:
+            if inner is None:
+                yield {STATE_KEY: startup}
+            else:
+                async with inner(app) as state:
+                    yield {**(state or {}), STATE_KEY: startup}
+
+    return run
+
+
+async def run_lifespan(
+    app: ASGIApp, startup: Orchestrator, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answer a `lifespan` scope with the orchestrator around the application.
+
+    The application's own lifespan runs inside, if it has one; an application that does not know
+    the scope is tolerated, as servers do.
+    """
+    await receive()  # lifespan.startup
+    if "state" in scope:
+        scope["state"][STATE_KEY] = startup
+    inner = _InnerLifespan(app, receive, send)
+    entered = False
+    try:
+        async with startup:
+            entered = True
+            await inner.run(scope)
+    except Exception as error:
+        stage = "shutdown" if entered else "startup"
+        failure = {"type": f"lifespan.{stage}.failed", "message": _describe(error)}
+        if inner.failure is not None or inner.stopping or not entered:
+            await send(inner.failure or failure)
+        raise
+    await send(inner.failure or {"type": "lifespan.shutdown.complete"})
+
+
+def _describe(error: Exception) -> str:
+    # The text of an exception may hold a secret, unless we wrote it ourselves.
+    text = f": {error}" if isinstance(error, OrchestratorError) else ""
+    return f"the startup orchestrator ended with {type(error).__name__}{text}"
+
+
+class _InnerLifespan:
+    """The application's lifespan, inside of ours.
+
+    Attributes:
+        stopping: Whether the server has asked for the shutdown.
+        failure: The `failed` message of the application. Servers end once they have it, so it is
+            sent on after the orchestrator was left.
+    """
+
+    def __init__(self, app: ASGIApp, receive: Receive, send: Send) -> None:
+        self._app = app
+        self._receive, self._send = receive, send
+        self._startup_given = False
+        self._started = False
+        self.stopping = False
+        self.failure: Message | None = None
+
+    async def run(self, scope: Scope) -> None:
+        """Run it from start-up to shutdown, or wait in its place if there is none."""
+        try:
+            await self._app(scope, self.receive, self.send)
+        except Exception as error:
+            if self._started or self.failure is not None:
+                raise
+            logger.info("the application has no lifespan: it raised %s", type(error).__name__)
+        if not self._started and self.failure is None:
+            await self.send({"type": "lifespan.startup.complete"})
+        while not self.stopping and self.failure is None:
+            await self.receive()
+
+    async def receive(self) -> Message:
+        """The start-up message again, which was taken before, then the server's."""
+        if not self._startup_given:
+            self._startup_given = True
+            return {"type": "lifespan.startup"}
+        message = await self._receive()
+        self.stopping = message["type"] == "lifespan.shutdown"
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass messages on, but those that end the lifespan only when all of it has ended."""
+        kind = message["type"]
+        if kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
+            self.failure = message
+        elif kind != "lifespan.shutdown.complete":
+            # An application that does not look at the scope sends something else; the server raises
+            # then, as it would without us, and that tells the application apart.
+            await self._send(message)
+            self._started = self._started or kind == "lifespan.startup.complete"

@@ -1,0 +1,88 @@
+"""What the gate has counted, and who is told."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.asgi._release import Outcome
+
+logger = logging.getLogger("orchestrator")
+
+_MOST_CODES = 64
+"""An application that invents close codes must not make the counter grow for ever."""
+
+OTHER_CODES = "other"
+"""Counts the closes beyond the first `_MOST_CODES` distinct codes."""
+
+
+@dataclass(slots=True)
+class AdmissionCounts:
+    """How many requests had which outcome. Every request has one; `held` counts besides.
+
+    Attributes:
+        admitted: The application got them, at once or after being held.
+        refused: Turned away because of the stage, or because the service stops.
+        left: The client gave up while it was held.
+        overflow: Turned away because too many were held already.
+        timed_out: Turned away after being held for as long as allowed.
+        held: How many were held at all, whatever their outcome.
+    """
+
+    admitted: int = 0
+    refused: int = 0
+    left: int = 0
+    overflow: int = 0
+    timed_out: int = 0
+    held: int = 0
+
+
+class Tally:
+    """Counts, and calls the hooks. A hook that raises is logged and not called again.
+
+    Args:
+        on_admission: Called with the outcome of each request.
+        on_close: Called with each close code that the application causes.
+    """
+
+    def __init__(
+        self,
+        on_admission: Callable[[str], object] | None,
+        on_close: Callable[[int | str], object] | None,
+    ) -> None:
+        self.counts = AdmissionCounts()
+        self.closes: Counter[int | str] = Counter()
+        self._on_admission = on_admission
+        self._on_close = on_close
+
+    def admitted(self) -> None:
+        """A request was let in. It is the one outcome that is on the path of every request."""
+        self.counts.admitted += 1
+        if self._on_admission is not None:
+            self._tell(Outcome.ADMITTED)
+
+    def admission(self, outcome: Outcome) -> None:
+        """A request has this outcome."""
+        counts, name = self.counts, outcome.value
+        setattr(counts, name, getattr(counts, name) + 1)
+        self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if self._on_admission is not None:
+            try:
+                self._on_admission(outcome.value)
+            except Exception:
+                logger.exception("%r raised and is not called again", self._on_admission)
+                self._on_admission = None
+
+    def close(self, code: int | str) -> None:
+        """The application closed a WebSocket with this code."""
+        if code not in self.closes and len(self.closes) >= _MOST_CODES:
+            code = OTHER_CODES
+        self.closes[code] += 1
+        if self._on_close is not None:
+            try:
+                self._on_close(code)
+            except Exception:
+                logger.exception("%r raised and is not called again", self._on_close)
+                self._on_close = None

@@ -1,0 +1,63 @@
+"""The examples of the documentation, as they are, under a real uvicorn and with a real Redis."""
+
+import asyncio
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import pytest
+import websockets
+
+from tests.integrations.gate_support import serving
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # uvicorn runs on nothing else
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+async def what_a_client_gets(port: int) -> str:
+    url = f"ws://127.0.0.1:{port}/chat"
+    async with websockets.connect(url, proxy=None, open_timeout=20) as client:
+        return str(await client.recv())
+
+
+@pytest.mark.parametrize("name", ["fastapi_app", "starlette_app"])
+async def test_clients_that_come_before_redis_are_served(
+    name: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    example = load(name)
+    async with serving(example.app) as port, httpx.AsyncClient(trust_env=False) as http:
+        base = f"http://127.0.0.1:{port}"
+        clients = [asyncio.create_task(what_a_client_gets(port)) for _ in range(20)]
+        assert (await http.get(f"{base}/readyz")).status_code == 503
+        assert (await http.get(f"{base}/livez")).status_code == 200
+        assert not any(client.done() for client in clients)
+        await asyncio.to_thread(redis_server.start)
+        assert await asyncio.gather(*clients) == ["ready"] * 20
+        assert (await http.get(f"{base}/readyz")).json() == {"status": "pass", "stage": "ready"}
+    assert not example.startup.running
