@@ -25,7 +25,6 @@ from states import (
     ProbeFailed,
     ProbeSucceeded,
     Snapshot,
-    StageChanged,
     StartupMachine,
     TimerFired,
 )
@@ -195,13 +194,3 @@ def _as_fact(result: ProbeResult) -> Callable[[float], Fact]:
         return ProbeFailed(at, result.latency_seconds, result.failure, result.loop_lag_seconds)
 
     return make
-
-
-def transition_line(event: StageChanged) -> str:
-    """One line for logs: from, to, why and how long it took."""
-    cause = type(event.cause).__name__
-    if isinstance(event.cause, ProbeFailed):
-        cause = event.cause.failure.reason
-    elif isinstance(event.cause, ConditionChanged) and not event.cause.satisfied:
-        cause = f"condition {event.cause.name}: {event.cause.reason or 'not satisfied'}"
-    return f"{event.previous} -> {event.current} after {event.elapsed_seconds:.3f} s ({cause})"

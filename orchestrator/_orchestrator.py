@@ -24,6 +24,7 @@ from orchestrator._errors import (
 )
 from orchestrator._explain import Explanation, explain
 from orchestrator._feed import Feed, Subscription
+from orchestrator._log import TransitionLog
 from orchestrator._pacing import Pacer
 from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
 from states import Policy, Stage, StageChanged, StartupMachine
@@ -220,7 +221,7 @@ class Orchestrator:
             probe,
             Pacer(policy, self._random),
             self._clock,
-            self._observers,
+            (TransitionLog(), *self._observers),
             attempt_timeout_seconds=policy.attempt_timeout_seconds,
             change_floor_seconds=policy.retry_first_seconds,
         )

@@ -288,7 +288,7 @@ async def test_a_callback_that_raises_is_logged_and_dropped_alone(
 
         await clock.advance(1)
     assert calls == [Stage.PROBING_REDIS, Stage.GRACE, Stage.READY]
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "broken" in caplog.text
 
 
@@ -417,6 +417,28 @@ async def test_an_observer_that_calls_back_does_not_stop_the_loop() -> None:
             await anyio.lowlevel.checkpoint()
         stop.append(1)
         await startup.wait_for(Stage.READY, timeout_seconds=5)
+
+
+async def test_every_change_of_stage_is_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "orchestrator")
+    async with started(conditions=("listener",)) as (startup, clock, probe):
+        startup.condition("listener").set(satisfied=True)
+        await clock.advance(1)
+        startup.condition("listener").set(satisfied=False, reason="its task ended")
+        await clock.advance(0)
+        probe.then(WRONG_PASSWORD)
+        await clock.advance(0)
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert lines == [
+        ("INFO", "booting -> probing_redis after 2.000 s: the process is set up"),
+        ("INFO", "probing_redis -> grace after 0.000 s: Redis answered in 0.0 ms"),
+        ("INFO", "grace -> ready after 0.500 s: Redis answered in 0.0 ms"),
+        ("WARNING", "ready -> degraded after 0.500 s: condition listener is lost: its task ended"),
+    ]
+    assert vars(caplog.records[-1])["stage"] == "degraded"
+    assert vars(caplog.records[-1])["stage_sequence"] == 4
 
 
 # -- conditions --------------------------------------------------------------------------------
@@ -566,7 +588,7 @@ async def test_disabled_is_the_rollback(caplog: pytest.LogCaptureFixture) -> Non
         with startup.condition("c"):
             await anyio.lowlevel.checkpoint()
     assert probe.attempts == 0
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "disabled" in caplog.text
 
 
