@@ -44,6 +44,7 @@ pytest: install
 
 docs-reference: install
 	$(BIN)/startup-orchestrator diagram --markdown > docs/reference/stages.md
+	$(BIN)/startup-orchestrator settings --markdown > docs/reference/settings.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build *.egg-info

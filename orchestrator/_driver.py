@@ -32,7 +32,9 @@ from states import (
 logger = logging.getLogger("orchestrator")
 
 _OVERTIME_SECONDS = 0.05
-"""A probe keeps its deadline itself; one that has not returned this much later is cancelled."""
+"""A probe keeps its deadline itself; one that has not returned this much later is cancelled. Where
+the event loop was the one that was late, the probe gets this much once more: its result may be
+there already, and a blocked loop is not to be mistaken for a dead Redis."""
 
 
 class Driver:
@@ -73,6 +75,11 @@ class Driver:
         self._wake = anyio.Event()
         self._pause: anyio.CancelScope | None = None
         self._probe_at = math.inf
+        self._attempt: anyio.CancelScope | None = None
+        self._overtime_at = math.inf
+        self._extended = False
+        self._late_seconds = 0.0
+        self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
 
     @property
@@ -99,7 +106,15 @@ class Driver:
                 self._observers.remove(observer)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
-        """Drive until cancelled. Started once the machine has left `booting`."""
+        """Drive until stopped or cancelled. Started once the machine has left `booting`."""
+        with self._scope:
+            await self._drive(task_status)
+
+    def stop(self) -> None:
+        """Take no more facts: what falls from now on falls because the service ends."""
+        self._scope.cancel()
+
+    async def _drive(self, task_status: TaskStatus[None]) -> None:
         async with anyio.create_task_group() as tasks:
             self._take(BootFinished(self._clock.now()))
             task_status.started()
@@ -118,10 +133,27 @@ class Driver:
         while (wake_at := self._machine.wake_at) is not None and wake_at <= now:
             self._take(TimerFired(now))
         if self._pause is not None and self._probe_at <= now:
+            self._late_seconds = now - self._probe_at
             self._pause.cancel()
             self._pause = None
-        deadline = math.inf if wake_at is None else wake_at
-        return deadline if self._pause is None else min(deadline, self._probe_at)
+        if self._attempt is not None and self._overtime_at <= now:
+            self._end_overtime(self._attempt, now)
+        deadlines = [math.inf if wake_at is None else wake_at]
+        if self._pause is not None:
+            deadlines.append(self._probe_at)
+        if self._attempt is not None:
+            deadlines.append(self._overtime_at)
+        return min(deadlines)
+
+    def _end_overtime(self, attempt: anyio.CancelScope, now: float) -> None:
+        late_seconds = now - self._overtime_at
+        if late_seconds > _OVERTIME_SECONDS and not self._extended:
+            self._extended = True
+            self._late_seconds = max(self._late_seconds, late_seconds)
+            self._overtime_at = now + _OVERTIME_SECONDS
+        else:
+            self._overtime_at = math.inf
+            attempt.cancel()
 
     def _take(self, fact: Fact) -> None:
         changed = self._machine.receive(fact)
@@ -145,9 +177,11 @@ class Driver:
     async def _attempt_forever(self) -> None:
         hurried = False
         while True:
-            self._post(_as_fact(await self._attempt()))
+            result = await self._attempt_once()
+            self._post(_as_fact(result, self._late_seconds))
             # No checkpoint lies between the post and the pause: the driver finds both or neither.
             self._pause = pause = anyio.CancelScope()
+            self._late_seconds = 0.0
             with pause:
                 if hurried:  # a sign that nothing came of must not become a busy loop
                     await self._sleep(self._change_floor_seconds)
@@ -155,10 +189,14 @@ class Driver:
             hurried = not pause.cancelled_caught
             self._pause = None
 
-    async def _attempt(self) -> ProbeResult:
+    async def _attempt_once(self) -> ProbeResult:
         began_at = self._clock.now()
+        self._overtime_at = began_at + self._timeout_seconds + _OVERTIME_SECONDS
+        self._extended = False
+        self._attempt = anyio.CancelScope()
+        self._wake.set()  # for the driver to wait no longer than until then
         try:
-            with self._clock.cancel_at(began_at + self._timeout_seconds + _OVERTIME_SECONDS):
+            with self._attempt:
                 return await self._probe.attempt(self._timeout_seconds)
         except Exception as error:  # noqa: BLE001  any exception of a probe is a failed attempt
             # Only the type is told, without a traceback: the text may hold a URL with a password.
@@ -171,6 +209,8 @@ class Driver:
                 "TimeoutError",
                 f"no result within {self._timeout_seconds:g} s",
             )
+        finally:
+            self._attempt = None
         return ProbeResult(self._clock.now() - began_at, failure)
 
     async def _until_changed(self) -> None:
@@ -187,10 +227,13 @@ class Driver:
             await anyio.sleep_forever()
 
 
-def _as_fact(result: ProbeResult) -> Callable[[float], Fact]:
+def _as_fact(result: ProbeResult, late_seconds: float) -> Callable[[float], Fact]:
+    # The loop may have been late for the beginning of the attempt, its end, or both.
+    lag_seconds = max(result.loop_lag_seconds, late_seconds)
+
     def make(at: float) -> Fact:
         if result.failure is None:
-            return ProbeSucceeded(at, result.latency_seconds, result.loop_lag_seconds)
-        return ProbeFailed(at, result.latency_seconds, result.failure, result.loop_lag_seconds)
+            return ProbeSucceeded(at, result.latency_seconds, lag_seconds)
+        return ProbeFailed(at, result.latency_seconds, result.failure, lag_seconds)
 
     return make

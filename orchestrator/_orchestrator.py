@@ -27,6 +27,7 @@ from orchestrator._feed import Feed, Subscription
 from orchestrator._log import TransitionLog
 from orchestrator._pacing import Pacer
 from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
+from orchestrator._tasks import BackgroundTasks
 from states import Policy, Stage, StageChanged, StartupMachine
 
 logger = logging.getLogger("orchestrator")
@@ -82,8 +83,9 @@ class Orchestrator:
         self._machine = StartupMachine(self.policy, self._declared)
         self._driver: Driver | None = None
         self._feed: Feed | None = None
-        self._tasks: TaskGroup | None = None
+        self._tasks: BackgroundTasks | None = None
         self._running = False
+        self._stopping = False
 
     # -- what is the case --------------------------------------------------------------------------
 
@@ -184,17 +186,31 @@ class Orchestrator:
             ) from None
 
     def _tell(self, name: str, satisfied: bool, reason: str) -> None:
-        self._require_running()[1].tell(name, satisfied, reason)
+        _, driver = self._require_running()
+        if not self._stopping:
+            driver.tell(name, satisfied, reason)
 
     # -- entering and leaving ----------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Begin to leave: the stage stays as it is, no more facts are taken, every stream ends.
+
+        Call it where a service begins to shut down its background tasks, so that their conditions,
+        which fall now, are not taken for an outage. Leaving the context does it too; `lifespan`
+        calls it before the application's own shutdown. Calling it twice does no harm.
+        """
+        self._stopping = True
+        if self._driver is not None and self._feed is not None:
+            self._driver.stop()
+            self._feed.close()
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
             raise AlreadyStarted(
                 "this orchestrator was entered before; make a new one for each start-up"
             )
-        self._tasks = tasks = anyio.create_task_group()
-        await tasks.__aenter__()
+        self._tasks = BackgroundTasks()
+        tasks = await self._tasks.open()
         try:
             await self._start(tasks)
         except BaseException as error:
@@ -245,17 +261,13 @@ class Orchestrator:
         if tasks is None:
             raise NotRunning("the orchestrator is left, but was never entered")
         try:
-            if self._feed is not None:
-                self._feed.close()
+            self.stop()
             self._callbacks.stop()
             if error is None:
                 await self._callbacks.drain(_DRAIN_SECONDS)
-            tasks.cancel_scope.cancel()
         finally:
             try:
-                # An exception of the application's own must come out as it is, not in a group.
-                ours = error is None or _is_cancellation(error)
-                await (tasks.__aexit__(kind, error, traceback) if ours else _leave(tasks))
+                await tasks.close(error)
             finally:
                 await self._let_go()
 
@@ -288,14 +300,3 @@ class _AlwaysAnswers(Probe):
 
     async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
         return ProbeResult(0.0)
-
-
-async def _leave(tasks: TaskGroup) -> None:
-    await tasks.__aexit__(None, None, None)
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    cancelled = anyio.get_cancelled_exc_class()
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(cancelled) is not None
-    return isinstance(error, cancelled)

@@ -4,12 +4,16 @@ Nothing here waits for ready: most servers open their port only after the lifesp
 then nobody could be held, answered or told why. The gate decides instead, request by request.
 """
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from orchestrator._errors import OrchestratorError
+import anyio
+
+from orchestrator._errors import AlreadyStarted, OrchestratorError
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,9 +47,50 @@ def lifespan(startup: Orchestrator, inner: InnerLifespan | None = None) -> Lifes
                 yield {STATE_KEY: startup}
             else:
                 async with inner(app) as state:
-                    yield {**(state or {}), STATE_KEY: startup}
+                    try:
+                        yield {**(state or {}), STATE_KEY: startup}
+                    finally:
+                        startup.stop()  # the inner tasks end now, which is no outage
 
     return run
+
+
+class LateStart:
+    """Enters the orchestrator with the first request, on a server that knows no lifespan.
+
+    It is left when the server cancels its tasks, or never: such a server tells of no end.
+
+    Args:
+        startup: The orchestrator.
+    """
+
+    def __init__(self, startup: Orchestrator) -> None:
+        self._startup = startup
+        self._needed = True
+        self._task: asyncio.Task[None] | None = None
+
+    def not_needed(self) -> None:
+        """The server has a lifespan."""
+        self._needed = False
+
+    def begin(self) -> None:
+        """Enter the orchestrator, unless somebody has done so or will."""
+        if self._needed:
+            self._needed = False
+            # Only asyncio has servers without lifespan, and tasks that nobody waits for.
+            with contextlib.suppress(RuntimeError):
+                loop = asyncio.get_running_loop()
+                logger.info("the server has no lifespan: the orchestrator starts with a request")
+                self._task = loop.create_task(self._run(), name="startup-orchestrator")
+
+    async def _run(self) -> None:
+        try:
+            async with self._startup:
+                await anyio.sleep_forever()
+        except AlreadyStarted:
+            pass  # the application enters it by itself
+        except Exception:
+            logger.exception("the startup orchestrator ended")
 
 
 async def run_lifespan(
@@ -59,7 +104,7 @@ async def run_lifespan(
     await receive()  # lifespan.startup
     if "state" in scope:
         scope["state"][STATE_KEY] = startup
-    inner = _InnerLifespan(app, receive, send)
+    inner = _InnerLifespan(app, startup, receive, send)
     entered = False
     try:
         async with startup:
@@ -89,8 +134,9 @@ class _InnerLifespan:
             sent on after the orchestrator was left.
     """
 
-    def __init__(self, app: ASGIApp, receive: Receive, send: Send) -> None:
+    def __init__(self, app: ASGIApp, startup: Orchestrator, receive: Receive, send: Send) -> None:
         self._app = app
+        self._startup = startup
         self._receive, self._send = receive, send
         self._startup_given = False
         self._started = False
@@ -116,7 +162,9 @@ class _InnerLifespan:
             self._startup_given = True
             return {"type": "lifespan.startup"}
         message = await self._receive()
-        self.stopping = message["type"] == "lifespan.shutdown"
+        if message["type"] == "lifespan.shutdown":
+            self.stopping = True
+            self._startup.stop()  # the application's tasks end now, which is no outage
         return message
 
     async def send(self, message: Message) -> None:

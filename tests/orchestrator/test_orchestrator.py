@@ -557,6 +557,26 @@ async def test_cancellation_from_outside_ends_it_cleanly() -> None:
     assert recorder.stops == 1
 
 
+async def test_conditions_that_fall_in_a_shutdown_are_no_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[Stage] = []
+    async with (
+        anyio.create_task_group() as tasks,
+        started(conditions=("c",)) as (startup, clock, _),
+    ):
+        tasks.start_soon(stages_of, startup, seen)
+        with startup.condition("c"):
+            await clock.advance(1)
+            startup.stop()
+            startup.stop()
+        startup.condition("c").set(satisfied=False)
+        await clock.advance(1)
+        assert stage(startup) is Stage.READY
+    assert seen[-1] is Stage.READY
+    assert caplog.records == []
+
+
 async def test_streams_end_when_the_service_is_cancelled() -> None:
     seen: list[Stage] = []
     async with anyio.create_task_group() as tasks:

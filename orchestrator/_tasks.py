@@ -1,0 +1,43 @@
+"""A task group beside the application, which must not show in the application's exceptions."""
+
+import anyio
+from anyio.abc import TaskGroup
+
+
+class BackgroundTasks:
+    """A task group that is opened in one method and closed in another.
+
+    A plain task group wraps every exception of its body into an exception group. Here the body is
+    the application: an exception of its own comes out as it is, and only one of the tasks' own
+    comes out in a group.
+    """
+
+    def __init__(self) -> None:
+        self._group = anyio.create_task_group()
+
+    async def open(self) -> TaskGroup:
+        """Begin."""
+        return await self._group.__aenter__()
+
+    async def close(self, error: BaseException | None) -> None:
+        """Cancel what still runs and wait for it.
+
+        Args:
+            error: What ended the application's part, if anything did. A cancellation has to pass
+                through the group: it may be the group's own, because one of its tasks failed.
+
+        Raises:
+            BaseExceptionGroup: When one of the tasks failed.
+        """
+        self._group.cancel_scope.cancel()
+        if error is not None and _is_cancellation(error):
+            await self._group.__aexit__(type(error), error, error.__traceback__)
+        else:
+            await self._group.__aexit__(None, None, None)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(cancelled) is not None
+    return isinstance(error, cancelled)

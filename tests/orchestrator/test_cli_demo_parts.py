@@ -1,0 +1,135 @@
+"""The parts of the demo that need no processes: verdict, file of figures, waterfall, reports."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.demo._figures import FiguresFile, RunFigures, StageFigure, shortcomings
+from orchestrator.cli.demo._reports import Listening, Report, SpanReport, Status, decode, encode
+from orchestrator.cli.demo._waterfall import lay_out, traces
+
+STAGES = ["booting", "probing_redis", "grace", "ready", "degraded", "grace", "ready"]
+
+
+def a_good_run() -> RunFigures:
+    return RunFigures(
+        gate="gate",
+        clients=200,
+        served=200,
+        closes={"1000": 200},
+        stages=[StageFigure(stage, float(at), "") for at, stage in enumerate(STAGES)],
+        kill_to_degraded_seconds=0.4,
+        restart_to_grace_seconds=0.9,
+        restart_to_ready_seconds=1.4,
+        served_after_recovery=True,
+    )
+
+
+def wrong_in(run: RunFigures, *, outage: bool = True) -> list[str]:
+    return shortcomings(run, outage=outage, grace_seconds=0.5)
+
+
+def test_a_run_that_keeps_what_is_promised_has_no_shortcomings() -> None:
+    assert wrong_in(a_good_run()) == []
+
+
+def test_more_stages_than_expected_are_no_shortcoming() -> None:
+    run = a_good_run()
+    again = [StageFigure("probing_redis", 2.1, ""), StageFigure("grace", 2.2, "")]
+    run.stages[3:3] = again
+    assert wrong_in(run) == []
+
+
+def test_without_an_outage_only_the_start_is_expected() -> None:
+    run = a_good_run()
+    del run.stages[4:]
+    assert wrong_in(run, outage=False) == []
+    (wrong,) = wrong_in(run)
+    assert wrong.startswith("the stages were booting, probing_redis, grace, ready; expected")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("closes", {"1011": 1}, "1 connections were closed with 1011"),
+        ("closes", {"1006": 2}, "2 connections were closed with 1006"),
+        ("served", 199, "only 199 of 200 clients were served"),
+        ("kill_to_degraded_seconds", 0.6, "degraded after Redis was killed: 0.600 s"),
+        ("restart_to_grace_seconds", 1.1, "grace after Redis was back: 1.100 s"),
+        ("restart_to_ready_seconds", 1.6, "ready after Redis was back: 1.600 s"),
+        ("served_after_recovery", False, "after the recovery was not served"),
+    ],
+)
+def test_each_promise_that_is_not_kept_is_named(field: str, value: object, says: str) -> None:
+    run = a_good_run()
+    setattr(run, field, value)
+    (wrong,) = wrong_in(run)
+    assert says in wrong
+
+
+def test_the_figures_are_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    path.write_text("old", encoding="utf-8")
+    file = FiguresFile(path)
+    assert path.read_text(encoding="utf-8") == "old"
+    file.write([a_good_run()], [])
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["passed"] is True
+    assert written["runs"][0]["stages"][3] == {"stage": "ready", "at_seconds": 3.0, "cause": ""}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_to_the_file_of_figures_stays_a_link(tmp_path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "real.json")
+    FiguresFile(link).write([], [])
+    assert link.is_symlink()
+    assert (tmp_path / "real.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        Listening(1.5, 8080),
+        Status(1.0, 0.02, "grace", 3, "refused", ["Redis to answer"], 5, 6, 7),
+    ],
+)
+def test_reports_travel_as_one_line_each(report: Report) -> None:
+    line = encode(report)
+    assert line.count(b"\n") == 1
+    assert decode(line) == report
+
+
+def span(name: str, start: int, end: int, *, parent: str = "", trace: str = "t") -> SpanReport:
+    return SpanReport(trace, name, parent, name, start, end, [], "")
+
+
+def test_a_waterfall_puts_children_below_their_parents_and_bars_where_they_lie() -> None:
+    spans = [
+        span("late", 60, 100, parent="root"),
+        span("inner", 10, 11, parent="early"),
+        span("early", 0, 50, parent="root"),
+        span("root", 0, 100),
+    ]
+    drawn = lay_out(spans, 10)
+    assert [row.label for row in drawn.rows] == ["root", "  early", "    inner", "  late"]
+    assert [(row.first, row.cells) for row in drawn.rows] == [(0, 10), (0, 5), (1, 1), (6, 4)]
+
+
+def test_a_waterfall_shows_the_spans_events() -> None:
+    root = SpanReport("t", "root", "", "root", 0, 4_000_000, [("e", 2_000_000, "a -> b")], "")
+    drawn = lay_out([root], 8)
+    assert drawn.rows[0].marks == (4,)
+    (event,) = drawn.events
+    assert (event.offset_milliseconds, event.text) == (2.0, "a -> b")
+
+
+def test_a_trace_without_any_length_can_be_drawn() -> None:
+    (row,) = lay_out([span("root", 5, 5)], 8).rows
+    assert (row.first, row.cells) == (0, 1)
+
+
+def test_traces_are_kept_apart_in_the_order_of_their_arrival() -> None:
+    spans = [span("a", 5, 6, trace="x"), span("b", 1, 2, trace="y"), span("c", 5, 9, trace="x")]
+    assert [[each.name for each in trace] for trace in traces(spans)] == [["a", "c"], ["b"]]

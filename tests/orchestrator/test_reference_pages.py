@@ -1,0 +1,49 @@
+"""Pages and pictures that are generated are as the code would generate them now."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli import main
+from orchestrator.cli._diagram import mermaid
+from orchestrator.cli._settings_page import settings_page
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_the_settings_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
+    assert page == settings_page(), "run `make docs-reference`"
+    assert main(["settings", "--markdown"]) == 0
+    assert capsys.readouterr().out == page
+
+
+def test_the_readme_shows_the_diagram_that_the_table_gives() -> None:
+    assert mermaid() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 100
+
+
+def test_the_settings_of_an_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("K_SERVICE", "chat")
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@host")
+    monkeypatch.setenv("ORCHESTRATOR_GRACE_SECONDS", "2")
+    assert main(["settings"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "ORCHESTRATOR_PLATFORM=cloud_run",
+        "ORCHESTRATOR_ENABLED=true",
+        "ORCHESTRATOR_REDIS_URL is set, and not shown",
+    ]
+    assert "ORCHESTRATOR_GRACE_SECONDS=2  (set)" in lines
+    assert "ORCHESTRATOR_BUDGET_SECONDS=60" in lines
+    monkeypatch.setenv("ORCHESTRATOR_BUDGET_SECONDS", "long")
+    assert main(["settings"]) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        "startup-orchestrator: ORCHESTRATOR_BUDGET_SECONDS is 'long'; it must be a number above 0\n"
+    )
