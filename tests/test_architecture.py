@@ -20,12 +20,13 @@ Rule = Callable[[Path], Iterator[str]]
 # A room is a module or package of `orchestrator`; what begins with an underscore and stands beside
 # these is the core, in layers of its own.
 CORE_LAYERS = (
-    {"_errors", "_ports", "_clock"},
-    {"_feed", "_conditions", "_pacing", "_explain"},
-    {"_callbacks", "_driver"},
+    {"_errors", "_ports", "_clock", "_tasks"},
+    {"_feed", "_conditions", "_pacing", "_explain", "_log", "_release", "_live"},
+    {"_callbacks", "_driver", "_tally", "_answers"},
     {"_orchestrator"},
+    {"_admission"},
 )
-ADAPTERS = {"settings", "redis", "otel", "asgi", "web", "testing", "websockets"}
+ADAPTERS = {"settings", "redis", "otel", "asgi", "web", "testing", "websockets", "aiohttp"}
 COMMAND_LINE = {"cli", "__main__"}
 
 STATES_MAY_IMPORT = {
@@ -50,7 +51,8 @@ HOMES = {
     "rich": {"cli"},
     "uvicorn": {"cli"},
     "starlette": {"cli"},
-    "websockets": {"cli"},
+    "websockets": {"cli", "websockets"},
+    "aiohttp": {"aiohttp"},
     "trio": {"redis"},
 }
 
