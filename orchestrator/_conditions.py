@@ -1,15 +1,29 @@
 """Conditions: named things that must be true, held true by the code that makes them so."""
 
-import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from orchestrator._errors import DuplicateCondition, NotRunning
+from orchestrator._errors import DuplicateCondition
 
-Tell = Callable[[str, bool, str], None]
-"""Passes name, satisfied and reason on to the driver; raises `NotRunning` outside of it."""
+
+class Tell(Protocol):
+    """Passes what is said of a condition on to the driver."""
+
+    def __call__(self, name: str, satisfied: bool, reason: str, *, task: bool = False) -> None:
+        """Pass it on.
+
+        Args:
+            name: The condition's name.
+            satisfied: Whether it holds.
+            reason: Why.
+            task: Whether a task says it by entering or leaving a block. Tasks come up and end in a
+                shutdown as chance has it, so after the orchestrator was left that is no mistake.
+
+        Raises:
+            NotRunning: Outside of `async with orchestrator`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,8 @@ class Condition:
         with startup.condition("chat-listener"):
             async for message in messages: ...
 
-    Or say it yourself with `set`.
+    Entering it before the orchestrator raises `NotRunning`; after the orchestrator was left it does
+    nothing, since tasks may come up while a service shuts down. Or say it yourself with `set`.
     """
 
     def __init__(self, name: str, tell: Tell) -> None:
@@ -79,7 +94,7 @@ class Condition:
                 f"condition {self.name!r} is already held by another block; declare one condition"
                 " for each task that must be up"
             )
-        self._tell(self.name, True, "")
+        self._tell(self.name, True, "", task=True)
         self._held = True
         return self
 
@@ -92,5 +107,4 @@ class Condition:
         self._held = False
         # Only the type: the text of an exception of the application may hold anything.
         reason = f"its task ended with {kind.__name__}" if kind else "its task ended"
-        with contextlib.suppress(NotRunning):  # a task may well outlive the orchestrator
-            self._tell(self.name, False, reason)
+        self._tell(self.name, False, reason, task=True)

@@ -185,10 +185,10 @@ class Orchestrator:
                 " Orchestrator(conditions=[...])"
             ) from None
 
-    def _tell(self, name: str, satisfied: bool, reason: str) -> None:
-        _, driver = self._require_running()
-        if not self._stopping:
-            driver.tell(name, satisfied, reason)
+    def _tell(self, name: str, satisfied: bool, reason: str, *, task: bool = False) -> None:
+        if self._stopping and (self._running or task):
+            return
+        self._require_running()[1].tell(name, satisfied, reason)
 
     # -- entering and leaving ----------------------------------------------------------------------
 

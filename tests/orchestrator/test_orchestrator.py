@@ -481,6 +481,8 @@ async def test_a_block_that_outlives_the_orchestrator_leaves_quietly() -> None:
         handle = startup.condition("c")
         handle.__enter__()
     handle.__exit__(None, None, None)
+    with handle:  # a task that comes up in the middle of a shutdown
+        await anyio.lowlevel.checkpoint()
 
 
 async def test_one_condition_is_held_by_one_block_at_a_time() -> None:
@@ -521,8 +523,9 @@ async def test_use_outside_of_the_context_is_a_clear_error() -> None:
             await startup.wait_for(Stage.READY)
         with pytest.raises(NotRunning, match=when):
             startup.condition("c").set(satisfied=True)
-        with pytest.raises(NotRunning, match=when), startup.condition("c"):
-            raise AssertionError
+        if not startup.latest:
+            with pytest.raises(NotRunning, match=when), startup.condition("c"):
+                raise AssertionError
         assert str(startup.explain())
         if not startup.latest:
             async with startup:
