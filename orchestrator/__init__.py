@@ -14,11 +14,21 @@ from orchestrator._errors import (
     StartupTimeout,
     Stopped,
     UnknownCondition,
+    WrongThread,
 )
 from orchestrator._explain import Explanation
 from orchestrator._feed import Subscription
 from orchestrator._orchestrator import Orchestrator
-from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext, Target
+from orchestrator._ports import (
+    Clock,
+    GateFigures,
+    GateMetrics,
+    Observer,
+    Probe,
+    ProbeResult,
+    StartupContext,
+    Target,
+)
 from states import (
     BootFinished,
     ConditionChanged,
@@ -54,6 +64,8 @@ __all__ = [
     "Fact",
     "Failure",
     "FailureKind",
+    "GateFigures",
+    "GateMetrics",
     "IllegalFact",
     "NotRunning",
     "Observer",
@@ -77,4 +89,5 @@ __all__ = [
     "Target",
     "TimerFired",
     "UnknownCondition",
+    "WrongThread",
 ]

@@ -8,6 +8,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator._feed import Feed, Subscription
+from orchestrator._tasks import is_stray_cancellation
 from states import Stage, StageChanged
 
 logger = logging.getLogger("orchestrator")
@@ -46,8 +47,14 @@ class Callbacks:
     async def drain(self, seconds: float) -> None:
         """The feed is closed: let callbacks see what they have not seen, for at most `seconds`."""
         if self._running:
-            with anyio.move_on_after(seconds):
+            with anyio.move_on_after(seconds) as scope:
                 await self._idle.wait()
+            if scope.cancelled_caught:
+                logger.warning(
+                    "%d callbacks were still running %g s after the stop, and are cancelled",
+                    self._running,
+                    seconds,
+                )
 
     def _begin(
         self, tasks: TaskGroup, feed: Feed, stages: frozenset[Stage], callback: Callback
@@ -60,13 +67,25 @@ class Callbacks:
     async def _call(
         self, events: Subscription, stages: frozenset[Stage], callback: Callback
     ) -> None:
+        missed = 0
         try:
             async for event in events:
+                if events.missed > missed:
+                    logger.warning(
+                        "callback %r is too slow and missed %d changes of stage",
+                        callback,
+                        events.missed - missed,
+                    )
+                    missed = events.missed
                 if event.current in stages:
                     outcome = callback(event)
                     if inspect.isawaitable(outcome):
                         await outcome
         except Exception:
+            logger.exception("callback %r raised and is not called again", callback)
+        except anyio.get_cancelled_exc_class():
+            if not is_stray_cancellation():
+                raise
             logger.exception("callback %r raised and is not called again", callback)
         finally:
             self._running -= 1

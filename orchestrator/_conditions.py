@@ -1,29 +1,14 @@
 """Conditions: named things that must be true, held true by the code that makes them so."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from orchestrator._errors import DuplicateCondition
+from orchestrator._errors import DuplicateCondition, UnknownCondition
 
-
-class Tell(Protocol):
-    """Passes what is said of a condition on to the driver."""
-
-    def __call__(self, name: str, satisfied: bool, reason: str, *, task: bool = False) -> None:
-        """Pass it on.
-
-        Args:
-            name: The condition's name.
-            satisfied: Whether it holds.
-            reason: Why.
-            task: Whether a task says it by entering or leaving a block. Tasks come up and end in a
-                shutdown as chance has it, so after the orchestrator was left that is no mistake.
-
-        Raises:
-            NotRunning: Outside of `async with orchestrator`.
-        """
+Tell = Callable[[str, bool, str], None]
+"""Passes name, satisfied and reason on to the driver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +52,8 @@ class Condition:
         with startup.condition("chat-listener"):
             async for message in messages: ...
 
-    Entering it before the orchestrator raises `NotRunning`; after the orchestrator was left it does
-    nothing, since tasks may come up while a service shuts down. Or say it yourself with `set`.
+    Or say it yourself with `set`. Both are for the event loop's thread. Once the orchestrator is
+    stopped or left they do nothing, since tasks come up and end in a shutdown as chance has it.
     """
 
     def __init__(self, name: str, tell: Tell) -> None:
@@ -84,7 +69,8 @@ class Condition:
             reason: One line for a person. It is shown in pages and traces: no secrets.
 
         Raises:
-            NotRunning: Outside of `async with orchestrator`.
+            NotRunning: Before the orchestrator is entered.
+            WrongThread: From another thread than the event loop's.
         """
         self._tell(self.name, satisfied, reason)
 
@@ -94,7 +80,7 @@ class Condition:
                 f"condition {self.name!r} is already held by another block; declare one condition"
                 " for each task that must be up"
             )
-        self._tell(self.name, True, "", task=True)
+        self._tell(self.name, True, "")
         self._held = True
         return self
 
@@ -107,4 +93,31 @@ class Condition:
         self._held = False
         # Only the type: the text of an exception of the application may hold anything.
         reason = f"its task ended with {kind.__name__}" if kind else "its task ended"
-        self._tell(self.name, False, reason, task=True)
+        self._tell(self.name, False, reason)
+
+
+class Conditions:
+    """The declared conditions of one orchestrator, by name.
+
+    Args:
+        declared: Names with whether each is required.
+        tell: Passes on what is said of one.
+    """
+
+    def __init__(self, declared: Mapping[str, bool], tell: Tell) -> None:
+        self._handles = {name: Condition(name, tell) for name in declared}
+
+    def handle(self, name: str) -> Condition:
+        """The handle on a condition, always the same one.
+
+        Raises:
+            UnknownCondition: When it was not declared.
+        """
+        try:
+            return self._handles[name]
+        except KeyError:
+            known = ", ".join(map(repr, self._handles)) or "none"
+            raise UnknownCondition(
+                f"condition {name!r} was never declared; declared: {known}. Add it to"
+                " Orchestrator(conditions=[...])"
+            ) from None

@@ -27,3 +27,7 @@ class Stopped(OrchestratorError):  # noqa: N818  the same
 
 class StartupTimeout(OrchestratorError, TimeoutError):  # noqa: N818  the same
     """A stage was not reached in time. The text names what it still waited for."""
+
+
+class WrongThread(OrchestratorError):  # noqa: N818  the same
+    """Used from another thread than the event loop's."""

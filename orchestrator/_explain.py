@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from states import ConditionState, Failure, Snapshot, Stage
 
+_BLOCKED_SECONDS = 0.1
+"""A lag of the event loop that is worth a line: no healthy one is that late."""
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -19,7 +22,8 @@ class Explanation:
         last_failure: Why the last failed attempt failed; `None` if none ever did.
         next_probe_seconds: How long until the next attempt; `None` while one is under way.
         budget_left_seconds: What is left of the start-up budget; `None` once start-up is over.
-        loop_lag_seconds: How long the last result waited until the event loop took it.
+        loop_lag_seconds: How late the event loop was for the last attempt: for its beginning, or
+            for its result.
         conditions: Every declared condition by name.
         stage_seconds: The time spent in each stage so far.
     """
@@ -47,6 +51,11 @@ class Explanation:
             lines.append(f"next attempt in {self.next_probe_seconds:.2f} s")
         if self.budget_left_seconds is not None:
             lines.append(f"start-up budget left: {self.budget_left_seconds:.1f} s")
+        if self.loop_lag_seconds >= _BLOCKED_SECONDS:
+            lines.append(
+                f"the event loop was {self.loop_lag_seconds:.2f} s late for the last attempt:"
+                " something blocks it; this is not Redis"
+            )
         return "\n".join(lines)
 
 
@@ -82,6 +91,8 @@ def _waits_for(known: Snapshot) -> tuple[str, ...]:
     waits = [] if known.redis_answers else ["Redis to answer"]
     if known.stage is Stage.GRACE and known.grace_left_seconds:
         waits.append(f"Redis to go on answering for {known.grace_left_seconds:.2f} s of grace")
+        if known.grace_stalls:
+            waits[-1] += f" (the event loop stalled {known.grace_stalls} times in it)"
     for name in known.waits_for:
         reason = known.conditions[name].reason
         waits.append(f"condition {name}" + (f" ({reason})" if reason else ""))

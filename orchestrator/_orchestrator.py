@@ -8,25 +8,24 @@ from random import Random
 from types import TracebackType
 from typing import Self, TypeVar
 
-import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator._callbacks import Callback, Callbacks
 from orchestrator._clock import LoopClock
-from orchestrator._conditions import Condition, ConditionSpec, declare
+from orchestrator._conditions import Condition, Conditions, ConditionSpec, declare
 from orchestrator._driver import Driver
 from orchestrator._errors import (
     AlreadyStarted,
     NotRunning,
     StartupTimeout,
     Stopped,
-    UnknownCondition,
 )
 from orchestrator._explain import Explanation, explain
 from orchestrator._feed import Feed, Subscription
 from orchestrator._log import TransitionLog
 from orchestrator._pacing import Pacer
-from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
+from orchestrator._ports import Clock, Observer, Probe, StartupContext
+from orchestrator._prober import AlwaysAnswers, close_in_time
 from orchestrator._tasks import BackgroundTasks
 from states import Policy, Stage, StageChanged, StartupMachine
 
@@ -74,11 +73,11 @@ class Orchestrator:
         self.policy = policy or Policy()
         self.enabled = enabled
         self._probe = probe
-        self._observers = tuple(observers)
+        self._observers = list(observers)
         self._clock: Clock = clock or LoopClock()
         self._random = random
         self._declared = declare(conditions)
-        self._conditions = {name: Condition(name, self._tell) for name in self._declared}
+        self._conditions = Conditions(self._declared, self._tell)
         self._callbacks = Callbacks()
         self._machine = StartupMachine(self.policy, self._declared)
         self._driver: Driver | None = None
@@ -136,10 +135,12 @@ class Orchestrator:
         """Wait until the service is in `stage`, and return the event that took it there.
 
         Raises:
+            ValueError: For `booting`, to which no event leads.
             NotRunning: Before the orchestrator is entered or after it was left.
             StartupTimeout: After `timeout_seconds`; the text names what was still missing.
             Stopped: When the orchestrator is left meanwhile.
         """
+        stage = _reachable(stage)
         events = self.subscribe()
         until = math.inf if timeout_seconds is None else self._clock.now() + timeout_seconds
         with self._clock.cancel_at(until):
@@ -157,16 +158,33 @@ class Orchestrator:
 
         It is called with the event, one call at a time, in order, in a task of its own; if the
         service is in such a stage already, at once. One that raises is logged and not called
-        again. Plain functions run on the event loop and must not block it.
+        again. Plain functions run on the event loop and must not block it. When the orchestrator is
+        left, callbacks get 1 s to see what they have not seen, and are then cancelled.
         """
         if not stages:
             raise ValueError("on() needs at least one stage: on(Stage.READY)")
+        wanted = frozenset(map(Stage, stages))
 
         def register(callback: CallbackT) -> CallbackT:
-            self._callbacks.register(frozenset(stages), callback)
+            self._callbacks.register(wanted, callback)
             return callback
 
         return register
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """The observers, in the order in which they are told."""
+        return tuple(self._observers)
+
+    def observe(self, observer: Observer) -> None:
+        """Add an observer before the orchestrator is entered.
+
+        Raises:
+            AlreadyStarted: Later: it would not see the whole start-up.
+        """
+        if self._tasks is not None:
+            raise AlreadyStarted("add observers before the orchestrator is entered")
+        self._observers.append(observer)
 
     # -- conditions --------------------------------------------------------------------------------
 
@@ -176,17 +194,10 @@ class Orchestrator:
         Raises:
             UnknownCondition: When it was not declared.
         """
-        try:
-            return self._conditions[name]
-        except KeyError:
-            known = ", ".join(map(repr, self._conditions)) or "none"
-            raise UnknownCondition(
-                f"condition {name!r} was never declared; declared: {known}. Add it to"
-                " Orchestrator(conditions=[...])"
-            ) from None
+        return self._conditions.handle(name)
 
-    def _tell(self, name: str, satisfied: bool, reason: str, *, task: bool = False) -> None:
-        if self._stopping and (self._running or task):
+    def _tell(self, name: str, satisfied: bool, reason: str) -> None:
+        if self._stopping:
             return
         self._require_running()[1].tell(name, satisfied, reason)
 
@@ -197,17 +208,20 @@ class Orchestrator:
 
         Call it where a service begins to shut down its background tasks, so that their conditions,
         which fall now, are not taken for an outage. Leaving the context does it too; `lifespan`
-        calls it before the application's own shutdown. Calling it twice does no harm.
+        calls it before the application's own shutdown. Calling it twice, or before the orchestrator
+        is entered, does no harm.
         """
-        self._stopping = True
         if self._driver is not None and self._feed is not None:
+            self._stopping = True
             self._driver.stop()
             self._feed.close()
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
             raise AlreadyStarted(
-                "this orchestrator was entered before; make a new one for each start-up"
+                "this orchestrator was entered before; make a new one for each start-up. Is it"
+                " entered in two places, such as lifespan(startup) and manage_lifespan=True? Where"
+                " an application starts several times, as in tests, make it in a function"
             )
         self._tasks = BackgroundTasks()
         tasks = await self._tasks.open()
@@ -224,7 +238,7 @@ class Orchestrator:
             logger.warning(
                 "the startup orchestrator is disabled: nothing is probed, every client is admitted"
             )
-            probe = _AlwaysAnswers()
+            probe = AlwaysAnswers()
             policy = Policy(platform=policy.platform, grace_seconds=0.0)
             declared = dict.fromkeys(declared, False)
         now = self._clock.now()
@@ -238,8 +252,7 @@ class Orchestrator:
             Pacer(policy, self._random),
             self._clock,
             (TransitionLog(), *self._observers),
-            attempt_timeout_seconds=policy.attempt_timeout_seconds,
-            change_floor_seconds=policy.retry_first_seconds,
+            policy,
         )
         context = StartupContext(
             policy, probe.target, declared, started_at, now, time.time_ns(), self.enabled
@@ -277,11 +290,7 @@ class Orchestrator:
         if self._driver is not None:
             at = max(self._clock.now(), self._machine.snapshot.last_at)
             self._driver.call_observers(lambda observer: observer.stopped(at))
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._probe.aclose()
-            except Exception:
-                logger.exception("the probe %r raised while it was closed", self._probe)
+        await close_in_time(self._probe)
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -295,8 +304,8 @@ class Orchestrator:
         return self._feed, self._driver
 
 
-class _AlwaysAnswers(Probe):
-    """Stands in for the probe when the orchestrator is disabled."""
-
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
-        return ProbeResult(0.0)
+def _reachable(stage: Stage) -> Stage:
+    stage = Stage(stage)
+    if stage is Stage.BOOTING:
+        raise ValueError("no event leads to booting: it is where every start-up begins")
+    return stage

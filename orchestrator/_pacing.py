@@ -16,6 +16,10 @@ class Pacer:
     def delay_seconds(self, known: Snapshot) -> float:
         """How long to wait after the last attempt, in seconds."""
         policy = self._policy
+        if known.failures_in_row == 1:
+            # A random first phase shifts the whole ramp, so that instances that lost Redis in the
+            # same moment do not return to it in the same moment.
+            self._phase = self._random.random()
         if not known.failures_in_row:
             if known.stage is Stage.GRACE and known.grace_left_seconds:
                 # The last one is asked exactly when grace ends: it is proved by an answer.
@@ -32,10 +36,6 @@ class Pacer:
 
     def _ramp(self, known: Snapshot) -> float:
         policy = self._policy
-        if known.failures_in_row == 1:
-            # A random first phase shifts the whole ramp, so that instances that lost Redis in the
-            # same moment do not return to it in the same moment.
-            self._phase = self._random.random()
         step = policy.retry_steady_seconds
         exponent = min(known.failures_in_row - 1, 64) + self._phase
         step = min(step, policy.retry_first_seconds * policy.retry_growth**exponent)

@@ -57,14 +57,17 @@ class Probe(ABC):
 
         An answer that is wrong, late or missing is a `ProbeResult` with a failure. Exceptions are
         taken as transient failures, and only their type is reported, since their text may hold a
-        secret. At most one attempt is under way at a time. It is cancelled when the service stops.
+        secret. At most one attempt is under way at a time. It is cancelled when its time is up, or
+        the service stops; one that cannot be (a thread needs `abandon_on_cancel=True`) is taken for
+        failed until it returns, and delays the end of the service.
         """
 
     async def changed(self) -> None:
         """Return as soon as a new attempt may end differently from the last one.
 
         Called after each attempt and cancelled before the next. Typical signs: the connection was
-        closed by the other side, or a late answer has arrived. The default never returns.
+        closed by the other side, or a late answer has arrived. A sign that came before the call
+        must not be lost: the call then returns at once. The default never returns.
         """
         await anyio.sleep_forever()
 
@@ -117,6 +120,42 @@ class Observer:
 
     def stopped(self, at: float) -> None:
         """Called once, when the orchestrator is left, whatever the reason, with the time of it."""
+
+
+class GateFigures(Protocol):
+    """What a gate has counted since it was made. It may be read at any time and from any thread."""
+
+    @property
+    def held(self) -> int:
+        """How many requests are held now."""
+        ...
+
+    def admissions(self) -> Mapping[str, int]:
+        """How many requests had which outcome."""
+        ...
+
+    def websocket_closes(self) -> Mapping[int | str, int]:
+        """How many WebSockets were closed with which code, or with `application_error`."""
+        ...
+
+
+class GateMetrics:
+    """Measures gates. Subclass it and write what you need.
+
+    One that raises is logged and told nothing more.
+    """
+
+    def watch(self, figures: GateFigures) -> None:
+        """Called once by each gate that is given it.
+
+        Reading the figures only when they are exported costs the requests nothing.
+        """
+
+    def held_for(self, seconds: float, outcome: str) -> None:
+        """Called on the event loop whenever a held request's wait has ended; must be quick.
+
+        The outcomes are those of `GateFigures.admissions`.
+        """
 
 
 class Clock(Protocol):

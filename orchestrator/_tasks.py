@@ -1,5 +1,7 @@
 """A task group beside the application, which must not show in the application's exceptions."""
 
+import math
+
 import anyio
 from anyio.abc import TaskGroup
 
@@ -33,7 +35,13 @@ class BackgroundTasks:
         if error is not None and _is_cancellation(error):
             await self._group.__aexit__(type(error), error, error.__traceback__)
         else:
-            await self._group.__aexit__(None, None, None)
+            try:
+                await self._group.__aexit__(None, None, None)
+            except anyio.get_cancelled_exc_class():
+                # The scope around was cancelled too. What the application raised goes first, as in
+                # any other `async with`.
+                if error is None:
+                    raise
 
 
 def _is_cancellation(error: BaseException) -> bool:
@@ -41,3 +49,12 @@ def _is_cancellation(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(cancelled) is not None
     return isinstance(error, cancelled)
+
+
+def is_stray_cancellation() -> bool:
+    """Whether a cancellation that was caught just now belongs to no scope around.
+
+    On asyncio, awaiting a task or a future that somebody else cancelled raises the same exception
+    as being cancelled. Let out, it would end the task that awaited, silently.
+    """
+    return anyio.current_effective_deadline() != -math.inf

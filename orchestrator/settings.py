@@ -38,9 +38,9 @@ class SettingsError(ValueError):
         variable: The name of the environment variable.
     """
 
-    def __init__(self, variable: str, value: object, allowed: str) -> None:
+    def __init__(self, variable: str, value: object, allowed: str, whose: str = "") -> None:
         shown = repr(value) if _HARMLESS.fullmatch(str(value)) else "set to something else"
-        super().__init__(f"{variable} is {shown}; it must be {allowed}")
+        super().__init__(f"{variable} is {shown}{whose}; it must be {allowed}")
         self.variable = variable
 
 
@@ -67,11 +67,14 @@ class Settings:
 
         `ORCHESTRATOR_<FIELD>` sets a field of `Policy`, `ORCHESTRATOR_REDIS_URL` (else `REDIS_URL`)
         says where Redis is, `ORCHESTRATOR_PLATFORM` overrides the platform that is detected, and
-        `ORCHESTRATOR_ENABLED=false` is the rollback.
+        `ORCHESTRATOR_ENABLED=false` is the rollback: then nothing else is read.
 
         Raises:
             SettingsError: When a variable's value cannot be used.
         """
+        if not _enabled(environ):
+            # The rollback must work whatever else is wrong.
+            return cls(policy=Policy(), redis_url=DEFAULT_REDIS_URL, enabled=False)
         platform = detect_platform(environ)
         values: dict[str, float] = {}
         for field in fields(Policy):
@@ -85,9 +88,10 @@ class Settings:
         except PolicyError as error:
             variable = PREFIX + error.field.upper()
             allowed = re.sub(r"\b[a-z_]+_seconds\b", lambda m: PREFIX + m[0].upper(), error.allowed)
-            raise SettingsError(variable, error.value, allowed) from None
+            whose = "" if environ.get(variable, "").strip() else " by default"
+            raise SettingsError(variable, error.value, allowed, whose) from None
         _warn_of_misspellings(environ)
-        return cls(policy=policy, redis_url=_redis_url(environ), enabled=_enabled(environ))
+        return cls(policy=policy, redis_url=_redis_url(environ))
 
 
 def detect_platform(environ: Mapping[str, str] = os.environ) -> Platform:

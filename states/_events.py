@@ -66,6 +66,7 @@ class Snapshot:
         budget_ends_at: When the start-up budget is spent; `None` before `BootFinished`.
         grace_seconds: The grace that the current or next `grace` asks for, with flap damping.
         grace_left_seconds: How much of it is still to be proved; 0 once it is served.
+        grace_stalls: How often the event loop stalled in the current `grace`.
         falls: The falls from ready that were not followed by calm.
         conditions: Every declared condition by name.
         waits_for: The names of the required conditions that do not hold.
@@ -88,6 +89,7 @@ class Snapshot:
     budget_ends_at: float | None
     grace_seconds: float
     grace_left_seconds: float
+    grace_stalls: int
     falls: int
     conditions: Mapping[str, ConditionState]
     waits_for: tuple[str, ...]

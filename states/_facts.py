@@ -56,7 +56,8 @@ class ProbeSucceeded:
     Attributes:
         at: When the result was taken, in monotonic seconds.
         latency_seconds: How long Redis took, measured where the event loop's lag cannot add to it.
-        loop_lag_seconds: How long the result then waited until the event loop took it.
+        loop_lag_seconds: How late the event loop was: for the attempt's beginning, or for its
+            result.
     """
 
     at: float
@@ -73,7 +74,8 @@ class ProbeFailed:
         latency_seconds: How long the attempt took, measured where the event loop's lag cannot add
             to it.
         failure: Why.
-        loop_lag_seconds: How long the result then waited until the event loop took it.
+        loop_lag_seconds: How late the event loop was: for the attempt's beginning, or for its
+            result.
     """
 
     at: float

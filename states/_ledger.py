@@ -42,6 +42,8 @@ class Ledger:
         self.falls = 0
         self.proved_seconds = 0.0
         self.unproved_seconds = 0.0
+        self.stalled_at: float | None = None
+        self.stalls = 0
         self.conditions = {
             name: ConditionState(required, satisfied=False, reason="", since=started_at)
             for name, required in conditions.items()
@@ -55,8 +57,8 @@ class Ledger:
         """Take the fact into the counters. Nothing here can fail."""
         span = fact.at - self.last_at
         self.last_at = fact.at
-        if self.stage is Stage.GRACE and span <= self.policy.stall_seconds:
-            self.unproved_seconds += span
+        if self.stage is Stage.GRACE:
+            self._count_time(span)
         match fact:
             case ProbeSucceeded():
                 self._count_success(fact)
@@ -66,6 +68,23 @@ class Ledger:
                 self._count_condition(fact)
             case BootFinished():
                 self.budget_ends_at = fact.at + self.policy.budget_seconds
+
+    def _count_time(self, span: float) -> None:
+        """Count the time in which the event loop ran; an answer will prove it.
+
+        A longer gap is a stall. The loop was due to run within half of `stall_seconds`, so that
+        much of it counts, or a loop that stalls again and again would never be through. But not
+        before the loop has run on for as long: nobody wakes up with the grace served.
+        """
+        stall = self.policy.stall_seconds
+        if self.stalled_at is not None and self.last_at - self.stalled_at >= stall / 2:
+            self.unproved_seconds += stall / 2
+            self.stalled_at = None
+        if span <= stall:
+            self.unproved_seconds += span
+        else:
+            self.stalled_at = self.last_at
+            self.stalls += 1
 
     def _count_success(self, fact: ProbeSucceeded) -> None:
         self.attempts += 1
@@ -98,6 +117,7 @@ class Ledger:
         self.stage_seconds[previous] += at - self.since
         self.since = at
         self.proved_seconds = self.unproved_seconds = 0.0
+        self.stalled_at, self.stalls = None, 0
         if self.stage is Stage.READY:
             self.in_startup = False
             self.ready_since = at
@@ -117,7 +137,8 @@ class Ledger:
             return policy.grace_seconds
         # The exponent is bounded: beyond it the cap holds anyway, and floats would overflow.
         added = policy.flap_grace_seconds * 2.0 ** min(self.falls - 2, 64)
-        return max(policy.grace_seconds, min(policy.flap_grace_cap_seconds, added))
+        lengthened = min(policy.grace_seconds + added, policy.flap_grace_cap_seconds)
+        return max(policy.grace_seconds, lengthened)
 
     @property
     def grace_left_seconds(self) -> float:

@@ -131,6 +131,7 @@ class StartupMachine:
             budget_ends_at=ledger.budget_ends_at,
             grace_seconds=ledger.grace_seconds,
             grace_left_seconds=ledger.grace_left_seconds,
+            grace_stalls=ledger.stalls,
             falls=ledger.falls,
             conditions=MappingProxyType(dict(ledger.conditions)),
             waits_for=tuple(sorted(ledger.unmet)),

@@ -1,6 +1,5 @@
 """Every threshold and duration, with its reason, in one validated place."""
 
-import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
@@ -10,6 +9,10 @@ from states._errors import PolicyError
 CLOUD_RUN_STARTUP_LIMIT_SECONDS = 240.0
 """The longest that a Cloud Run start-up probe may wait (Google Cloud, "Configure container health
 checks": failureThreshold x periodSeconds at most 240 s)."""
+
+
+_TOO_LARGE = 1e9
+"""Some thirty years, in seconds: whatever is longer is a mistake."""
 
 
 class Platform(StrEnum):
@@ -118,10 +121,13 @@ class Policy:
     permanent_retry_seconds: float = _positive(
         30.0, "How often a permanent failure is checked again: secrets rotate, addresses change."
     )
-    stall_seconds: float = _positive(
-        0.25,
-        "A gap between two facts that is longer than this was a stall of the event loop, and"
-        " earns no grace.",
+    stall_seconds: float = field(
+        default=0.25,
+        metadata={
+            "why": "A gap between two facts that is longer than this was a stall of the event loop:"
+            " half of this much of it counts as grace, and the rest does not.",
+            "allowed": "a number of 0.02 or more",
+        },
     )
     flap_window_seconds: float = _not_negative(
         60.0, "A ready that lasted this long is calm: the falls before it are forgotten."
@@ -160,8 +166,10 @@ class Policy:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if name == "failures_to_degrade":
             good = isinstance(value, int) and number and value >= 1
-        elif not number or not math.isfinite(value):
+        elif not number or not abs(value) < _TOO_LARGE:  # `not <` also refuses NaN
             good = False
+        elif name == "stall_seconds":
+            good = value >= 0.02  # noqa: PLR2004  the bound is spelt out in `allowed`
         elif name == "retry_growth":
             good = value >= 1
         elif name == "retry_jitter":

@@ -21,7 +21,7 @@ Rule = Callable[[Path], Iterator[str]]
 # these is the core, in layers of its own.
 CORE_LAYERS = (
     {"_errors", "_ports", "_clock", "_tasks"},
-    {"_feed", "_conditions", "_pacing", "_explain", "_log", "_release", "_live"},
+    {"_feed", "_conditions", "_pacing", "_explain", "_log", "_prober", "_release", "_live"},
     {"_callbacks", "_driver", "_tally", "_answers"},
     {"_orchestrator"},
     {"_admission"},
@@ -54,6 +54,7 @@ HOMES = {
     "websockets": {"cli", "websockets"},
     "aiohttp": {"aiohttp"},
     "trio": {"redis"},
+    "pytest": {"testing"},
 }
 
 

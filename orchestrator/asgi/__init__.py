@@ -6,10 +6,10 @@ In Starlette and FastAPI: `lifespan=lifespan(startup)` enters the orchestrator,
 wrapped: `ReadinessGate(app, startup, manage_lifespan=True, health=True)`.
 """
 
+from orchestrator._tally import AdmissionCounts
 from orchestrator.asgi._gate import ReadinessGate
 from orchestrator.asgi._health import HEALTH_PATHS, health_app
 from orchestrator.asgi._lifespan import lifespan
-from orchestrator.asgi._tally import AdmissionCounts
 
 __all__ = [
     "HEALTH_PATHS",

@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Callable
 
-from orchestrator.asgi._release import Line, Outcome, Place
-from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
+import anyio
 
-APPLICATION_ERROR = "application_error"
-"""Counted instead of a close code when the application raised: the server then picks the code."""
+from orchestrator._answers import APPLICATION_ERROR, TRY_AGAIN_LATER
+from orchestrator._live import LiveSockets
+from orchestrator._release import Line, Outcome, Place
+from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send, close_try_again_later
 
 _DEFAULT_CLOSE_CODE = 1000
 """The close code of a `websocket.close` that names none, by the ASGI specification."""
@@ -93,50 +94,80 @@ class Entry:
 
 
 class CloseWatch:
-    """An application whose WebSocket closes are reported.
+    """An application whose WebSocket closes are reported, and that may be told to close them.
 
-    Only what the application causes is: not the client's closes, and no refused handshakes.
+    Reported is what the application causes, and what the gate closes when the service becomes
+    degraded: not the client's closes, and no refused handshakes.
 
     Args:
         app: The application.
         report: Called with the close code, or with `APPLICATION_ERROR`.
+        live: The open WebSockets are in there, to be closed when the service becomes degraded.
     """
 
-    def __init__(self, app: ASGIApp, report: Callable[[int | str], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, report: Callable[[int | str], None], live: LiveSockets | None = None
+    ) -> None:
         self._app = app
         self._report = report
+        self._live = live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application on one connection."""
-        if scope["type"] != "websocket":
-            await self._app(scope, receive, send)
-            return
-        socket = _WatchedSocket(receive, send, self._report)
+        """Run the application on one WebSocket."""
+        socket = _WatchedSocket(receive, send, self._report, self._live)
         try:
             await self._app(scope, socket.receive, socket.send)
         except Exception:
             if socket.open:
                 self._report(APPLICATION_ERROR)
+            elif socket.closed_by_gate:
+                return  # the application stumbled over a close that it did not order
             raise
+        finally:
+            if self._live is not None:
+                self._live.discard(socket.close_when_degraded)
 
 
 class _WatchedSocket:
     """Knows whether a WebSocket is open, and reports the code with which it is closed."""
 
-    __slots__ = ("_receive", "_report", "_send", "open")
+    __slots__ = (
+        "_close_sent",
+        "_live",
+        "_receive",
+        "_receiving",
+        "_report",
+        "_send",
+        "closed_by_gate",
+        "open",
+    )
 
-    def __init__(self, receive: Receive, send: Send, report: Callable[[int | str], None]) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        report: Callable[[int | str], None],
+        live: LiveSockets | None,
+    ) -> None:
         self._receive, self._send = receive, send
         self._report = report
+        self._live = live
+        self._receiving: anyio.CancelScope | None = None
+        if live is not None:
+            self._close_sent = anyio.Event()
         self.open = False
+        self.closed_by_gate = False
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        message = await (self._receive() if self._live is None else self._receive_until_closed())
         if message["type"] == "websocket.disconnect":
             self.open = False  # what the application raises from here on closes nothing
         return message
 
     async def send(self, message: Message) -> None:
+        if self.closed_by_gate:
+            # As the ASGI specification has it for a client that has left.
+            raise OSError("the WebSocket was closed with 1013: the service is degraded")
         try:
             await self._send(message)
         except OSError:  # by the ASGI specification: the client has left
@@ -144,6 +175,29 @@ class _WatchedSocket:
             raise
         if message["type"] == "websocket.accept":
             self.open = True
+            if self._live is not None:
+                self._live.add(self.close_when_degraded)
         elif message["type"] == "websocket.close" and self.open:
             self.open = False
             self._report(message.get("code", _DEFAULT_CLOSE_CODE))
+
+    async def _receive_until_closed(self) -> Message:
+        if not self.closed_by_gate:
+            with anyio.CancelScope() as self._receiving:
+                return await self._receive()
+        # An application that hears of the end returns, and some servers close then by themselves.
+        await self._close_sent.wait()
+        return {"type": "websocket.disconnect", "code": TRY_AGAIN_LATER}
+
+    async def close_when_degraded(self) -> None:
+        if not self.open:
+            return
+        self.open = False
+        self.closed_by_gate = True
+        if self._receiving is not None:
+            self._receiving.cancel()  # granian sends nothing while the application receives
+        self._report(TRY_AGAIN_LATER)
+        try:
+            await close_try_again_later(self._send, "The service is degraded.")
+        finally:
+            self._close_sent.set()

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from orchestrator._admission import recovering
+from orchestrator._answers import RetryAfter, as_json, problem
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import (
     ASGIApp,
     Header,
     Receive,
-    RetryAfter,
     Scope,
     Send,
-    as_json,
-    problem,
     respond,
+    retry_after_header,
     route_path,
 )
 from states import Stage
@@ -21,20 +21,13 @@ from states import Stage
 HEALTH_PATHS = ("/livez", "/readyz", "/startupz")
 """Liveness, readiness and start-up, by the names that Kubernetes gave them."""
 
-_HEALTH_JSON = b"application/health+json"
+_HEALTH_JSON = "application/health+json"
 _PASS, _WARN, _FAIL = "pass", "warn", "fail"
 
 
-def recovering(startup: Orchestrator) -> bool:
-    """Whether the service is in the grace that follows degraded.
-
-    To clients and health checks that is no start-up: an answer that got worse just when the
-    service gets better would drain a fleet at the wrong moment.
-    """
-    latest = startup.latest
-    return (
-        latest is not None and latest.current is Stage.GRACE and latest.previous is Stage.DEGRADED
-    )
+def is_health_check(scope: Scope) -> bool:
+    """Whether this is a health endpoint, wherever it is mounted: judged by the path's end."""
+    return route_path(scope).endswith(HEALTH_PATHS)
 
 
 def health_app(
@@ -120,7 +113,7 @@ class _HealthApp:
     async def _report(self, send: Send, verdict: str, *, head: bool) -> None:
         failed = verdict == _FAIL
         status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
-        headers: list[Header] = [self._retry_after.header()] if failed else []
+        headers: list[Header] = [retry_after_header(self._retry_after)] if failed else []
         answer: dict[str, object] = {"status": verdict, "stage": self._startup.stage}
         if self._details:
             answer |= _details(self._startup)

@@ -4,17 +4,14 @@ from http import HTTPStatus
 
 import anyio.lowlevel
 
-from orchestrator.asgi._release import Outcome
-from orchestrator.asgi._types import RetryAfter, Scope, Send, problem, respond
-from states import Stage
-
-_TRY_AGAIN_LATER = 1013
-"""The close code for "try again later" in the IANA registry of WebSocket close codes."""
-
-_STOPPING = "The service is stopping."
-_DEGRADED = "The service is degraded: something it depends on is not available."
-_STARTING = "The service is starting."
-_CROWDED = "The service is starting, and too many clients are waiting for it already."
+from orchestrator._answers import RetryAfter, problem
+from orchestrator.asgi._types import (
+    Scope,
+    Send,
+    close_try_again_later,
+    respond,
+    retry_after_header,
+)
 
 
 class Refusal:
@@ -36,7 +33,7 @@ class Refusal:
         if scope["type"] == "websocket":
             if self._accept_then_close:
                 await send({"type": "websocket.accept"})
-                await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": why})
+                await close_try_again_later(send, why)
                 return
             kind = "websocket.http.response"
             if kind not in (scope.get("extensions") or {}):
@@ -46,7 +43,7 @@ class Refusal:
             send,
             HTTPStatus.SERVICE_UNAVAILABLE,
             problem(HTTPStatus.SERVICE_UNAVAILABLE, why),
-            headers=[self._retry_after.header()],
+            headers=[retry_after_header(self._retry_after)],
             kind=kind,
             head=scope.get("method") == "HEAD",
         )
@@ -54,12 +51,3 @@ class Refusal:
             # uvicorn's `websockets-sansio` logs an error for each denial if the application returns
             # before the connection is closed, which takes one turn (pull request 3138 there).
             await anyio.lowlevel.checkpoint()
-
-
-def reason(outcome: Outcome, stage: Stage, *, stopped: bool) -> str:
-    """One line for the client. It names no dependency: whoever may know reads the health page."""
-    if stopped:
-        return _STOPPING
-    if outcome is Outcome.OVERFLOW:
-        return _CROWDED
-    return _DEGRADED if stage is Stage.DEGRADED else _STARTING

@@ -1,10 +1,15 @@
 """The ASGI 3 interface as types, and the few answers that gate and health endpoints give."""
 
-import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
-from random import Random
 from typing import Any
+
+from orchestrator._answers import (
+    PRIVATE_TRY_AGAIN_LATER,
+    PROBLEM_JSON,
+    TRY_AGAIN_LATER,
+    RetryAfter,
+)
 
 Scope = MutableMapping[str, Any]
 """What a server says of a connection. Its values differ in type by the ASGI specification."""
@@ -16,34 +21,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# Frameworks have types of their own for the same three arguments, which fit no other's.
+AnyASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+"""An application as it is handed in, of whatever framework."""
+
 Header = tuple[bytes, bytes]
-
-
-class RetryAfter:
-    """Draws the seconds of `Retry-After`, spread so that clients do not return all at once.
-
-    Args:
-        seconds: The least and the most, both whole seconds: the header knows no fractions.
-        random: The source of the spread; seeded by the system if not given.
-
-    Raises:
-        ValueError: When the least is below 0 or above the most.
-    """
-
-    def __init__(self, seconds: tuple[int, int], random: Random | None = None) -> None:
-        least, most = seconds
-        if not 0 <= least <= most:
-            raise ValueError(
-                f"retry_after_seconds is {seconds!r}; it must be (least, most), both 0 or more"
-            )
-        self._least, self._most = least, most
-        # Jitter needs no secrecy.
-        self._random = random or Random()  # noqa: S311
-
-    def header(self) -> Header:
-        """A `Retry-After` header with a new draw."""
-        seconds = self._random.randint(self._least, self._most)
-        return (b"retry-after", str(seconds).encode())
 
 
 def route_path(scope: Scope) -> str:
@@ -53,16 +35,9 @@ def route_path(scope: Scope) -> str:
     return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
-def problem(status: HTTPStatus, detail: str) -> bytes:
-    """A body of `application/problem+json` (RFC 9457)."""
-    return as_json(
-        {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}
-    )
-
-
-def as_json(value: Mapping[str, object]) -> bytes:
-    """A body of JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+def retry_after_header(retry_after: RetryAfter) -> Header:
+    """A `Retry-After` header with a new draw."""
+    return (b"retry-after", retry_after.draw().encode())
 
 
 async def respond(
@@ -70,7 +45,7 @@ async def respond(
     status: HTTPStatus,
     body: bytes,
     *,
-    content_type: bytes = b"application/problem+json",
+    content_type: str = PROBLEM_JSON,
     headers: Iterable[Header] = (),
     kind: str = "http.response",
     head: bool = False,
@@ -87,10 +62,21 @@ async def respond(
         head: Whether the request was a HEAD: the same headers, and no body.
     """
     all_headers: list[Header] = [
-        (b"content-type", content_type),
+        (b"content-type", content_type.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
         *headers,
     ]
     await send({"type": f"{kind}.start", "status": int(status), "headers": all_headers})
     await send({"type": f"{kind}.body", "body": b"" if head else body, "more_body": False})
+
+
+async def close_try_again_later(send: Send, reason: str) -> None:
+    """Close an open WebSocket with 1013, or with the private code where the server forbids it."""
+    close = {"type": "websocket.close", "reason": reason}
+    try:
+        await send({**close, "code": TRY_AGAIN_LATER})
+    except OSError:  # by the ASGI specification: the client has left
+        raise
+    except Exception:  # noqa: BLE001  autobahn's own, for a code that it does not let pass
+        await send({**close, "code": PRIVATE_TRY_AGAIN_LATER})

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,7 @@ def load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # Django finds the module's routes by its name
     spec.loader.exec_module(module)
     return module
 
@@ -45,15 +47,32 @@ async def what_a_client_gets(port: int) -> str:
         return str(await client.recv())
 
 
-@pytest.mark.parametrize("name", ["fastapi_app", "starlette_app"])
+async def what_a_request_gets(port: int) -> str:
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        return (await client.get(f"http://127.0.0.1:{port}/chat")).text
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("fastapi_app", "fastapi"),
+        ("starlette_app", "starlette"),
+        ("litestar_app", "litestar"),
+        ("quart_app", "quart"),
+        ("django_app", "django"),
+    ],
+)
 async def test_clients_that_come_before_redis_are_served(
-    name: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    name: str, needs: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip(needs, reason=f"{needs} is not installed")
     monkeypatch.setenv("REDIS_URL", redis_server.url)
     example = load(name)
+    # Django's pages are asked over HTTP: it has no WebSockets of its own.
+    ask = what_a_request_gets if name == "django_app" else what_a_client_gets
     async with serving(example.app) as port, httpx.AsyncClient(trust_env=False) as http:
         base = f"http://127.0.0.1:{port}"
-        clients = [asyncio.create_task(what_a_client_gets(port)) for _ in range(20)]
+        clients = [asyncio.create_task(ask(port)) for _ in range(20)]
         assert (await http.get(f"{base}/readyz")).status_code == 503
         assert (await http.get(f"{base}/livez")).status_code == 200
         assert not any(client.done() for client in clients)

@@ -352,6 +352,13 @@ async def test_bypass_by_a_function() -> None:
         assert not (await world.called(http_scope("/livez"))).sent
 
 
+async def test_health_endpoints_pass_wherever_they_are_mounted() -> None:
+    async with Startup() as startup, a_world(startup) as world:
+        for path in ("/livez", "/health/livez", "/api/health/readyz", "/x/startupz"):
+            assert (await world.called(http_scope(path))).status == 200
+        assert not (await world.called(http_scope("/notlivez"))).sent
+
+
 async def test_websocket_only_lets_http_pass() -> None:
     async with Startup() as startup, a_world(startup, websocket_only=True) as world:
         assert (await world.called(http_scope())).status == 200

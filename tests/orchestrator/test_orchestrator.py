@@ -1,5 +1,6 @@
 """The orchestrator as applications use it, in virtual time, on both backends."""
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from orchestrator import (
@@ -28,6 +30,7 @@ from orchestrator import (
     StartupTimeout,
     Stopped,
     UnknownCondition,
+    WrongThread,
 )
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 
@@ -197,7 +200,7 @@ async def test_a_probe_that_raises_is_a_failed_attempt_and_its_text_goes_nowhere
         await clock.advance(1)
         assert stage(startup) is Stage.PROBING_REDIS
         text = str(startup.explain())
-    assert "the probe itself raised RuntimeError" in text
+    assert "the probe itself gave RuntimeError" in text
     assert "hunter2" not in text + caplog.text
 
 
@@ -207,6 +210,83 @@ async def test_a_probe_that_always_sees_a_change_is_no_busy_loop() -> None:
         await clock.advance(1)
     assert probe.attempts <= 102
     assert probe.closed
+
+
+class StubbornProbe(ScriptedProbe):
+    """From its third attempt on it does not react to being cancelled, until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = anyio.Event()
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        result = await super().attempt(timeout_seconds)
+        if self.attempts > 2 and not self.let_go.is_set():
+            with anyio.CancelScope(shield=True):
+                await self.let_go.wait()
+        return result
+
+
+async def test_a_probe_that_cannot_be_cancelled_is_judged_in_time() -> None:
+    clock, probe = ManualClock(), StubbornProbe()
+    async with Orchestrator(probe, policy=Policy(grace_seconds=0.1), clock=clock) as startup:
+        await clock.advance(1)
+        assert stage(startup) is Stage.READY
+        await clock.advance(12)
+        assert stage(startup) is Stage.DEGRADED
+        assert startup.explain().failures_in_row >= 3
+        assert probe.attempts == 3, "the next attempt waits for the last one to return"
+        probe.let_go.set()
+        await clock.advance(3)
+        assert stage(startup) is Stage.READY
+
+
+class WrongProbe(ScriptedProbe):
+    """Returns or raises what no probe should."""
+
+    def __init__(self, wrong: object) -> None:
+        super().__init__()
+        self.wrong = wrong
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        await super().attempt(timeout_seconds)
+        if self.attempts != 2:
+            return ProbeResult(0.0)
+        if self.wrong is anyio.get_cancelled_exc_class:
+            raise cancelled()
+        return self.wrong  # type: ignore[return-value]  # that is the point
+
+
+def cancelled() -> BaseException:
+    """What awaiting somebody else's cancelled task raises."""
+    kind = anyio.get_cancelled_exc_class()
+    return asyncio.CancelledError() if kind is asyncio.CancelledError else RuntimeError("trio")
+
+
+@pytest.mark.parametrize("wrong", [None, 1, anyio.get_cancelled_exc_class])
+async def test_a_probe_that_returns_or_raises_nonsense_does_not_end_the_driver(
+    wrong: object,
+) -> None:
+    clock, probe = ManualClock(), WrongProbe(wrong)
+    async with Orchestrator(probe, policy=Policy(grace_seconds=0.3), clock=clock) as startup:
+        await clock.advance(2)
+        assert stage(startup) is Stage.READY
+        assert startup.explain().last_failure is not None
+        assert probe.attempts > 3
+
+
+class UnclosableProbe(ScriptedProbe):
+    async def aclose(self) -> None:
+        await anyio.sleep_forever()
+
+
+async def test_a_probe_that_hangs_while_it_is_closed_does_not_hold_the_exit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with anyio.fail_after(5):
+        async with Orchestrator(UnclosableProbe(), clock=ManualClock()):
+            pass
+    assert "was not closed within 1 s" in caplog.text
 
 
 # -- waiting, subscribing, callbacks -----------------------------------------------------------
@@ -290,6 +370,21 @@ async def test_a_callback_that_raises_is_logged_and_dropped_alone(
     assert calls == [Stage.PROBING_REDIS, Stage.GRACE, Stage.READY]
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "broken" in caplog.text
+
+
+async def test_a_callback_that_awaits_a_cancelled_task_is_dropped_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with started() as (startup, clock, _):
+
+        @startup.on(Stage.GRACE)
+        async def cancels(_event: StageChanged) -> None:
+            await anyio.lowlevel.checkpoint()
+            raise cancelled()
+
+        await clock.advance(1)
+        assert stage(startup) is Stage.READY
+    assert "is not called again" in caplog.text
 
 
 async def test_a_callback_that_hangs_delays_neither_the_machine_nor_the_exit_for_long() -> None:
@@ -514,22 +609,46 @@ async def test_undeclared_and_duplicate_conditions_are_clear_errors() -> None:
 
 async def test_use_outside_of_the_context_is_a_clear_error() -> None:
     startup = Orchestrator(ScriptedProbe(), conditions=["c"], clock=ManualClock())
-    assert stage(startup) is Stage.BOOTING
+    assert startup.stage is Stage.BOOTING
     assert startup.latest is None
+    startup.stop()  # does no harm
+    with pytest.raises(NotRunning, match="not run yet"):
+        startup.condition("c").set(satisfied=True)
+    with pytest.raises(NotRunning, match="not run yet"), startup.condition("c"):
+        raise AssertionError
     for when in ("not run yet", "not run any more"):
         with pytest.raises(NotRunning, match=when):
             startup.subscribe()
         with pytest.raises(NotRunning, match=when):
             await startup.wait_for(Stage.READY)
-        with pytest.raises(NotRunning, match=when):
-            startup.condition("c").set(satisfied=True)
-        if not startup.latest:
-            with pytest.raises(NotRunning, match=when), startup.condition("c"):
-                raise AssertionError
         assert str(startup.explain())
         if not startup.latest:
             async with startup:
                 pass
+
+
+async def test_conditions_are_quiet_once_the_orchestrator_was_left() -> None:
+    async with started(conditions=("c",)) as (startup, _, _):
+        pass
+    startup.condition("c").set(satisfied=False)
+    with startup.condition("c"):
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_a_condition_that_is_set_from_another_thread_is_a_clear_error() -> None:
+    async with started(conditions=("c",)) as (startup, _, _):
+        handle = startup.condition("c")
+        with pytest.raises(WrongThread, match="from_thread"):
+            await anyio.to_thread.run_sync(lambda: handle.set(satisfied=True))
+
+
+async def test_waiting_for_a_stage_by_its_name_and_for_booting() -> None:
+    async with started(policy=Policy()) as (startup, clock, _):
+        await clock.advance(0)
+        event = await startup.wait_for("ready")  # type: ignore[arg-type]  # equal to the stage
+        assert event.current is Stage.READY
+        with pytest.raises(ValueError, match="no event leads to booting"):
+            await startup.wait_for(Stage.BOOTING)
 
 
 async def test_a_second_start_is_a_clear_error() -> None:
@@ -548,6 +667,37 @@ async def test_an_exception_of_the_application_comes_out_as_it_is() -> None:
         async with Orchestrator(probe):
             raise ValueError("mine")
     assert probe.closed
+
+
+async def test_an_exception_is_not_lost_to_a_cancellation_around_it() -> None:
+    caught = None
+    with anyio.CancelScope() as scope:
+        try:
+            async with Orchestrator(ScriptedProbe()):
+                scope.cancel()
+                raise ValueError("mine")
+        except ValueError as error:
+            caught = error
+    assert str(caught) == "mine"
+
+
+async def test_an_observer_that_stops_it_sees_no_more_facts() -> None:
+    facts: list[str] = []
+
+    class Stopper(Observer):
+        def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+            facts.append(type(fact).__name__)
+            if changed is not None and changed.current is Stage.READY:
+                startup.condition("c").set(satisfied=False)
+                startup.stop()
+
+    clock = ManualClock()
+    startup = Orchestrator(ScriptedProbe(), conditions=["c"], observers=[Stopper()], clock=clock)
+    async with startup:
+        startup.condition("c").set(satisfied=True)
+        startup.condition("c").set(satisfied=True)
+        await clock.advance(5)
+        assert stage(startup) is Stage.READY
 
 
 async def test_cancellation_from_outside_ends_it_cleanly() -> None:

@@ -77,3 +77,19 @@ def test_a_failure_in_ready_is_confirmed_quickly() -> None:
     assert 4.5 <= pacer.delay_seconds(machine.snapshot) <= 5.5
     machine.receive(ProbeFailed(5.0, 0.0, REFUSED))
     assert 0.09 <= pacer.delay_seconds(machine.snapshot) <= 0.11
+
+
+def test_instances_that_lose_redis_while_ready_do_not_return_together_either() -> None:
+    policy = Policy(retry_jitter=0)
+
+    def steps(seed: int) -> list[float]:
+        machine, pacer = StartupMachine(policy), Pacer(policy, Random(seed))
+        for fact in (BootFinished(0.0), ProbeSucceeded(0.0, 0.0), ProbeSucceeded(0.1, 0.0)):
+            machine.receive(fact)
+        delays = []
+        for attempt in range(6):
+            machine.receive(ProbeFailed(1.0 + attempt, 0.0, REFUSED))
+            delays.append(pacer.delay_seconds(machine.snapshot))
+        return delays[3:]
+
+    assert steps(1) != steps(2)

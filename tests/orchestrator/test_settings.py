@@ -58,6 +58,23 @@ def test_the_rollback(text: str, enabled: bool) -> None:
     assert Settings.from_environment({"ORCHESTRATOR_ENABLED": text}).enabled is enabled
 
 
+def test_the_rollback_works_whatever_else_is_wrong() -> None:
+    environ = {
+        "ORCHESTRATOR_ENABLED": "false",
+        "REDIS_URL": "nonsense",
+        "ORCHESTRATOR_X_SECONDS": "",
+    }
+    environ["ORCHESTRATOR_GRACE_SECONDS"] = "99"
+    settings = Settings.from_environment(environ)
+    assert not settings.enabled
+    assert settings.policy == Policy()
+
+
+def test_a_default_that_is_in_the_way_is_called_one() -> None:
+    with pytest.raises(SettingsError, match=r"ATTEMPT_TIMEOUT_SECONDS is 1.0 by default; it must"):
+        Settings.from_environment({"ORCHESTRATOR_BUDGET_SECONDS": "0.5"})
+
+
 @pytest.mark.parametrize(
     ("environ", "text"),
     [

@@ -14,6 +14,7 @@ from states import (
     Policy,
     ProbeFailed,
     ProbeSucceeded,
+    Snapshot,
     Stage,
     StageChanged,
     StartupMachine,
@@ -51,12 +52,12 @@ class Laws(RuleBasedStateMachine):
         self.failures = 0
         self.running = 0.0  # time the loop surely ran since this grace's last answer
         self.proved = 0.0
+        self.stalled_at: float | None = None
         self.events: list[StageChanged] = []
 
     def feed(self, make: type[Fact], gap: float, *args: object) -> None:
         before_now, self.now = self.now, self.now + gap
-        ran = self.now - before_now
-        ran = ran if ran <= self.policy.stall_seconds else 0.0
+        gap = self.now - before_now
         fact = make(self.now, *args)  # type: ignore[arg-type]  # each rule gives its own fact's
         before = self.machine.stage
         snapshot = self.machine.snapshot
@@ -67,11 +68,21 @@ class Laws(RuleBasedStateMachine):
             self.now = before_now
             return
         if before is Stage.GRACE:
-            self.running += ran
+            self.count_time(gap)
         self.account(fact)
         assert (event is not None) == (self.machine.stage is not before)
         if event is not None:
-            self.check(event, before)
+            self.check(event, before, snapshot)
+
+    def count_time(self, gap: float) -> None:
+        """A stall counts for half of stall_seconds, once the loop has run for as long after it."""
+        half = self.policy.stall_seconds / 2
+        if self.stalled_at is not None and self.now - self.stalled_at >= half:
+            self.running, self.stalled_at = self.running + half, None
+        if gap <= self.policy.stall_seconds:
+            self.running += gap
+        else:
+            self.stalled_at = self.now
 
     def account(self, fact: Fact) -> None:
         match fact:
@@ -83,7 +94,7 @@ class Laws(RuleBasedStateMachine):
             case ConditionChanged(name=name, satisfied=satisfied):
                 self.conditions[name] = satisfied
 
-    def check(self, event: StageChanged, before: Stage) -> None:
+    def check(self, event: StageChanged, before: Stage, snapshot: Snapshot) -> None:
         assert event.sequence == len(self.events) + 1, "sequence is gapless"
         assert event.previous is before, "events form a chain"
         assert event.at == self.now, "an event carries its cause's time"
@@ -93,13 +104,13 @@ class Laws(RuleBasedStateMachine):
         if event.current is Stage.READY:
             assert before is Stage.GRACE, "ready is only entered through grace"
             assert self.answers, "ready needs a success after the last failure"
-            assert self.proved >= self.policy.grace_seconds - 1e-5, "grace is always served"
+            assert self.proved >= snapshot.grace_seconds - 1e-5, "grace is always served"
         if before is Stage.READY:
             unmet = any(self.required[n] and not self.conditions[n] for n in NAMES)
             confirmed = self.failures >= self.policy.failures_to_degrade
             assert unmet or confirmed, "ready is left for a confirmed reason only"
         if event.current is Stage.GRACE:
-            self.proved = self.running = 0.0
+            self.proved, self.running, self.stalled_at = 0.0, 0.0, None
         self.events.append(event)
 
     @rule(gap=gaps)

@@ -203,7 +203,18 @@ def test_a_frozen_process_does_not_wake_up_with_its_grace_served() -> None:
     machine = machine_in(BootFinished(1), *proof(2.0, 2.4))
     assert changes(machine, TimerFired(3.9), ok(3.9)) == []
     assert machine.snapshot.grace_left_seconds == pytest.approx(0.1)
+    assert machine.snapshot.grace_stalls == 1
     assert changes(machine, ok(4.0)) == [(Stage.GRACE, Stage.READY)]
+
+
+def test_a_loop_that_stalls_again_and_again_is_through_in_the_end() -> None:
+    machine = machine_in(BootFinished(1), ok(2.0))
+    now, attempts = 2.0, 0
+    while machine.stage is Stage.GRACE and attempts < 100:
+        now, attempts = now + 0.3, attempts + 1
+        machine.receive(ok(now))
+    assert machine.stage is Stage.READY
+    assert attempts >= 0.5 / (POLICY.stall_seconds / 2)
 
 
 def test_time_without_an_answer_proves_nothing() -> None:
@@ -235,7 +246,7 @@ def test_each_fall_without_calm_lengthens_the_next_grace_up_to_a_cap() -> None:
     policy = Policy(grace_seconds=0.25, flap_grace_seconds=0.5, flap_grace_cap_seconds=3)
     machine = machine_in(BootFinished(1), *proof(2, 3), policy=policy)
     graces = [fall_and_recover(machine, 10.0 * n) for n in range(1, 7)]
-    assert graces == [0.25, 0.5, 1.0, 2.0, 3.0, 3.0]
+    assert graces == [0.25, 0.75, 1.25, 2.25, 3.0, 3.0]
 
 
 def test_calm_forgets_the_falls() -> None:

@@ -35,6 +35,8 @@ def test_overrides_go_before_the_platforms_defaults() -> None:
         ({"failures_to_degrade": 2.5}, "a whole number of 1 or more"),
         ({"failures_to_degrade": True}, "a whole number of 1 or more"),
         ({"retry_jitter": 0.6}, "a number from 0 to 0.5"),
+        ({"budget_seconds": 10**400}, "it must be a number above 0"),
+        ({"stall_seconds": 0.001}, "a number of 0.02 or more"),
         ({"retry_growth": 0.9}, "a number of 1 or more"),
         ({"grace_seconds": 31}, "at most 30, the budget"),
         ({"attempt_timeout_seconds": 31}, "at most 30, the budget"),

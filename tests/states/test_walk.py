@@ -80,6 +80,7 @@ class Walker:
             min(ledger.falls, 4),
             min(ledger.proved_seconds, 5 * STEP) if grace else None,
             min(ledger.unproved_seconds, 5 * STEP) if grace else None,
+            None if ledger.stalled_at is None else min(now - ledger.stalled_at, STEP),
             None if ready is None or ledger.stage is not Stage.READY else min(now - ready, 1.0),
         )
 
@@ -124,7 +125,9 @@ def check(before: State, fact: Fact, event: StageChanged | None, walker: Walker)
         if isinstance(fact, ProbeSucceeded):
             gap = fact.at - before["last_at"]
             ran = gap if gap <= POLICY.stall_seconds else 0.0
-            proved += before["unproved_seconds"] + ran
+            stalled_at, half = before["stalled_at"], POLICY.stall_seconds / 2
+            released = half if stalled_at is not None and fact.at - stalled_at >= half else 0.0
+            proved += before["unproved_seconds"] + ran + released
         assert proved >= POLICY.grace_seconds, f"grace was not served: {where}"
     if event.current is Stage.PROBING_REDIS:
         assert before["in_startup"], f"probing_redis belongs to start-up: {where}"

@@ -7,7 +7,7 @@ pace is the application's own; nothing here sleeps to guess it.
 """
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -45,13 +45,19 @@ class Outcome(StrEnum):
 
 
 class Place:
-    """One held request. `decided` is set once `outcome` is known."""
+    """One request at the gate. `decided` is set once `outcome` is known.
 
-    __slots__ = ("decided", "outcome")
+    Args:
+        route: The route whose own limit counts it, if there is one.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("decided", "held", "outcome", "route")
+
+    def __init__(self, route: str | None = None) -> None:
         self.decided = anyio.Event()
         self.outcome: Outcome | None = None
+        self.route = route
+        self.held = False
 
     def decide(self, outcome: Outcome) -> Outcome:
         """Set the outcome, unless there is one already; return the one that counts."""
@@ -75,18 +81,21 @@ class Line:
         self._is_open = is_open
         self._clock = clock
         self.waiting: OrderedDict[Place, None] = OrderedDict()  # quick to leave from anywhere
+        self.by_route: Counter[str | None] = Counter()
         self._entering: dict[Place, float] = {}  # until when each may keep its slot
         self._wake = anyio.Event()
 
-    def join(self) -> Place:
+    def join(self, place: Place) -> None:
         """Stand at the end of the line."""
-        place = Place()
+        place.held = True
         self.waiting[place] = None
-        return place
+        self.by_route[place.route] += 1
 
     def leave(self, place: Place) -> None:
         """Free the place, or the slot, if it is still taken."""
-        self.waiting.pop(place, None)
+        if place in self.waiting:
+            del self.waiting[place]
+            self.by_route[place.route] -= 1
         if self._entering.pop(place, None) is not None:
             self.advance()
 
@@ -99,7 +108,7 @@ class Line:
     def advance(self) -> None:
         """Let in as many as there are free slots."""
         while self.waiting and len(self._entering) < self._slots and self._is_open():
-            place, _ = self.waiting.popitem(last=False)
+            place = self._take_first()
             self._entering[place] = self._clock.now() + ENTER_SECONDS
             place.decide(Outcome.ADMITTED)
         if self.waiting:
@@ -108,7 +117,12 @@ class Line:
     def turn_away(self) -> None:
         """Refuse all that still wait."""
         while self.waiting:
-            self.waiting.popitem(last=False)[0].decide(Outcome.REFUSED)
+            self._take_first().decide(Outcome.REFUSED)
+
+    def _take_first(self) -> Place:
+        place, _ = self.waiting.popitem(last=False)
+        self.by_route[place.route] -= 1
+        return place
 
     async def run(self) -> None:
         """Take back slots that were kept for too long, until cancelled."""

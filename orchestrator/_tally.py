@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orchestrator.asgi._release import Outcome
+from orchestrator._ports import GateFigures, GateMetrics
+from orchestrator._release import Outcome
 
 logger = logging.getLogger("orchestrator")
 
@@ -43,37 +44,54 @@ class Tally:
     Args:
         on_admission: Called with the outcome of each request.
         on_close: Called with each close code that the application causes.
+        metrics: Is told how long each held request waited; it reads the rest by itself.
+
+    Attributes:
+        tells: Whether somebody wants to hear of each admission.
     """
 
     def __init__(
         self,
         on_admission: Callable[[str], object] | None,
         on_close: Callable[[int | str], object] | None,
+        metrics: GateMetrics | None,
     ) -> None:
         self.counts = AdmissionCounts()
         self.closes: Counter[int | str] = Counter()
+        self.tells = on_admission is not None
         self._on_admission = on_admission
         self._on_close = on_close
+        self._metrics = metrics
 
-    def admitted(self) -> None:
-        """A request was let in. It is the one outcome that is on the path of every request."""
-        self.counts.admitted += 1
-        if self._on_admission is not None:
-            self._tell(Outcome.ADMITTED)
+    def watched_by_metrics(self, figures: GateFigures) -> None:
+        """Let the metrics read the figures from now on."""
+        if self._metrics is not None:
+            self._metrics.watch(figures)
+
+    def held_for(self, seconds: float, outcome: Outcome) -> None:
+        """A held request's wait has ended."""
+        if self._metrics is not None:
+            try:
+                self._metrics.held_for(seconds, outcome.value)
+            except Exception:
+                logger.exception("%r raised and is told nothing more", self._metrics)
+                self._metrics = None
 
     def admission(self, outcome: Outcome) -> None:
         """A request has this outcome."""
         counts, name = self.counts, outcome.value
         setattr(counts, name, getattr(counts, name) + 1)
-        self._tell(outcome)
+        self.tell(outcome)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def tell(self, outcome: Outcome) -> None:
+        """Call the hook, for an outcome that is counted already."""
         if self._on_admission is not None:
             try:
                 self._on_admission(outcome.value)
             except Exception:
                 logger.exception("%r raised and is not called again", self._on_admission)
                 self._on_admission = None
+                self.tells = False
 
     def close(self, code: int | str) -> None:
         """The application closed a WebSocket with this code."""

@@ -1,0 +1,288 @@
+"""The gate's decisions, without a server: who is let in, held or turned away, and when.
+
+The adapters for ASGI, `websockets` and aiohttp ask for each request, and turn the answer into what
+their server understands.
+"""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from random import Random
+from typing import Any, TypedDict
+
+import anyio
+
+from orchestrator._answers import reason
+from orchestrator._clock import LoopClock
+from orchestrator._errors import NotRunning
+from orchestrator._live import LiveSockets
+from orchestrator._orchestrator import Orchestrator
+from orchestrator._ports import Clock, GateMetrics
+from orchestrator._release import Line, Outcome, Place
+from orchestrator._tally import AdmissionCounts, Tally
+from states import Stage, StageChanged
+
+logger = logging.getLogger("orchestrator")
+
+
+# A task's other two type arguments are nobody's business, as in `TaskGroup.start_soon`.
+Watch = Callable[[Place], Coroutine[Any, Any, None]]
+"""Notices that a held client has left."""
+
+
+class HoldingOptions(TypedDict, total=False):
+    """What every gate can be told, whatever the server.
+
+    Attributes:
+        hold_seconds: How long a request may wait for ready, 5 if not given; 0 refuses at once.
+            Once the service is ready and the line is moving, it may stay for as long again.
+        max_held: How many may wait at once, 256 if not given; the next is refused at once.
+        limits: How many of them may wait for a path or anything below it, such as
+            `{"/chat": 100}`, so that one crowded route leaves places to the others.
+        admit_degraded: Admit in `degraded` too.
+        release_batch: How many held requests may be entering the application at the same time,
+            32 if not given.
+        on_admission: Called with the outcome of each request: `admitted`, `refused`, `left`,
+            `overflow` or `timed_out`.
+        metrics: Measures the gate, such as `orchestrator.otel.OpenTelemetryGateMetrics`.
+        clock: Where time comes from; the event loop's if not given.
+    """
+
+    hold_seconds: float
+    max_held: int
+    limits: Mapping[str, int]
+    admit_degraded: bool
+    release_batch: int
+    on_admission: Callable[[str], object] | None
+    metrics: GateMetrics | None
+    clock: Clock | None
+
+
+class Admission:
+    """Decides for each request of one gate. See `HoldingOptions` for what it can be told.
+
+    Args:
+        startup: The orchestrator.
+        on_close: Called with each close code that the application causes.
+        live: The WebSockets that are closed when the service becomes degraded.
+
+    Raises:
+        ValueError: When a number is out of range.
+    """
+
+    # The options are those of `HoldingOptions`, one by one, with their defaults.
+    def __init__(  # noqa: PLR0913
+        self,
+        startup: Orchestrator,
+        *,
+        hold_seconds: float = 5.0,
+        max_held: int = 256,
+        limits: Mapping[str, int] | None = None,
+        admit_degraded: bool = False,
+        release_batch: int = 32,
+        on_admission: Callable[[str], object] | None = None,
+        on_close: Callable[[int | str], object] | None = None,
+        metrics: GateMetrics | None = None,
+        clock: Clock | None = None,
+        live: LiveSockets | None = None,
+    ) -> None:
+        check("hold_seconds", hold_seconds, 0)
+        check("max_held", max_held, 0)
+        check("release_batch", release_batch, 1)
+        for path, limit in (limits or {}).items():
+            check(f"limits[{path!r}]", limit, 0)
+        self.startup = startup
+        self.clock: Clock = clock or LoopClock()
+        self.line = Line(release_batch, self.is_open, self.clock)
+        self.tally = Tally(on_admission, on_close, metrics)
+        self.stopped = False
+        self._hold_seconds = hold_seconds
+        self._max_held = max_held
+        self._admit_degraded = admit_degraded
+        # The longest first: the limit of the nearest route counts.
+        self._limits = dict(sorted((limits or {}).items(), key=lambda item: -len(item[0])))
+        self._live = live
+        self._warned = False
+        self.tally.watched_by_metrics(self)
+        startup.on(*Stage)(self._follow)
+
+    # -- what is the case --------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """How many requests are held now."""
+        return len(self.line.waiting)
+
+    @property
+    def counts(self) -> AdmissionCounts:
+        """How many requests had which outcome so far."""
+        return self.tally.counts
+
+    @property
+    def closes(self) -> Counter[int | str]:
+        """The WebSocket close codes that the application caused so far."""
+        return self.tally.closes
+
+    def admissions(self) -> Mapping[str, int]:
+        """How many requests had which outcome; for `GateMetrics`, from any thread."""
+        counts = self.tally.counts
+        return {outcome.value: getattr(counts, outcome.value) for outcome in Outcome}
+
+    def websocket_closes(self) -> Mapping[int | str, int]:
+        """A copy of `closes`; for `GateMetrics`, from any thread."""
+        return dict(self.tally.closes)
+
+    def is_open(self) -> bool:
+        """Whether requests are let in: by the stage as it is now, not by the last event seen."""
+        startup = self.startup
+        stage = startup.stage
+        if stage is Stage.READY or not startup.enabled:
+            return True
+        return self._admit_degraded and (stage is Stage.DEGRADED or recovering(startup))
+
+    def refuses_at_once(self) -> bool:
+        """Whether nobody is held, since waiting would be of no use."""
+        degraded = self.startup.stage is Stage.DEGRADED
+        return self.stopped or (degraded and not self._admit_degraded)
+
+    def why(self, outcome: Outcome) -> str:
+        """One line for a client that is turned away."""
+        return reason(outcome, self.startup.stage, stopped=self.stopped)
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    async def ask(self, path: str, watch: Watch) -> Place:
+        """Decide; hold the request if that is the decision. `outcome` of the place is set then.
+
+        Whoever is admitted gives the place back with `line.leave`, at the latest when done.
+
+        Args:
+            path: The path of the request.
+            watch: Decides `LEFT` for the place as soon as the client has left. It runs only while
+                the request is held, and is cancelled when that ends.
+        """
+        place = Place(self._route(path) if self._limits else None)
+        if self.is_open() and not self.line.waiting:
+            outcome = place.decide(Outcome.ADMITTED)
+        elif self.refuses_at_once():
+            outcome = place.decide(Outcome.REFUSED)
+        elif self.held >= self._max_held or self._is_full(place.route):
+            outcome = place.decide(Outcome.OVERFLOW)
+        else:
+            outcome = await self._hold(place, watch)
+        self.tally.admission(outcome)
+        return place
+
+    async def _hold(self, place: Place, watch: Watch) -> Outcome:
+        """Wait for the first of: admitted or refused by the line, the client's leaving, time."""
+        self.tally.counts.held += 1
+        began_at = self.clock.now()
+        self.line.join(place)
+        try:
+            await self._wait(place, watch, began_at + self._hold_seconds)
+            outcome = place.decide(Outcome.TIMED_OUT)
+        except BaseException:
+            self.line.leave(place)
+            # The server has cancelled it: the client is gone, or the server stops.
+            self.tally.held_for(self.clock.now() - began_at, Outcome.LEFT)
+            self.tally.admission(Outcome.LEFT)
+            raise
+        if outcome is not Outcome.ADMITTED:
+            self.line.leave(place)  # before the refusal is sent, which may take its time
+        if outcome is Outcome.TIMED_OUT:
+            self._warn_if_not_entered()
+        self.tally.held_for(self.clock.now() - began_at, outcome)
+        return outcome
+
+    async def _wait(self, place: Place, watch: Watch, limit: float) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch, place)
+            with self.clock.cancel_at(limit):
+                await place.decided.wait()
+            if place.outcome is None and self.is_open():
+                # Ready already, and only its turn has not come yet.
+                with self.clock.cancel_at(limit + self._hold_seconds):
+                    await place.decided.wait()
+            tasks.cancel_scope.cancel()
+
+    def _route(self, path: str) -> str | None:
+        for route in self._limits:
+            if path == route or path.startswith(route.rstrip("/") + "/"):
+                return route
+        return None
+
+    def _is_full(self, route: str | None) -> bool:
+        return route is not None and self.line.by_route[route] >= self._limits[route]
+
+    def _warn_if_not_entered(self) -> None:
+        if self.startup.stage is Stage.BOOTING and not self.startup.running and not self._warned:
+            self._warned = True
+            logger.warning(
+                "a request was held for %g s and then refused, and the orchestrator is not entered"
+                " yet; does the application use lifespan=lifespan(startup), or the gate"
+                " manage_lifespan=True?",
+                self._hold_seconds,
+            )
+
+    # -- the stage ---------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Refuse what is held, and from now on hold nothing more."""
+        self.stopped = True
+        self.line.turn_away()
+
+    def _is_degraded(self) -> bool:
+        return self.startup.stage is Stage.DEGRADED
+
+    async def _follow(self, _: StageChanged) -> None:
+        """Called with the first event, and runs in the orchestrator's own task until it is left.
+
+        So there is one subscriber for all that are held, and its end tells of the shutdown.
+        """
+        if self.stopped:
+            return
+        try:
+            events = self.startup.subscribe()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.line.run)
+                async for event in events:
+                    if self.refuses_at_once():
+                        self.line.turn_away()
+                    else:
+                        self.line.advance()
+                    if self._live is not None and event.current is Stage.DEGRADED:
+                        tasks.start_soon(self._live.close, self.clock, self._is_degraded)
+                tasks.cancel_scope.cancel()
+        except NotRunning:
+            pass  # left before this task ran for the first time
+        finally:
+            self.stop()
+
+
+def recovering(startup: Orchestrator) -> bool:
+    """Whether the service is in the grace that follows degraded.
+
+    To clients and health checks that is no start-up: an answer that got worse just when the
+    service gets better would drain a fleet at the wrong moment.
+    """
+    latest = startup.latest
+    return (
+        latest is not None and latest.current is Stage.GRACE and latest.previous is Stage.DEGRADED
+    )
+
+
+def live_sockets(
+    close_on_degrade_seconds: float | None, random: Random | None
+) -> LiveSockets | None:
+    """The WebSockets to close when the service becomes degraded; `None` where they stay open."""
+    if close_on_degrade_seconds is None:
+        return None
+    check("close_on_degrade_seconds", close_on_degrade_seconds, 0)
+    return LiveSockets(close_on_degrade_seconds, random)
+
+
+def check(name: str, value: float, least: int) -> None:
+    """Raise a `ValueError` that names what is out of range."""
+    if not least <= value < math.inf:
+        raise ValueError(f"{name} is {value!r}; it must be a number of {least} or more")

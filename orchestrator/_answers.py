@@ -1,0 +1,73 @@
+"""What a gate tells those that it turns away, whatever the server."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from random import Random
+
+from orchestrator._release import Outcome
+from states import Stage
+
+PROBLEM_JSON = "application/problem+json"
+"""The content type of a refusal's body (RFC 9457)."""
+
+TRY_AGAIN_LATER = 1013
+"""The close code for "try again later" in the IANA registry of WebSocket close codes."""
+
+PRIVATE_TRY_AGAIN_LATER = 4013
+"""The same from the range for private use: some servers let no application send 1013."""
+
+APPLICATION_ERROR = "application_error"
+"""Counted instead of a close code when the application raised: the server then picks the code."""
+
+_STOPPING = "The service is stopping."
+_DEGRADED = "The service is degraded: something it depends on is not available."
+_STARTING = "The service is starting."
+_CROWDED = "The service is starting, and too many clients are waiting for it already."
+
+
+class RetryAfter:
+    """Draws the seconds of `Retry-After`, spread so that clients do not return all at once.
+
+    Args:
+        seconds: The least and the most, both whole seconds: the header knows no fractions.
+        random: The source of the spread; seeded by the system if not given.
+
+    Raises:
+        ValueError: When the least is below 0 or above the most.
+    """
+
+    def __init__(self, seconds: tuple[int, int], random: Random | None = None) -> None:
+        least, most = seconds
+        if not 0 <= least <= most:
+            raise ValueError(
+                f"retry_after_seconds is {seconds!r}; it must be (least, most), both 0 or more"
+            )
+        self._least, self._most = least, most
+        # Jitter needs no secrecy.
+        self._random = random or Random()  # noqa: S311
+
+    def draw(self) -> str:
+        """The value of a `Retry-After` header, drawn anew."""
+        return str(self._random.randint(self._least, self._most))
+
+
+def reason(outcome: Outcome, stage: Stage, *, stopped: bool) -> str:
+    """One line for the client. It names no dependency: whoever may know reads the health page."""
+    if stopped:
+        return _STOPPING
+    if outcome is Outcome.OVERFLOW:
+        return _CROWDED
+    return _DEGRADED if stage is Stage.DEGRADED else _STARTING
+
+
+def problem(status: HTTPStatus, detail: str) -> bytes:
+    """A body of `application/problem+json`."""
+    return as_json(
+        {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": detail}
+    )
+
+
+def as_json(value: Mapping[str, object]) -> bytes:
+    """A body of JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

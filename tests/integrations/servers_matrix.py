@@ -1,0 +1,156 @@
+"""What the gate can do on each server: the expectations, and the table that shows them.
+
+`python -m tests.integrations.servers_matrix` writes the table into `docs/reference/servers.md`.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "servers.md"
+BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+
+APP = "tests.integrations.servers_app:app"
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What is seen from outside. The text is what the table shows.
+
+    Attributes:
+        lifespan: Whether requests find the orchestrator in their state, put there by the lifespan.
+        served: What those get who came before ready.
+        leaving: Whether a client that leaves while it is held gives its place back at once.
+        refused: What a refused WebSocket client sees.
+        crash: What a client sees when the handler raises after the accept.
+        degraded: What an open WebSocket sees with `close_on_degrade_seconds`.
+        stopped: What a held WebSocket client sees at SIGTERM.
+        stopped_http: What a held HTTP client sees at SIGTERM.
+    """
+
+    lifespan: str = "yes"
+    served: str = "all served"
+    leaving: str = "yes"
+    refused: str = "503, `Retry-After`"
+    crash: str = "1006"
+    degraded: str = "1013"
+    stopped: str = "503"
+    stopped_http: str = "503"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server as it is started, and what is expected of it."""
+
+    name: str
+    module: str
+    arguments: str
+    expected: Behaviour
+    remark: str = ""
+
+    def command(self, port: int) -> list[str]:
+        """The command line."""
+        arguments = self.arguments.format(port=port, bind=f"127.0.0.1:{port}").split()
+        return [sys.executable, "-W", "ignore", "-m", self.module, *arguments, APP]
+
+
+_UVICORN = "--port {port} --log-level warning --ws "
+_GUNICORN = "--bind {bind} --no-control-socket --worker-class "
+
+SERVERS = (
+    Server("uvicorn, `websockets-sansio`", "uvicorn", _UVICORN + "websockets-sansio", Behaviour()),
+    Server("uvicorn, `websockets`", "uvicorn", _UVICORN + "websockets", Behaviour()),
+    Server("uvicorn, `wsproto`", "uvicorn", _UVICORN + "wsproto", Behaviour()),
+    Server(
+        "hypercorn, asyncio",
+        "hypercorn",
+        "--bind {bind} --worker-class asyncio --workers 0",
+        Behaviour(crash="1011"),
+        "Run it with `--workers 0`. Otherwise SIGTERM reaches only its parent process, and those"
+        " held are cut off with 500 after `--graceful-timeout` (3 s).",
+    ),
+    Server(
+        "hypercorn, trio",
+        "hypercorn",
+        "--bind {bind} --worker-class trio --graceful-timeout 1",
+        Behaviour(crash="1011", stopped="cut off", stopped_http="cut off"),
+        "Those held are cut off after `--graceful-timeout` (3 s).",
+    ),
+    Server(
+        "granian",
+        "granian",
+        "--interface asgi --host 127.0.0.1 --port {port}",
+        Behaviour(crash="1005", leaving="no"),
+        "It does not tell the application that a client has left while its handshake or request"
+        " is held. The place is given back at ready, or after `hold_seconds`.",
+    ),
+    Server(
+        "daphne",
+        "daphne",
+        "--bind 127.0.0.1 --port {port}",
+        Behaviour(
+            lifespan="no",
+            refused="403",
+            crash="1011",
+            degraded="4013",
+            stopped="cut off",
+            stopped_http="cut off",
+        ),
+        "It lacks the extension `websocket.http.response`, so a refused WebSocket is a 403 without"
+        " `Retry-After`. It has no lifespan: with `manage_lifespan=True` the first"
+        " request, which may be one to a health endpoint, enters the orchestrator. It ends at"
+        " SIGTERM without a word to those who are held. It lets no application close with 1013:"
+        " 4013 takes its place.",
+    ),
+    Server(
+        "gunicorn, `uvicorn_worker.UvicornWorker`",
+        "gunicorn",
+        _GUNICORN + "uvicorn_worker.UvicornWorker",
+        Behaviour(),
+    ),
+    Server(
+        "gunicorn, `asgi` worker",
+        "gunicorn",
+        _GUNICORN + "asgi",
+        Behaviour(refused="403", crash="1011", stopped="403"),
+        "It lacks the extension `websocket.http.response`: a refused WebSocket is a 403 without"
+        " `Retry-After`.",
+    ),
+)
+
+_COLUMNS = {
+    "lifespan": "orchestrator in the state",
+    "served": "held, then ready",
+    "leaving": "leaving frees the place at once",
+    "refused": "refused WebSocket",
+    "crash": "handler raises",
+    "degraded": "degraded, `close_on_degrade_seconds`",
+    "stopped": "SIGTERM, held WebSocket",
+    "stopped_http": "SIGTERM, held HTTP",
+}
+
+
+def table() -> str:
+    """The table of the page, and the remarks under it."""
+    rows = [["server", *_COLUMNS.values()], ["---"] * (len(_COLUMNS) + 1)]
+    remarks: list[str] = []
+    for server in SERVERS:
+        mark = ""
+        if server.remark:
+            remarks.append(f"{len(remarks) + 1}. {server.name}: {server.remark}")
+            mark = f" ({len(remarks)})"
+        values = [getattr(server.expected, name) for name in _COLUMNS]
+        rows.append([server.name + mark, *values])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", *remarks]) + "\n"
+
+
+def page() -> str:
+    """The page with a fresh table."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    return before + BEGIN + table() + END + rest.partition(END)[2]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,199 @@
+"""The gate on every server, seen by real clients. `servers_matrix.py` says what is expected."""
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+import websockets
+from websockets.exceptions import InvalidMessage, InvalidStatus
+
+from tests.integrations import servers_matrix
+from tests.integrations.gate_support import until
+from tests.integrations.servers_app import HOLD_SECONDS
+from tests.integrations.servers_matrix import PAGE, SERVERS, Behaviour, Server
+from tests.redis_server import free_port
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+NEEDS = {
+    "uvicorn, `wsproto`": "wsproto",
+    "gunicorn, `uvicorn_worker.UvicornWorker`": "uvicorn_worker",
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # the clients run on nothing else
+
+
+@dataclass
+class Running:
+    """A server in a process of its own."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    async def order(self, order: str) -> dict[str, Any]:
+        """Have something done, and return when it is the case."""
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            response = await client.get(self.url(f"/control/{order}"))
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def get(self, path: str) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+            return await client.get(self.url(path))
+
+    async def http(self, path: str) -> str:
+        """What an HTTP client sees."""
+        try:
+            return str((await self.get(path)).status_code)
+        except httpx.TransportError:
+            return "cut off"
+
+    def connect(self, path: str) -> websockets.connect:
+        url = f"ws://127.0.0.1:{self.port}{path}"
+        return websockets.connect(url, proxy=None, open_timeout=20)
+
+    async def websocket(self, path: str) -> str:
+        """What a WebSocket client sees: `pong`, or the status or code that it got instead."""
+        try:
+            async with self.connect(path) as client:
+                await client.send("ping")
+                return str(await client.recv())
+        except InvalidStatus as error:
+            return str(error.response.status_code)
+        except websockets.ConnectionClosed as error:
+            return str(error.rcvd.code if error.rcvd else 1006)
+        except (InvalidMessage, OSError):
+            return "cut off"
+
+    async def answers(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return bool((await self.order("nothing"))["done"])
+        return False
+
+
+@asynccontextmanager
+async def running(server: Server, directory: Path) -> AsyncGenerator[Running]:
+    """Start a server, wait until it answers, and end it whatever happens."""
+    for package in (server.module, NEEDS.get(server.name, server.module)):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    port, log = free_port(), directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: ASYNC220  starting one takes a millisecond
+            server.command(port),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    run = Running(port, process)
+    try:
+        deadline = time.monotonic() + 20
+        while not await run.answers():
+            assert process.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < deadline, log.read_text(errors="replace")
+        yield run
+    finally:
+        if process.poll() is None:
+            # The parent of worker processes must end them itself.
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(process.wait, 10)
+        process.kill()
+        process.wait()
+
+
+async def held_and_served(run: Running) -> dict[str, str]:
+    """Five WebSockets and a request come too early; some leave, the others are served."""
+    early = [asyncio.create_task(run.websocket("/ws")) for _ in range(4)]
+    request = asyncio.create_task(run.get("/state"))
+    leaver = asyncio.create_task(run.websocket("/ws"))
+    assert (await run.order("held/6"))["done"]
+    leaver.cancel()
+    noticed = (await run.order("held/5"))["done"]
+    await run.order("ready")
+    served = await asyncio.gather(*early)
+    response = await request
+    assert response.status_code == 200
+    return {
+        "served": "all served" if served == ["pong"] * 4 else str(served),
+        "leaving": "yes" if noticed else "no",
+        "lifespan": "yes" if response.json()["state"] else "no",
+    }
+
+
+async def ready_and_degraded(run: Running) -> dict[str, str]:
+    """A handler crashes; the service becomes degraded under an open WebSocket."""
+    crash = await run.websocket("/crash")
+    async with run.connect("/ws") as client:
+        await client.send("ping")
+        assert await client.recv() == "pong"
+        await run.order("degraded")
+        with anyio.fail_after(10), pytest.raises(websockets.ConnectionClosed) as closed:
+            await client.recv()
+    code = str(closed.value.rcvd.code if closed.value.rcvd else 1006)
+    closes = (await run.order("nothing"))["closes"]
+    assert closes == {"application_error": 1, "1013": 1}
+    response = await run.get("/state")
+    assert (response.status_code, response.headers["retry-after"] in "123") == (503, True)
+    return {
+        "crash": crash,
+        "degraded": code,
+        "refused": await refusal(run),
+    }
+
+
+async def refusal(run: Running) -> str:
+    with pytest.raises(InvalidStatus) as refused:
+        await run.connect("/ws")
+    response = refused.value.response
+    tells = ", `Retry-After`" if "Retry-After" in response.headers else ""
+    return f"{response.status_code}{tells}"
+
+
+async def stopped(run: Running) -> dict[str, str]:
+    """SIGTERM while clients are held: the server must not wait for their limit."""
+    websocket = asyncio.create_task(run.websocket("/never"))
+    request = asyncio.create_task(run.http("/never"))
+    assert (await run.order("never-held/2"))["done"]
+    began_at = time.monotonic()
+    run.process.send_signal(signal.SIGTERM)
+    await until(lambda: run.process.poll() is not None)
+    assert time.monotonic() - began_at < HOLD_SECONDS / 2
+    return {"stopped": await websocket, "stopped_http": await request}
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name.replace("`", ""))
+async def test_what_clients_see(server: Server, tmp_path: Path) -> None:
+    async with running(server, tmp_path) as run:
+        seen = {
+            **await held_and_served(run),
+            **await ready_and_degraded(run),
+            **await stopped(run),
+        }
+    assert Behaviour(**seen) == server.expected
+
+
+async def test_the_page_shows_what_is_tested() -> None:
+    assert PAGE.read_text(encoding="utf-8") == servers_matrix.page(), (
+        "run `python -m tests.integrations.servers_matrix`"
+    )
