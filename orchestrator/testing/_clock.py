@@ -1,22 +1,11 @@
-"""What tests need: time that moves when told, and a probe that follows a script."""
+"""Time that moves when told."""
 
 import math
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 
 import anyio
 import anyio.lowlevel
-
-from orchestrator._ports import Probe, ProbeResult
-from states import Failure, FailureKind
-
-REFUSED = Failure(FailureKind.TRANSIENT, "ConnectionRefusedError", "nothing listens there")
-"""A transient failure, as from a Redis that is not up yet."""
-
-WRONG_PASSWORD = Failure(FailureKind.PERMANENT, "AuthenticationError", "the password is wrong")
-"""A permanent failure."""
-
 
 _TURNS = 20
 """Turns of the event loop in which an idle application surely comes to rest."""
@@ -106,38 +95,3 @@ async def _settle() -> None:
     for _ in range(_TURNS):  # on asyncio, `wait_all_tasks_blocked` sleeps 0.1 s when one is busy
         await anyio.lowlevel.checkpoint()
     await anyio.wait_all_tasks_blocked()
-
-
-class ScriptedProbe(Probe):
-    """Answers as its script says, then repeats the last line for ever.
-
-    Args:
-        script: What each attempt gives: `None` is a success, a `Failure` is that failure.
-    """
-
-    def __init__(self, script: Iterable[Failure | None] = (None,)) -> None:
-        self._script = list(script) or [None]
-        self._changed = anyio.Event()
-        self.attempts = 0
-        self.closed = False
-
-    def then(self, *script: Failure | None) -> None:
-        """Replace what is left of the script, and let the orchestrator notice at once."""
-        self._script = list(script)
-        self._changed.set()
-
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
-        """Give the next line of the script."""
-        await anyio.lowlevel.checkpoint()
-        self.attempts += 1
-        failure = self._script.pop(0) if len(self._script) > 1 else self._script[0]
-        return ProbeResult(0.0, failure)
-
-    async def changed(self) -> None:
-        """Return when the script was replaced."""
-        self._changed = anyio.Event()
-        await self._changed.wait()
-
-    async def aclose(self) -> None:
-        """Note that it was closed."""
-        self.closed = True

@@ -1,0 +1,100 @@
+"""Making an application believe that its service is ready, degraded or still starting."""
+
+from dataclasses import replace
+
+from orchestrator._errors import AlreadyStarted
+from orchestrator._orchestrator import Orchestrator
+from orchestrator.testing._probe import ScriptedProbe
+from orchestrator.testing._script import REFUSED, WRONG_PASSWORD
+from states import Failure, Stage, StageChanged
+
+_ANSWERS: dict[Stage, Failure | None] = {
+    Stage.PROBING_REDIS: REFUSED,
+    Stage.READY: None,
+    Stage.DEGRADED: WRONG_PASSWORD,
+}
+_BUDGET_SECONDS = 240.0
+"""No test waits for so long, and every platform allows it."""
+
+
+class Pretence:
+    """What an application believes; see `pretend`.
+
+    Args:
+        startup: The application's orchestrator, which is not entered yet.
+        stage: What it believes first.
+    """
+
+    def __init__(self, startup: Orchestrator, stage: Stage) -> None:
+        if startup.running or startup.latest is not None:
+            raise AlreadyStarted(
+                "pretend(startup) comes too late: call it before the application is started"
+            )
+        self._startup = startup
+        # What is replaced is chosen by the application, in the constructor's call, where no test
+        # can reach it. Everything else stays: the application meets the real orchestrator.
+        self._before = startup._probe, startup._declared, startup.policy  # noqa: SLF001
+        self._redis = ScriptedProbe([_answer(stage)])
+        startup._probe = self._redis  # noqa: SLF001
+        startup._declared = dict.fromkeys(startup._declared, False)  # noqa: SLF001
+        startup.policy = replace(
+            startup.policy,
+            budget_seconds=_BUDGET_SECONDS,
+            grace_seconds=0.0,
+            flap_grace_seconds=0.0,
+            failures_to_degrade=1,
+        )
+
+    async def become(
+        self, stage: Stage | str, *, timeout_seconds: float | None = 5.0
+    ) -> StageChanged:
+        """Make it believe something else, and return when it does. Called on its event loop.
+
+        Args:
+            stage: `ready` or `degraded`; `probing_redis` only while it has been neither.
+            timeout_seconds: How long it may take, by the orchestrator's clock. `None` for a clock
+                that only moves when told.
+
+        Raises:
+            StartupTimeout: When it does not come to believe it.
+            NotRunning: When the application is not started.
+        """
+        wanted = Stage(stage)
+        self._redis.then(_answer(wanted))
+        return await self._startup.wait_for(wanted, timeout_seconds=timeout_seconds)
+
+    def undo(self) -> None:
+        """Give the orchestrator back what it had, unless it is running."""
+        if not self._startup.running:
+            probe, declared, policy = self._before
+            self._startup._probe = probe  # noqa: SLF001  see above
+            self._startup._declared = declared  # noqa: SLF001
+            self._startup.policy = policy
+
+
+def pretend(startup: Orchestrator, stage: Stage | str = Stage.READY) -> Pretence:
+    """Make an application believe that its service is in a stage, without any Redis.
+
+        pretend(app.state.startup, "degraded")
+
+    Call it before the application is started. Its orchestrator then runs as ever, with a Redis
+    that does what the test says, no grace, and conditions that only report. Gate, health
+    endpoints, callbacks and pages follow, since for them nothing is different.
+
+    Args:
+        startup: The application's orchestrator. One orchestrator is good for one start-up, so an
+            application under test is made anew for each test.
+        stage: `ready`, `degraded` or `probing_redis`.
+
+    Raises:
+        AlreadyStarted: When the orchestrator was entered before.
+        ValueError: When no service can stay in that stage.
+    """
+    return Pretence(startup, Stage(stage))
+
+
+def _answer(stage: Stage) -> Failure | None:
+    if stage not in _ANSWERS:
+        stays = ", ".join(_ANSWERS)
+        raise ValueError(f"no service stays in {stage}: pretend one of {stays}")
+    return _ANSWERS[stage]

@@ -1,0 +1,11 @@
+"""A status page for people: what the service is doing, live, in a browser.
+
+    app.mount("/startup", web_app(startup))
+
+The page is one file without any dependency. Beside it are `/state`, the same as JSON, and
+`/events`, the same as a stream of server-sent events.
+"""
+
+from orchestrator.web._app import web_app, web_paths
+
+__all__ = ["web_app", "web_paths"]

@@ -1,0 +1,143 @@
+"""The ASGI application: three addresses, to be read and nothing else."""
+
+import re
+from http import HTTPStatus
+
+from orchestrator._answers import PROBLEM_JSON, as_json, problem
+from orchestrator._orchestrator import Orchestrator
+from orchestrator.web._http import (
+    ASGIApp,
+    Header,
+    Receive,
+    Scope,
+    Send,
+    is_foreign,
+    respond,
+    route_path,
+)
+from orchestrator.web._page import policy, render
+from orchestrator.web._recorder import Recorder, attach
+from orchestrator.web._state import Gate, StateReader
+from orchestrator.web._stream import EventStreams
+
+_PAGE, _STATE, _EVENTS = "/", "/state", "/events"
+
+_LINK = re.compile(r"(https?://|/(?!/))")
+
+
+def web_app(
+    startup: Orchestrator,
+    *,
+    gate: Gate | None = None,
+    trace_url: str | None = None,
+    title: str = "Service",
+    max_streams: int = 16,
+) -> ASGIApp:
+    """An ASGI application that shows a start-up, and everything after it, in a browser.
+
+        app.mount("/startup", web_app(startup))
+
+    `/` is the page, `/state` the same as JSON, and `/events` a stream of server-sent events. All of
+    it can only be read, and only from its own origin. Nothing in it is secret, but it names what
+    the service depends on, and whoever reaches it can read it: mount it where operators are.
+
+    Make it before the orchestrator is entered, so that it sees the start-up from the beginning. The
+    page should be seen while the service is not ready: behind a gate, pass its paths by with
+    `ReadinessGate(bypass=[*HEALTH_PATHS, *web_paths("/startup")])`.
+
+    Args:
+        startup: The orchestrator.
+        gate: The gate whose counts are shown, such as a `ReadinessGate`.
+        trace_url: Where the start-up's trace can be seen: an address with `{trace_id}` in it, such
+            as `https://jaeger.example/trace/{trace_id}`. It is shown once an observer knows the id,
+            such as an `OpenTelemetryObserver`.
+        title: The name of the service, for people.
+        max_streams: How many browsers may watch at once; the next is told 503.
+
+    Raises:
+        AlreadyStarted: When the orchestrator was entered before.
+        ValueError: When `trace_url` or `max_streams` cannot be used.
+    """
+    if trace_url is not None and ("{trace_id}" not in trace_url or not _LINK.match(trace_url)):
+        raise ValueError(
+            f"trace_url is {trace_url!r}; it must be an address of http, https or this server with"
+            " {trace_id} in it"
+        )
+    if max_streams < 1:
+        raise ValueError(f"max_streams is {max_streams!r}; it must be a whole number of 1 or more")
+    recorder = Recorder()
+    reader = StateReader(startup, recorder, gate, attach(startup, recorder), trace_url)
+    return _WebApp(render(title), reader, EventStreams(recorder, reader, max_streams))
+
+
+def web_paths(mounted_at: str = "/startup") -> tuple[str, ...]:
+    """The paths that a page has which is mounted there, for a gate's `bypass`."""
+    root = mounted_at.rstrip("/")
+    return (root, *(root + path for path in (_PAGE, _STATE, _EVENTS)))
+
+
+class _WebApp:
+    def __init__(self, page: bytes, reader: StateReader, streams: EventStreams) -> None:
+        self._page = page
+        self._page_headers: list[Header] = [
+            (b"content-security-policy", policy(page).encode()),
+            (b"cross-origin-opener-policy", b"same-origin"),
+            (b"x-frame-options", b"DENY"),
+        ]
+        self._reader = reader
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await _answer_other(scope, receive, send)
+            return
+        path, method = route_path(scope), scope["method"]
+        head = method == "HEAD"
+        if path not in ("", _PAGE, _STATE, _EVENTS):
+            await _refuse(send, HTTPStatus.NOT_FOUND, "There is no such page.", head=head)
+        elif method not in ("GET", "HEAD"):
+            allow = (b"allow", b"GET, HEAD")
+            why = "It can only be read."
+            await _refuse(send, HTTPStatus.METHOD_NOT_ALLOWED, why, allow, head=head)
+        elif is_foreign(scope, may_be_linked=path in ("", _PAGE)):
+            why = "It can only be read from its own origin."
+            await _refuse(send, HTTPStatus.FORBIDDEN, why, head=head)
+        elif path == _EVENTS and not head:
+            await self._streams.serve(scope, receive, send)
+        else:
+            await self._answer(scope, path, send, head=head)
+
+    async def _answer(self, scope: Scope, path: str, send: Send, *, head: bool) -> None:
+        status, body, content_type = HTTPStatus.OK, b"", "text/html; charset=utf-8"
+        headers: list[Header] = []
+        match path:
+            case "":
+                # Relative, so that it is right behind a proxy that has taken a prefix away.
+                status = HTTPStatus.TEMPORARY_REDIRECT
+                name = scope["path"].rpartition("/")[2]
+                headers = [(b"location", f"{name}/".encode())]
+            case "/":
+                body, headers = self._page, self._page_headers
+            case "/state":
+                body, content_type = as_json(self._reader.read()), "application/json"
+            case _:
+                content_type = "text/event-stream; charset=utf-8"
+        await respond(send, status, body, content_type=content_type, headers=headers, head=head)
+
+
+async def _refuse(
+    send: Send, status: HTTPStatus, why: str, *headers: Header, head: bool = False
+) -> None:
+    body = problem(status, why)
+    await respond(send, status, body, content_type=PROBLEM_JSON, headers=headers, head=head)
+
+
+async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:
+    """Standing alone under a server: take part in the lifespan, and decline WebSockets."""
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        await send({"type": "websocket.close"})
+        return
+    for phase in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{phase}.complete"})
