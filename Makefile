@@ -10,12 +10,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+WORKERS ?= 2
 
-.PHONY: help install demo test lint types pytest docs-reference clean
+.PHONY: help install demo test lint types pytest faults soak docs-reference clean
 
 help:
 	@echo "make demo [ARGS='--compare --json out.json']   the main job, on an embedded real Redis"
 	@echo "make test                                      lint, types and every test"
+	@echo "make faults                                    every fault of Redis on real servers, as one table"
+	@echo "make soak [SECONDS=600]                        a live service while Redis flaps at random"
 	@echo "make install                                   only the set-up: $(VENV)"
 	@echo "make docs-reference                            write the generated reference pages"
 	@echo "make clean                                     remove what the others made"
@@ -42,11 +45,21 @@ types: install
 	$(BIN)/mypy
 
 pytest: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+faults: install
+	@$(BIN)/python -m tests.faults $(ARGS)
+
+SECONDS ?= 600
+soak: install
+	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
 
 docs-reference: install
 	$(BIN)/startup-orchestrator diagram --markdown > docs/reference/stages.md
 	$(BIN)/startup-orchestrator settings --markdown > docs/reference/settings.md
+	$(BIN)/startup-orchestrator commands --markdown > docs/reference/command-line.md
+	$(BIN)/python -m tests.faults --page
+	$(BIN)/python -m tests.integrations.servers_matrix
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build *.egg-info

@@ -1,5 +1,7 @@
 """A task group beside the application, which must not show in the application's exceptions."""
 
+import asyncio
+import contextlib
 import math
 
 import anyio
@@ -52,9 +54,14 @@ def _is_cancellation(error: BaseException) -> bool:
 
 
 def is_stray_cancellation() -> bool:
-    """Whether a cancellation that was caught just now belongs to no scope around.
+    """Whether a cancellation that was caught just now was meant for somebody else.
 
     On asyncio, awaiting a task or a future that somebody else cancelled raises the same exception
     as being cancelled. Let out, it would end the task that awaited, silently.
     """
-    return anyio.current_effective_deadline() != -math.inf
+    if anyio.current_effective_deadline() == -math.inf:
+        return False  # a scope around was cancelled
+    with contextlib.suppress(RuntimeError):  # trio: there only scopes cancel
+        task = asyncio.current_task()
+        return task is None or not task.cancelling()
+    return False

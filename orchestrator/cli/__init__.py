@@ -1,5 +1,8 @@
 """The command line: `startup-orchestrator`, and `python -m orchestrator` the same."""
 
+import gc
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What follows the program's name; that of this process if not given.
     """
+    if arguments is None and os.getpid() == 1:
+        # The kernel keeps process 1 from the default of SIGTERM: without this, a container that is
+        # stopped while it loads its modules would be killed the hard way.
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     try:
         from orchestrator.cli._app import run  # noqa: PLC0415  typer is an extra
     except ModuleNotFoundError as error:
@@ -22,4 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    return run(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        return run(arguments)
+    status = run(sys.argv[1:])
+    # The process ends now: looking once more for unreachable objects among all those modules would
+    # take a quarter of the time of a short command.
+    gc.freeze()
+    gc.disable()
+    return status

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Annotated
 import typer
 
 from orchestrator import __version__
-from orchestrator.cli import PROGRAM
+from orchestrator.cli import PROGRAM, _commands
 from orchestrator.cli._diagram import mermaid, stages_page
+from orchestrator.cli._errors import UserError
+from orchestrator.cli._exit_codes import USAGE
 from orchestrator.cli._settings_page import settings_lines, settings_page
 from orchestrator.cli.demo._errors import DemoError
 from orchestrator.cli.demo._figures import FiguresFile
@@ -20,35 +23,24 @@ from orchestrator.cli.demo._redis import find_redis_server
 from orchestrator.cli.demo._reports import Gate
 from orchestrator.settings import Settings, SettingsError
 
-_USAGE_ERROR = 2
+_OTLP_ENDPOINT = "http://localhost:4318"
 _DEMO_PACKAGES = ("rich", "starlette", "uvicorn", "websockets")
 
 app = typer.Typer(
     name=PROGRAM,
     help="Event-driven start-up for services with Redis and WebSockets.",
     no_args_is_help=False,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-class UserError(Exception):
-    """Something that the user can mend. The text is one line.
-
-    Args:
-        text: What is wrong.
-        status: The exit status.
-    """
-
-    def __init__(self, text: str, status: int = _USAGE_ERROR) -> None:
-        super().__init__(text)
-        self.status = status
+_commands.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; return its exit status. Errors are one line on standard error."""
     try:
-        status = app(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        status = app(_with_endpoint(arguments), prog_name=PROGRAM, standalone_mode=False)
     except typer.Exit as leaving:
         return leaving.exit_code
     except (KeyboardInterrupt, typer.Abort):
@@ -60,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        return _complain(message(), _USAGE_ERROR)
+        return _complain(message(), USAGE)
     return status if isinstance(status, int) else 0
 
 
@@ -109,7 +101,7 @@ def settings(
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913  each is an option of the command line
     *,
     connections: Annotated[int, typer.Option(help="How many WebSocket clients connect.")] = 200,
     compare: Annotated[
@@ -129,6 +121,17 @@ def demo(
     outage: Annotated[
         bool, typer.Option(help="Kill Redis once the service is ready, and start it again.")
     ] = True,
+    otlp: Annotated[
+        str | None,
+        typer.Option(
+            "--otlp",
+            metavar="[ENDPOINT]",
+            help=f"Send the traces to a collector too; by default to {_OTLP_ENDPOINT}.",
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the traces to FILE.")
+    ] = None,
 ) -> int:
     """Start a chat service with Redis late and clients early, and lose none of them.
 
@@ -139,18 +142,44 @@ def demo(
     _between("--settle", settle, 0, 20)
     _between("--grace", grace, 0, 20)
     _between("--port", port, 0, 65_535)
+    if otlp is not None:
+        _export_to(otlp)
     for package in _DEMO_PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{package} is missing: install startup-orchestrator[demo]")
     # Loaded only now: the other commands need none of it.
     from orchestrator.cli.demo import _flow  # noqa: PLC0415
 
-    options = DemoOptions(connections, redis_delay, settle, grace, port, outage)
+    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, svg)
     gates = [Gate.GATE, Gate.NONE, Gate.SLEEP] if compare else [Gate.GATE]
     try:
         return _flow.run_demo(options, gates, _redis_server(), _figures_file(json))
     except DemoError as error:
         raise UserError(str(error), status=1) from None
+
+
+def _with_endpoint(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the default endpoint after an `--otlp` that has none.
+
+    Not all versions of Typer know options whose value can be left out.
+    """
+    if list(arguments[:1]) != ["demo"]:  # what `wait` and `run` pass on to CMD is CMD's own
+        return list(arguments)
+    found: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        found.append(argument)
+        if argument == "--otlp" and following.startswith("-"):
+            found.append(_OTLP_ENDPOINT)
+    return found
+
+
+def _export_to(endpoint: str) -> None:
+    if not endpoint.startswith(("http://", "https://")):
+        # Not shown: it may carry a token.
+        raise UserError(f"--otlp takes a URL, such as {_OTLP_ENDPOINT}")
+    # The service inherits it: OpenTelemetry's own variables, of which the narrower one would win.
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
+    os.environ.pop("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None)
 
 
 def _redis_server() -> str:

@@ -6,10 +6,13 @@
         ...
         startup = Orchestrator(RedisProbe(url), observers=[OpenTelemetryObserver()])
 
+A gate is measured by `ReadinessGate(app, startup, metrics=OpenTelemetryGateMetrics())`.
+
 The observer needs the OpenTelemetry API only; the SDK is loaded by `setup_telemetry` alone.
 """
 
+from orchestrator.otel._gate import OpenTelemetryGateMetrics
 from orchestrator.otel._observer import OpenTelemetryObserver
 from orchestrator.otel._setup import Telemetry, setup_telemetry
 
-__all__ = ["OpenTelemetryObserver", "Telemetry", "setup_telemetry"]
+__all__ = ["OpenTelemetryGateMetrics", "OpenTelemetryObserver", "Telemetry", "setup_telemetry"]

@@ -4,28 +4,21 @@ An episode is one story with an end: the start-up, a fall from ready, the way ba
 made when it ends, from these records, so a tracer provider that is set late loses nothing.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from orchestrator._ports import StartupContext
-from states import (
-    ConditionChanged,
-    Fact,
-    Failure,
-    ProbeFailed,
-    ProbeSucceeded,
-    Stage,
-    StageChanged,
-)
+from states import Failure, ProbeFailed, ProbeSucceeded, Stage, StageChanged
 
 ATTEMPTS_FIRST = 10
 """The attempts that get a span of their own: the first ten, and the last one."""
 
 STAGES_FIRST = 48
 """Stages and transitions that are kept, besides the last two; the SDK keeps 128 events a span."""
+
+WAITS_FIRST = 32
+"""The waits for conditions that get a span of their own, besides the last eight."""
 
 _REASON_LENGTH = 500
 """Reasons are cut here, so that no single one can blow a span up."""
@@ -45,25 +38,28 @@ T = TypeVar("T")
 class FirstAndLast(Generic[T]):
     """Keeps the first and the last of many things, and counts the rest."""
 
+    __slots__ = ("_first", "_items", "_most", "total")
+
     def __init__(self, first: int, last: int) -> None:
-        self._size = first
-        self._first: list[T] = []
-        self._last: deque[T] = deque(maxlen=last)
+        self._first = first
+        self._most = first + last
+        self._items: list[T] = []
         self.total = 0
 
     def append(self, item: T) -> None:
         """Keep it, perhaps instead of an earlier one."""
         self.total += 1
-        (self._first if len(self._first) < self._size else self._last).append(item)
+        self._items.append(item)
+        if len(self._items) > self._most:
+            del self._items[self._first]
 
     def __iter__(self) -> Iterator[T]:
-        yield from self._first
-        yield from self._last
+        return iter(self._items)
 
     @property
     def omitted(self) -> int:
         """How many were counted only."""
-        return self.total - len(self._first) - len(self._last)
+        return self.total - len(self._items)
 
 
 class EpisodeName(StrEnum):
@@ -80,12 +76,12 @@ STOPPED = "stopped"
 
 @dataclass(slots=True)
 class Visit:
-    """One stay in one stage."""
+    """One stay in one stage; `error` says what ended it, where that was a failure."""
 
     stage: Stage
     began_at: float
     ended_at: float = 0.0
-    failed: bool = False
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +96,58 @@ class Attempt:
     visit: Visit | None
 
 
+@dataclass(slots=True)
+class ConditionWait:
+    """A time for which a condition did not hold: from its declaration, or from its fall.
+
+    Attributes:
+        name: The condition's name.
+        required: Whether ready needs it.
+        lost: Whether it had held before.
+        began_at: When it was declared, or fell.
+        ended_at: When it came true, or the episode ended without it.
+        satisfied: Whether it came true.
+        reason: The last reason given while it did not hold; empty where nobody gave one.
+    """
+
+    name: str
+    required: bool
+    lost: bool
+    began_at: float
+    ended_at: float = 0.0
+    satisfied: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change of stage, and what failed if it tells of a failure.
+
+    Attributes:
+        changed: The change.
+        error_type: A stable name of what failed; empty if nothing did.
+        reason: The same for a person.
+    """
+
+    changed: StageChanged
+    error_type: str = ""
+    reason: str = ""
+
+
 def _visits() -> FirstAndLast[Visit]:
     return FirstAndLast(STAGES_FIRST, 2)
 
 
-def _transitions() -> FirstAndLast[StageChanged]:
+def _transitions() -> FirstAndLast[Transition]:
     return FirstAndLast(STAGES_FIRST, 2)
 
 
 def _attempts() -> FirstAndLast[Attempt]:
     return FirstAndLast(ATTEMPTS_FIRST, 1)
+
+
+def _waits() -> FirstAndLast[ConditionWait]:
+    return FirstAndLast(WAITS_FIRST, 8)
 
 
 @dataclass(slots=True)
@@ -124,9 +162,11 @@ class Episode:
         visits: The stays in stages, in order.
         transitions: The changes of stage, in order.
         attempts: The attempts, in order.
+        waits: The times for which conditions did not hold, by their beginnings.
         failed_stage: The stage in which it failed; `None` if it did not.
         error_type: A stable name of what failed it; empty if nothing did.
-        reason: The same for a person.
+        reason: The same for a person; for a recovery, why it was necessary.
+        falls: How often the service has fallen from ready so far.
         unmet: The required conditions that did not hold at the end.
         visit: The current stay; `None` before the first and between episodes.
     """
@@ -136,11 +176,13 @@ class Episode:
     ended_at: float = 0.0
     outcome: str = ""
     visits: FirstAndLast[Visit] = field(default_factory=_visits)
-    transitions: FirstAndLast[StageChanged] = field(default_factory=_transitions)
+    transitions: FirstAndLast[Transition] = field(default_factory=_transitions)
     attempts: FirstAndLast[Attempt] = field(default_factory=_attempts)
+    waits: FirstAndLast[ConditionWait] = field(default_factory=_waits)
     failed_stage: Stage | None = None
     error_type: str = ""
     reason: str = ""
+    falls: int = 0
     unmet: tuple[str, ...] = ()
     visit: Visit | None = None
 
@@ -149,11 +191,11 @@ class Episode:
         self.visit = Visit(stage, at)
         self.visits.append(self.visit)
 
-    def leave(self, at: float, *, failed: bool) -> None:
-        """The current stay ends."""
+    def leave(self, at: float, error: str = "") -> None:
+        """The current stay ends, with a failure if there is an `error`."""
         if self.visit is not None:
             self.visit.ended_at = at
-            self.visit.failed = failed
+            self.visit.error = error
             self.visit = None
 
     def attempted(self, fact: ProbeSucceeded | ProbeFailed) -> None:
@@ -178,106 +220,6 @@ class Episode:
 def attempt_began_at(fact: ProbeSucceeded | ProbeFailed) -> float:
     """When the attempt began, in the clock's seconds."""
     return fact.at - fact.loop_lag_seconds - fact.latency_seconds
-
-
-class Recorder:
-    """Turns facts into episodes. One for each start-up."""
-
-    def __init__(self, context: StartupContext) -> None:
-        self._budget_seconds = context.policy.budget_seconds
-        self._unmet = {name: "" for name, required in context.conditions.items() if required}
-        self._required = frozenset(self._unmet)
-        self._last_failure: Failure | None = None
-        self.last_at = context.now_at
-        self._episode: Episode | None = Episode(EpisodeName.STARTUP, context.started_at)
-        self._episode.enter(Stage.BOOTING, context.started_at)
-
-    def observed(self, fact: Fact, changed: StageChanged | None) -> Episode | None:
-        """Take a fact; return the episode that it ended, if any."""
-        self.last_at = fact.at
-        if isinstance(fact, ConditionChanged):
-            self._count_condition(fact)
-        elif isinstance(fact, ProbeFailed):
-            self._last_failure = fact.failure
-        elif isinstance(fact, ProbeSucceeded):
-            self._last_failure = None
-        episode = self._episode
-        if episode is None:  # ready, and nothing is wrong so far
-            if changed is None and not isinstance(fact, ProbeFailed):
-                return None
-            began_at = attempt_began_at(fact) if isinstance(fact, ProbeFailed) else fact.at
-            self._episode = episode = Episode(EpisodeName.DEGRADE, min(fact.at, began_at))
-        elif episode.name is EpisodeName.DEGRADE and isinstance(fact, ProbeSucceeded):
-            self._episode = None  # a hiccup: ready has not fallen
-            return None
-        if isinstance(fact, ProbeSucceeded | ProbeFailed):
-            episode.attempted(fact)
-        return None if changed is None else self._changed(episode, changed)
-
-    def stopped(self, at: float) -> Episode | None:
-        """Nothing follows; return the episode that was cut short, if any."""
-        episode, self._episode = self._episode, None
-        if episode is None or episode.name is EpisodeName.DEGRADE:
-            return None
-        episode.leave(at, failed=False)
-        return self._end(episode, STOPPED, at)
-
-    def _changed(self, episode: Episode, changed: StageChanged) -> Episode | None:
-        at, current = changed.at, changed.current
-        episode.transitions.append(changed)
-        episode.leave(at, failed=current is Stage.DEGRADED)
-        over = current is Stage.READY or (
-            current is Stage.DEGRADED and episode.name is not EpisodeName.RECOVERY
-        )
-        if not over:
-            episode.enter(current, at)
-            return None
-        self._episode = None
-        if current is Stage.DEGRADED:
-            episode.failed_stage = changed.previous
-            episode.error_type, episode.reason = self._why(changed)
-            self._episode = Episode(EpisodeName.RECOVERY, at)
-            self._episode.enter(Stage.DEGRADED, at)
-        return self._end(episode, current.value, at)
-
-    def _end(self, episode: Episode, outcome: str, at: float) -> Episode:
-        episode.ended_at = at
-        episode.outcome = outcome
-        episode.unmet = tuple(sorted(self._unmet))
-        return episode
-
-    def _count_condition(self, fact: ConditionChanged) -> None:
-        if fact.name not in self._required:
-            return
-        if fact.satisfied:
-            self._unmet.pop(fact.name, None)
-        else:
-            self._unmet[fact.name] = fact.reason
-
-    def _why(self, changed: StageChanged) -> tuple[str, str]:
-        """Why degraded was entered: `error.type` and the reason in words."""
-        if (why := cause_of_failure(changed)) is not None:
-            return why
-        spent = f"the start-up budget of {self._budget_seconds:g} s is spent"
-        if self._last_failure is not None:
-            return self._last_failure.error_type, shortened(f"{spent}: {self._last_failure.reason}")
-        if self._unmet:
-            missing = ", ".join(
-                f"{name} ({reason})" if reason else name
-                for name, reason in sorted(self._unmet.items())
-            )
-            return CONDITION_NOT_MET, shortened(f"{spent}; conditions not met: {missing}")
-        return BUDGET_SPENT, spent
-
-
-def cause_of_failure(changed: StageChanged) -> tuple[str, str] | None:
-    """`error.type` and reason, where a failed attempt or a lost condition caused the change."""
-    match changed.cause:
-        case ProbeFailed(failure=failure):
-            return failure.error_type, shortened(failure.reason)
-        case ConditionChanged(name=name, satisfied=False, reason=reason):
-            return CONDITION_NOT_MET, shortened(f"condition {name}: {reason or 'not satisfied'}")
-    return None
 
 
 def shortened(reason: str) -> str:

@@ -9,8 +9,10 @@ _LINES_PER_MINUTE = 3
 _NOISY_LOGGERS = (
     "opentelemetry.exporter.otlp.common.http",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.sdk._logs._internal.export",
     "opentelemetry.sdk._shared_internal",
     "opentelemetry.sdk.metrics._internal",
     "opentelemetry.sdk.metrics._internal.export",

@@ -4,7 +4,9 @@ from collections import deque
 from typing import NamedTuple
 
 from opentelemetry import metrics
+from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider, UpDownCounter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from orchestrator._ports import StartupContext
@@ -21,8 +23,11 @@ _PROBE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 _LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 """From an idle event loop to one that somebody blocks."""
 
-_EARLY_MEASUREMENTS = 256
-"""The measurements that are kept for a meter provider that is set late; the oldest go first."""
+_EARLY_FACTS = 256
+"""The facts that are kept for a meter provider that is set late; the oldest go first."""
+
+_NO_SPAN = Context()
+"""A span that happens to be current is no exemplar of a start-up."""
 
 Attributes = dict[str, AttributeValue]
 
@@ -77,7 +82,7 @@ def make_instruments(meter: Meter) -> Instruments:
 
 
 class MetricsWriter:
-    """Measures facts. Until there is a meter provider, it keeps a bounded number of measurements.
+    """Measures facts. Until there is a meter provider, it keeps a bounded number of them.
 
     Args:
         context: What the observer was told at the start.
@@ -91,81 +96,99 @@ class MetricsWriter:
         self._provider = provider
         self._version = version
         self._instruments: Instruments | None = None
-        self._early: deque[tuple[str, float, Attributes]] = deque(maxlen=_EARLY_MEASUREMENTS)
+        self._early: deque[tuple[Fact, StageChanged | None]] = deque(maxlen=_EARLY_FACTS)
+        self._startup: tuple[Episode, Context] | None = None
         self._stage: Stage | None = Stage.BOOTING
         self._probe = target_attributes(context.target)
         self._resolve()
 
+    @property
+    def provider(self) -> MeterProvider:
+        """Where the metrics go at this moment."""
+        return self._provider or metrics.get_meter_provider()
+
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Measure a fact."""
-        self._resolve()
-        if isinstance(fact, ProbeSucceeded | ProbeFailed):
-            attributes = self._probe
-            if isinstance(fact, ProbeFailed):
-                attributes = attributes | {"error.type": fact.failure.error_type}
-            self._record("probe_duration", fact.latency_seconds, attributes)
-            self._record("loop_lag", fact.loop_lag_seconds, {})
-        if changed is not None:
-            self._changed(changed)
-
-    def ended(self, episode: Episode) -> None:
-        """Measure a start-up that has ended."""
-        if episode.name is EpisodeName.STARTUP:
-            attributes: Attributes = {"orchestrator.outcome": episode.outcome}
-            if episode.error_type:
-                attributes["error.type"] = episode.error_type
+        if (instruments := self._instruments) is None:
+            self._early.append((fact, changed))
+            if changed is not None:
+                self._stage = changed.current
             self._resolve()
-            self._record("startup_duration", episode.ended_at - episode.began_at, attributes)
+            return
+        self._measure(instruments, fact, changed)
+        if changed is not None:
+            self._stage = changed.current
+            instruments.stage.add(-1, {"orchestrator.stage": changed.previous.value}, _NO_SPAN)
+            instruments.stage.add(1, {"orchestrator.stage": changed.current.value}, _NO_SPAN)
+
+    def ended(self, episode: Episode, root: SpanContext | None) -> None:
+        """Measure a start-up that has ended.
+
+        Args:
+            episode: What has ended.
+            root: The root of its trace, for an exemplar; `None` where it is not written.
+        """
+        if episode.name is not EpisodeName.STARTUP:
+            return
+        context = _NO_SPAN
+        if root is not None:
+            context = set_span_in_context(NonRecordingSpan(root), context)
+        self._startup = episode, context
+        if (instruments := self._resolve()) is not None:
+            self._measure_startup(instruments)
 
     def stopped(self) -> None:
         """No stage is current any more."""
         instruments = self._resolve()
         if instruments is not None and self._stage is not None:
-            instruments.stage.add(-1, {"orchestrator.stage": self._stage.value})
+            instruments.stage.add(-1, {"orchestrator.stage": self._stage.value}, _NO_SPAN)
         self._stage = None
 
-    def _changed(self, changed: StageChanged) -> None:
-        previous, current = changed.previous.value, changed.current.value
-        self._record("stage_duration", changed.elapsed_seconds, {"orchestrator.stage": previous})
-        self._record(
-            "transitions",
-            1,
-            {"orchestrator.stage.from": previous, "orchestrator.stage.to": current},
-        )
-        self._stage = changed.current
-        if (instruments := self._instruments) is not None:
-            instruments.stage.add(-1, {"orchestrator.stage": previous})
-            instruments.stage.add(1, {"orchestrator.stage": current})
+    def _measure(self, instruments: Instruments, fact: Fact, changed: StageChanged | None) -> None:
+        if isinstance(fact, ProbeSucceeded | ProbeFailed):
+            attributes = self._probe
+            if isinstance(fact, ProbeFailed):
+                attributes = attributes | {"error.type": fact.failure.error_type}
+            instruments.probe_duration.record(fact.latency_seconds, attributes, _NO_SPAN)
+            instruments.loop_lag.record(fact.loop_lag_seconds, context=_NO_SPAN)
+        if changed is not None:
+            previous, current = changed.previous.value, changed.current.value
+            instruments.stage_duration.record(
+                changed.elapsed_seconds, {"orchestrator.stage": previous}, _NO_SPAN
+            )
+            instruments.transitions.add(
+                1,
+                {"orchestrator.stage.from": previous, "orchestrator.stage.to": current},
+                _NO_SPAN,
+            )
 
-    def _record(self, name: str, value: float, attributes: Attributes) -> None:
-        if (instruments := self._instruments) is None:
-            self._early.append((name, value, attributes))
-        else:
-            _measure(instruments, name, value, attributes)
+    def _measure_startup(self, instruments: Instruments) -> None:
+        if self._startup is None:
+            return
+        episode, context = self._startup
+        self._startup = None
+        attributes: Attributes = {"orchestrator.outcome": episode.outcome}
+        if episode.error_type:
+            attributes["error.type"] = episode.error_type
+        seconds = episode.ended_at - episode.began_at
+        # The SDK makes an exemplar of it where the span in the context is sampled.
+        instruments.startup_duration.record(seconds, attributes, context)
 
     def _resolve(self) -> Instruments | None:
         """The instruments, as soon as there is a provider to make them."""
         if self._instruments is not None:
             return self._instruments
-        provider = self._provider or metrics.get_meter_provider()
-        if is_unset_meter_provider(provider):
+        if is_unset_meter_provider(self.provider):
             return None
-        meter = provider.get_meter("startup-orchestrator", self._version)
+        meter = self.provider.get_meter("startup-orchestrator", self._version)
         self._instruments = instruments = make_instruments(meter)
         for stage in Stage:  # so that every stage has a series from the beginning
             current = stage is self._stage
-            instruments.stage.add(int(current), {"orchestrator.stage": stage.value})
+            instruments.stage.add(int(current), {"orchestrator.stage": stage.value}, _NO_SPAN)
         while self._early:
-            _measure(instruments, *self._early.popleft())
+            self._measure(instruments, *self._early.popleft())
+        self._measure_startup(instruments)
         return instruments
-
-
-def _measure(instruments: Instruments, name: str, value: float, attributes: Attributes) -> None:
-    instrument = getattr(instruments, name)
-    if isinstance(instrument, Histogram):
-        instrument.record(value, attributes)
-    else:
-        instrument.add(value, attributes)
 
 
 def is_unset_meter_provider(provider: MeterProvider) -> bool:

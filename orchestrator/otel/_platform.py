@@ -1,12 +1,29 @@
-"""What a serverless platform says of itself in the environment."""
+"""What a platform says of itself in the environment; nothing is asked over the network."""
 
 from collections.abc import Mapping
 
 from opentelemetry.util.types import AttributeValue
 
+_KUBERNETES = {
+    "k8s.pod.name": ("K8S_POD_NAME", "POD_NAME", "MY_POD_NAME"),
+    "k8s.pod.uid": ("K8S_POD_UID", "POD_UID", "MY_POD_UID"),
+    "k8s.namespace.name": ("K8S_NAMESPACE_NAME", "POD_NAMESPACE", "MY_POD_NAMESPACE"),
+    "k8s.node.name": ("K8S_NODE_NAME", "NODE_NAME", "MY_NODE_NAME"),
+    "k8s.container.name": ("K8S_CONTAINER_NAME", "CONTAINER_NAME"),
+    "k8s.deployment.name": ("K8S_DEPLOYMENT_NAME", "DEPLOYMENT_NAME"),
+    "k8s.cluster.name": ("K8S_CLUSTER_NAME",),
+}
+"""The downward API gives these under whatever names the manifest chose: the usual ones, the
+attribute's own first. The first that is set counts."""
+
 
 def platform_attributes(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
-    """What Google Cloud's serverless platforms say in the environment, by semantic conventions."""
+    """What the platform says in the environment, in names of the semantic conventions."""
+    return _google_cloud(environ) or _kubernetes(environ)
+
+
+def _google_cloud(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
+    """Google Cloud's serverless platforms."""
     if "GAE_SERVICE" in environ:
         platform = "gcp_app_engine"
         names = {"name": "GAE_SERVICE", "version": "GAE_VERSION", "instance": "GAE_INSTANCE"}
@@ -22,8 +39,24 @@ def platform_attributes(environ: Mapping[str, str]) -> dict[str, AttributeValue]
     found: dict[str, AttributeValue] = {"cloud.provider": "gcp", "cloud.platform": platform}
     found |= {f"faas.{what}": environ[name] for what, name in names.items() if name in environ}
     found["service.name"] = environ[names["name"]]
+    if project := environ.get("GOOGLE_CLOUD_PROJECT"):
+        found["cloud.account.id"] = project
     if "CLOUD_RUN_EXECUTION" in environ:
         found["gcp.cloud_run.job.execution"] = environ["CLOUD_RUN_EXECUTION"]
     if environ.get("CLOUD_RUN_TASK_INDEX", "").isdecimal():
         found["gcp.cloud_run.job.task_index"] = int(environ["CLOUD_RUN_TASK_INDEX"])
+    return found
+
+
+def _kubernetes(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
+    """A container of a pod, as far as its manifest tells it."""
+    if "KUBERNETES_SERVICE_HOST" not in environ:
+        return {}
+    found: dict[str, AttributeValue] = {}
+    for attribute, names in _KUBERNETES.items():
+        value = next((environ[name] for name in names if environ.get(name)), None)
+        if value is not None:
+            found[attribute] = value
+    if (deployment := found.get("k8s.deployment.name")) is not None:
+        found["service.name"] = deployment
     return found

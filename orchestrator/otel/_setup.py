@@ -1,42 +1,40 @@
 """Providers for applications that have none, and an end that never holds the exit up."""
 
 import atexit
-import contextlib
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from threading import Event, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from opentelemetry import metrics, trace
 from opentelemetry.util.types import AttributeValue
 
+from orchestrator.otel._ending import Ending
+from orchestrator.otel._exporters import PROTOCOLS, Exporters, make_exporters
 from orchestrator.otel._log import LogLimit, limit_exporter_lines
 from orchestrator.otel._metrics import is_unset_meter_provider
 from orchestrator.otel._platform import platform_attributes
 
 if TYPE_CHECKING:  # the SDK is loaded by those who ask for it only
-    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk._logs.export import LogRecordExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
 
 logger = logging.getLogger("orchestrator")
 
-_SHUTDOWN_SECONDS = 1.8
-"""With the rest of the interpreter's end, an exit takes less than 2 s longer."""
+_SHUTDOWN_SECONDS = 0.8
+"""With what leaving the orchestrator waits for, and the rest of the interpreter's end, an exit
+takes less than 2 s longer."""
 
-_EXPORT_TIMEOUT_SECONDS = 2.0
-"""One export with all its retries, unless the environment says otherwise. The SDK's own 10 s would
-outlast every shutdown, and a refusing collector be asked for as long."""
+_INSTANCE = "service.instance.id"
 
 _BATCH_DELAY_MILLIS = 1000.0
 """How long spans wait for company, unless the environment says otherwise. A platform that ends a
 service whose start failed does not wait the SDK's own 5 s."""
-
-_PROTOCOLS = {"http": "http", "http/protobuf": "http", "grpc": "grpc"}
 
 
 class Telemetry:
@@ -52,7 +50,7 @@ class Telemetry:
     def __init__(
         self, endings: Sequence[Callable[[], object]] = (), lines: LogLimit | None = None
     ) -> None:
-        self._endings = tuple(map(_Ending, endings))
+        self._endings = tuple(map(Ending, endings))
         self._lines = lines
         if endings:
             atexit.register(self.shutdown)
@@ -101,6 +99,7 @@ def setup_telemetry(
     endpoint: str | None = None,
     protocol: str | None = None,
     resource_attributes: Mapping[str, AttributeValue] | None = None,
+    logs: bool = False,
 ) -> Telemetry:
     """Set up OpenTelemetry with OTLP exporters, where the application has not done so itself.
 
@@ -109,12 +108,17 @@ def setup_telemetry(
     `OTEL_EXPORTER_OTLP_*`, `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none`,
     `OTEL_SDK_DISABLED`) hold for all that is not given here.
 
+    It may be called before a server forks its workers (gunicorn's `--preload`), over HTTP: each
+    worker then sends on its own, under a `service.instance.id` of its own. Over gRPC call it in the
+    worker, since a gRPC channel does not survive a fork.
+
     Args:
         service_name: `service.name`; on Cloud Run, the service's own name if nobody gives one.
         endpoint: The collector's base URL, such as `http://localhost:4318`, or
             `http://localhost:4317` for gRPC.
         protocol: `http` or `grpc`; the environment's, else `http`, which needs 22 MiB less memory.
         resource_attributes: More attributes of the resource.
+        logs: Whether log events are sent too, for `OpenTelemetryObserver(events="log")`.
 
     Returns:
         What ends it; use it as a context manager around the application.
@@ -123,7 +127,7 @@ def setup_telemetry(
         ValueError: When the protocol is unknown.
     """
     asked = protocol or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http"
-    if asked not in _PROTOCOLS:
+    if asked not in PROTOCOLS:
         raise ValueError(f"unknown OTLP protocol {asked!r}; it must be 'http' or 'grpc'")
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         logger.info("OTEL_SDK_DISABLED is set: no telemetry is set up")
@@ -133,7 +137,8 @@ def setup_telemetry(
         return Telemetry()
     resource = _resource(service_name, resource_attributes or {})
     lines = limit_exporter_lines()
-    return Telemetry(_install(resource, _PROTOCOLS[asked], endpoint), lines)
+    exporters = make_exporters(asked, endpoint, logs=logs)
+    return Telemetry(_install(resource, exporters), lines)
 
 
 def _nothing_set() -> bool:
@@ -141,9 +146,7 @@ def _nothing_set() -> bool:
     return isinstance(tracers, trace.ProxyTracerProvider) and is_unset_meter_provider(meters)
 
 
-def _install(
-    resource: "Resource", protocol: str, endpoint: str | None
-) -> list[Callable[[], object]]:
+def _install(resource: "Resource", exporters: Exporters) -> list[Callable[[], object]]:
     """Make the providers, set them, and return what ends each."""
     from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415  only when it is wanted
     from opentelemetry.sdk.metrics.export import (  # noqa: PLC0415  the same
@@ -151,19 +154,31 @@ def _install(
     )
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  the same
 
-    exporters = _grpc_exporters if protocol == "grpc" else _http_exporters
-    span_exporter, metric_exporter = exporters(endpoint)
     # shutdown_on_exit would wait for the collector without a limit.
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     if _wanted("OTEL_TRACES_EXPORTER"):
-        tracers.add_span_processor(_batching(span_exporter))
+        tracers.add_span_processor(_batching(exporters.spans))
     readers = []
     if _wanted("OTEL_METRICS_EXPORTER"):
-        readers.append(PeriodicExportingMetricReader(metric_exporter))
+        readers.append(PeriodicExportingMetricReader(exporters.metrics))
     meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(meters)
-    return [tracers.shutdown, meters.shutdown]
+    endings: list[Callable[[], object]] = [tracers.shutdown, meters.shutdown]
+    if exporters.logs is not None and _wanted("OTEL_LOGS_EXPORTER"):
+        endings.append(_install_logs(resource, exporters.logs))
+    return endings
+
+
+def _install_logs(resource: "Resource", exporter: "LogRecordExporter") -> Callable[[], object]:
+    from opentelemetry._logs import set_logger_provider  # noqa: PLC0415  only when it is wanted
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415  the same
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415  the same
+
+    loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    loggers.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    set_logger_provider(loggers)
+    return loggers.shutdown
 
 
 def _batching(exporter: "SpanExporter") -> "SpanProcessor":
@@ -175,43 +190,8 @@ def _batching(exporter: "SpanExporter") -> "SpanProcessor":
     )
 
 
-def _http_exporters(endpoint: str | None) -> "tuple[SpanExporter, MetricExporter]":
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415  lazy
-        OTLPMetricExporter,
-    )
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  lazy
-        OTLPSpanExporter,
-    )
-
-    base = endpoint.rstrip("/") if endpoint else None
-    return (
-        OTLPSpanExporter(base and f"{base}/v1/traces", timeout=_timeout("TRACES")),
-        OTLPMetricExporter(base and f"{base}/v1/metrics", timeout=_timeout("METRICS")),
-    )
-
-
-def _grpc_exporters(endpoint: str | None) -> "tuple[SpanExporter, MetricExporter]":
-    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # noqa: PLC0415  lazy
-        OTLPMetricExporter,
-    )
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415  lazy
-        OTLPSpanExporter,
-    )
-
-    return (
-        OTLPSpanExporter(endpoint, timeout=_timeout("TRACES")),
-        OTLPMetricExporter(endpoint, timeout=_timeout("METRICS")),
-    )
-
-
 def _wanted(variable: str) -> bool:
     return os.environ.get(variable, "").strip().lower() != "none"
-
-
-def _timeout(signal: str) -> float | None:
-    """Ours, unless the environment has one: `None` lets the exporter read that."""
-    names = ("OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal}_TIMEOUT")
-    return None if any(map(os.environ.get, names)) else _EXPORT_TIMEOUT_SECONDS
 
 
 def _resource(service_name: str | None, given: Mapping[str, AttributeValue]) -> "Resource":
@@ -226,40 +206,17 @@ def _resource(service_name: str | None, given: Mapping[str, AttributeValue]) -> 
         if name not in resource.attributes or (name == "service.name" and not named)
     }
     name = {"service.name": service_name} if service_name else {}
-    return resource.merge(Resource({**found, **given, **name}))
+    resource = resource.merge(Resource({**found, **given, **name}))
+    if _INSTANCE in resource.attributes:
+        return resource
+    # Without it the metrics of two processes would be one series, each overwriting the other's.
+    resource = resource.merge(Resource({_INSTANCE: str(uuid.uuid4())}))
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: _become_another(resource))
+    return resource
 
 
-class _Ending:
-    """Ends one provider in a thread that does not hold the exit up.
-
-    The SDK's own shutdown waits for its exporter as long as that likes; a daemon thread can be left
-    behind. It stands by from the beginning, since Python 3.12 starts none during the exit.
-    """
-
-    def __init__(self, end: Callable[[], object]) -> None:
-        self._end = end
-        self._asked = Event()
-        self._thread = self._start(self._stand_by)
-
-    def begin(self) -> Thread:
-        """Begin to end it; return the thread that does."""
-        self._asked.set()
-        if not self._thread.is_alive():  # a fork does not take threads along
-            with contextlib.suppress(RuntimeError):
-                self._thread = self._start(self._run)
-        return self._thread
-
-    def _start(self, target: Callable[[], None]) -> Thread:
-        thread = Thread(target=target, name="telemetry-shutdown", daemon=True)
-        thread.start()
-        return thread
-
-    def _stand_by(self) -> None:
-        self._asked.wait()
-        self._run()
-
-    def _run(self) -> None:
-        try:
-            self._end()
-        except Exception as error:  # noqa: BLE001  a provider that cannot end must not break the exit
-            logger.debug("a provider could not be ended: %r", error)
+def _become_another(resource: "Resource") -> None:
+    """In a forked process: the resource is shared by all providers, so it is changed in place."""
+    attributes = {**resource.attributes, _INSTANCE: str(uuid.uuid4())}
+    type(resource).__init__(resource, attributes, resource.schema_url)

@@ -5,7 +5,7 @@ for as long as it lives, and would hang its whole work onto the start-up.
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from typing import NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -22,13 +22,19 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from orchestrator._ports import StartupContext, Target
-from orchestrator.otel._episode import Attempt, Episode, Visit, cause_of_failure, shortened
-from states import StageChanged
+from orchestrator.otel._episode import (
+    CONDITION_NOT_MET,
+    Attempt,
+    ConditionWait,
+    Episode,
+    EpisodeName,
+    Transition,
+    shortened,
+)
+from states import ConditionChanged
 
 TRANSITION_EVENT = "orchestrator.stage.transition"
-"""The name of the span event of every change of stage."""
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+"""The name of the event of every change of stage, be it a span event or a log event."""
 
 
 class Dates:
@@ -63,17 +69,39 @@ def parent_context(environ: Mapping[str, str]) -> Context:
     return TraceContextTextMapPropagator().extract(carrier, context=Context())
 
 
+class _Parent(NamedTuple):
+    """A span that has children, and its times in nanoseconds."""
+
+    span: Span
+    began: int
+    ended: int
+
+
+def _lasting(began: int, ended: int, parent: _Parent) -> tuple[int, int]:
+    """The times of a span that lasts at least a nanosecond, within its parent's.
+
+    A grace of 0 s lasts no time at all, and Jaeger takes that for an error of the clock.
+    """
+    if began < ended:
+        return began, ended
+    return (began, began + 1) if began < parent.ended else (began - 1, began)
+
+
 class TraceWriter:
     """Makes the spans of episodes, all with the same tracer-independent attributes.
 
     Args:
         context: What the observer was told at the start.
         parent: The parent of the start-up's root.
+        span_events: Whether transitions are events of the root span.
     """
 
-    def __init__(self, context: StartupContext, parent: Context) -> None:
-        self._date = Dates(context)
+    def __init__(
+        self, context: StartupContext, parent: Context, *, span_events: bool = True
+    ) -> None:
+        self.date = Dates(context)
         self._parent = parent
+        self._span_events = span_events
         self._ping = target_attributes(context.target) | {"db.operation.name": "PING"}
         policy = context.policy
         self._root: dict[str, AttributeValue] = {
@@ -94,61 +122,96 @@ class TraceWriter:
             linked: Earlier roots to link to, by what they are to this one. The first start-up has
                 none, and only it may have a parent.
         """
+        began, ended = self.date(episode.began_at), self.date(episode.ended_at)
+        if began == ended:
+            began -= 1  # see _lasting
         root = tracer.start_span(
             episode.name.value,
             context=Context() if linked else self._parent,
             attributes=self._root_attributes(episode),
             links=_links(linked),
-            start_time=self._date(episode.began_at),
+            start_time=began,
         )
-        for changed in episode.transitions:
-            root.add_event(TRANSITION_EVENT, _transition(changed), self._date(changed.at))
-        self._write_children(tracer, episode, set_span_in_context(root, Context()))
-        if episode.error_type:
-            root.set_status(Status(StatusCode.ERROR, episode.reason))
-        root.end(self._date(episode.ended_at))
+        if root.is_recording():  # else it was sampled out, and its children would be too
+            if self._span_events:
+                for transition in episode.transitions:
+                    at = self.date(transition.changed.at)
+                    root.add_event(TRANSITION_EVENT, transition_attributes(transition), at)
+            self._write_children(tracer, episode, _Parent(root, began, ended))
+            if episode.error_type:
+                root.set_status(Status(StatusCode.ERROR, episode.reason))
+        root.end(ended)
         return root
 
-    def _write_children(self, tracer: Tracer, episode: Episode, inside: Context) -> None:
-        contexts: dict[int, Context] = {}
+    def _write_children(self, tracer: Tracer, episode: Episode, root: "_Parent") -> None:
+        stages: dict[int, _Parent] = {}
         for visit in episode.visits:
-            contexts[id(visit)] = self._write_visit(tracer, episode, visit, inside)
+            stages[id(visit)] = self._child(
+                tracer,
+                f"{episode.name} {visit.stage}",
+                {"orchestrator.stage": visit.stage.value},
+                (visit.began_at, visit.ended_at),
+                root,
+                error=visit.error,
+            )
+        for wait in episode.waits:
+            self._write_wait(tracer, episode, wait, root)
         for attempt in episode.attempts:
-            self._write_attempt(tracer, attempt, contexts.get(id(attempt.visit), inside))
+            self._write_attempt(tracer, attempt, stages.get(id(attempt.visit), root))
 
-    def _write_visit(
-        self, tracer: Tracer, episode: Episode, visit: Visit, inside: Context
-    ) -> Context:
-        span = tracer.start_span(
-            f"{episode.name} {visit.stage}",
-            context=inside,
-            attributes={"orchestrator.stage": visit.stage.value},
-            start_time=self._date(visit.began_at),
+    def _write_wait(
+        self, tracer: Tracer, episode: Episode, wait: ConditionWait, root: "_Parent"
+    ) -> None:
+        attributes: dict[str, AttributeValue] = {
+            "orchestrator.condition.name": wait.name,
+            "orchestrator.condition.required": wait.required,
+            "orchestrator.condition.satisfied": wait.satisfied,
+        }
+        if wait.reason:
+            attributes["orchestrator.reason"] = wait.reason
+        # A condition that could not come because Redis did not is no failure of its own.
+        failed = wait.required and (
+            wait.lost or (not wait.satisfied and episode.error_type == CONDITION_NOT_MET)
         )
-        if visit.failed and episode.reason:
-            span.set_status(Status(StatusCode.ERROR, episode.reason))
-        span.end(self._date(visit.ended_at))
-        return set_span_in_context(span, Context())
+        error = ""
+        if failed:
+            attributes["error.type"] = CONDITION_NOT_MET
+            error = wait.reason or "not satisfied"
+        name, times = f"condition {wait.name}", (wait.began_at, wait.ended_at)
+        self._child(tracer, name, attributes, times, root, error=error)
 
-    def _write_attempt(self, tracer: Tracer, attempt: Attempt, inside: Context) -> None:
+    def _write_attempt(self, tracer: Tracer, attempt: Attempt, parent: "_Parent") -> None:
         attributes = self._ping | {
             "orchestrator.attempt": attempt.number,
             "orchestrator.probe.loop_lag_seconds": attempt.loop_lag_seconds,
         }
-        failure = attempt.failure
+        error, failure = "", attempt.failure
         if failure is not None:
             attributes["error.type"] = failure.error_type
             attributes["orchestrator.failure.kind"] = failure.kind.value
-        span = tracer.start_span(
-            "PING",
-            context=inside,
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
-            start_time=self._date(attempt.began_at),
-        )
-        if failure is not None:
-            span.set_status(Status(StatusCode.ERROR, shortened(failure.reason)))
-        span.end(self._date(attempt.ended_at))
+            error = shortened(failure.reason)
+        times = (attempt.began_at, attempt.ended_at)
+        self._child(tracer, "PING", attributes, times, parent, SpanKind.CLIENT, error=error)
+
+    def _child(
+        self,
+        tracer: Tracer,
+        name: str,
+        attributes: dict[str, AttributeValue],
+        times: tuple[float, float],
+        parent: "_Parent",
+        kind: SpanKind = SpanKind.INTERNAL,
+        *,
+        error: str,
+    ) -> "_Parent":
+        """Make and end a span; return it as a parent of others."""
+        began, ended = _lasting(self.date(times[0]), self.date(times[1]), parent)
+        inside = set_span_in_context(parent.span, Context())
+        span = tracer.start_span(name, inside, kind, attributes, start_time=began)
+        if error:
+            span.set_status(Status(StatusCode.ERROR, error))
+        span.end(ended)
+        return _Parent(span, began, ended)
 
     def _root_attributes(self, episode: Episode) -> dict[str, AttributeValue]:
         """All that one may want to search by: TraceQL finds it without looking at children."""
@@ -159,17 +222,24 @@ class TraceWriter:
             "orchestrator.transitions": episode.transitions.total,
             "orchestrator.transitions_omitted": episode.transitions.omitted,
         }
+        if episode.waits.omitted:
+            attributes["orchestrator.condition_waits_omitted"] = episode.waits.omitted
         if episode.failed_stage is not None:
             attributes["orchestrator.stage.failed"] = episode.failed_stage.value
         if episode.error_type:
             attributes["error.type"] = episode.error_type
+        if episode.reason:
             attributes["orchestrator.reason"] = episode.reason
+        if episode.name is not EpisodeName.STARTUP:
+            attributes["orchestrator.falls"] = episode.falls
         if episode.unmet:
             attributes["orchestrator.conditions.unmet"] = episode.unmet
         return attributes
 
 
-def _transition(changed: StageChanged) -> dict[str, AttributeValue]:
+def transition_attributes(transition: Transition) -> dict[str, AttributeValue]:
+    """What the event of a change of stage says."""
+    changed = transition.changed
     attributes: dict[str, AttributeValue] = {
         "orchestrator.stage.from": changed.previous.value,
         "orchestrator.stage.to": changed.current.value,
@@ -177,8 +247,11 @@ def _transition(changed: StageChanged) -> dict[str, AttributeValue]:
         "orchestrator.transition.sequence": changed.sequence,
         "orchestrator.transition.trigger": type(changed.cause).__name__,
     }
-    if (why := cause_of_failure(changed)) is not None:
-        attributes["error.type"], attributes["orchestrator.reason"] = why
+    if isinstance(changed.cause, ConditionChanged):
+        attributes["orchestrator.condition.name"] = changed.cause.name
+    if transition.error_type:
+        attributes["error.type"] = transition.error_type
+        attributes["orchestrator.reason"] = transition.reason
     return attributes
 
 

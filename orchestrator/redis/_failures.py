@@ -1,7 +1,7 @@
 """What went wrong, in words fit for a person: exceptions of sockets and of redis-py to `Failure`.
 
-No text of a server is ever copied, since it may hold anything; only the well-known code words are
-named. The same goes for the text of exceptions.
+What Redis itself says is in `_replies`. No text of a server is ever copied, since it may hold
+anything; only the well-known code words are named. The same goes for the text of exceptions.
 """
 
 import errno
@@ -10,6 +10,7 @@ import ssl
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestrator.redis._replies import is_refusal, no_redis, of_reply
 from orchestrator.redis._wire import NotRedisError
 from states import Failure, FailureKind
 
@@ -22,9 +23,6 @@ CLOSED = "ConnectionClosed"
 PATH_MISSING = "FileNotFoundError"
 """The `error_type` of a Unix socket that is not there."""
 
-OLD_LOGIN = "AuthenticationWrongNumberOfArgsError"
-"""The `error_type` of a server that knows passwords, but no user names."""
-
 
 class Phase(StrEnum):
     """What an attempt is doing. It decides what a missing answer means."""
@@ -35,11 +33,28 @@ class Phase(StrEnum):
     CREDENTIALS = "getting credentials"
     TLS = "TLS handshake"
     GREETING = "greeting"
+    SENTINEL = "asking the sentinels"
     PING = "PING"
 
 
 class WrongAnswerError(Exception):
     """A reply of Redis, but not the one to the command that was sent."""
+
+
+class UnfitError(Exception):
+    """The server answers, but is not one that the service can use.
+
+    Attributes:
+        kind: Whether asking again soon can help.
+        error_type: The `error_type` of the failure.
+        said: What is wrong, to be put behind the name of the place.
+    """
+
+    def __init__(self, kind: FailureKind, error_type: str, said: str) -> None:
+        super().__init__(error_type)
+        self.kind = kind
+        self.error_type = error_type
+        self.said = said
 
 
 class BadOptionsError(Exception):
@@ -54,11 +69,13 @@ class Situation:
         where: The place in words, such as `redis at 127.0.0.1:6379`.
         phase: How far the attempt had come.
         timeout_seconds: The time that it had.
+        command: The command whose reply it waited for.
     """
 
     where: str
     phase: Phase
     timeout_seconds: float
+    command: str = "PING"
 
 
 def timed_out(at: Situation) -> Failure:
@@ -72,7 +89,8 @@ def timed_out(at: Situation) -> Failure:
         Phase.CREDENTIALS: f"the credential provider for {at.where} gave no password {limit}",
         Phase.TLS: f"{at.where} did not finish the TLS handshake {limit}: is TLS on there?",
         Phase.GREETING: f"{at.where} did not answer the login {limit}, on an accepted connection",
-        Phase.PING: f"{at.where} gave no answer to PING {limit}, on an accepted connection",
+        Phase.SENTINEL: f"the sentinels of {at.where} did not answer {limit}",
+        Phase.PING: f"{at.where} gave no answer to {at.command} {limit}, on an accepted connection",
     }
     congestion = at.phase is Phase.CONNECT
     kind = "ConnectTimeout" if congestion else "TimeoutError"
@@ -81,21 +99,27 @@ def timed_out(at: Situation) -> Failure:
 
 def classify(error: Exception, at: Situation) -> Failure:
     """Why an attempt failed, from the exception that ended it."""
-    cause = _cause(error)
-    if isinstance(cause, OSError):
-        return _of_socket(cause, at)
-    if isinstance(cause, NotRedisError):
-        return Failure(_PERMANENT, _NO_REDIS[0], f"{at.where} {_NO_REDIS[1]}")
-    if isinstance(cause, WrongAnswerError):
-        reason = f"{at.where} answered, but not as Redis does: is it a proxy?"
-        return Failure(_PERMANENT, "WrongAnswer", reason)
-    if isinstance(cause, BadOptionsError):
-        reason = f"the options for {at.where} are not understood by redis-py: check ssl_*"
-        return Failure(_PERMANENT, "BadOptions", reason)
-    if isinstance(cause, ImportError):
-        reason = "the redis package cannot be imported: install it with `pip install redis`"
-        return Failure(_PERMANENT, "ImportError", reason)
-    return _of_redis(cause, at) or _unexpected(cause, at)
+    match cause := _cause(error):
+        case OSError():
+            failure = _of_socket(cause, at)
+        case NotRedisError():
+            failure = no_redis(at.where)
+        case UnfitError():
+            failure = Failure(cause.kind, cause.error_type, f"{at.where} {cause.said}")
+        case WrongAnswerError():
+            reason = f"{at.where} answered, but not as Redis does: is it a proxy?"
+            failure = Failure(_PERMANENT, "WrongAnswer", reason)
+        case BadOptionsError():
+            reason = f"the options for {at.where} are not understood by redis-py: check ssl_*"
+            failure = Failure(_PERMANENT, "BadOptions", reason)
+        case ImportError():
+            reason = "the redis package cannot be imported: install it with `pip install redis`"
+            failure = Failure(_PERMANENT, "ImportError", reason)
+        case _ if _is_redis(cause, "ConnectionError") and not is_refusal(cause):
+            failure = _closed(at)
+        case _:
+            failure = of_reply(cause, at.where, at.command) or _unexpected(cause, at)
+    return failure
 
 
 def _unexpected(error: Exception, at: Situation) -> Failure:
@@ -106,16 +130,19 @@ def _unexpected(error: Exception, at: Situation) -> Failure:
 def _cause(error: Exception) -> Exception:
     # redis-py turns what the socket raised into errors of its own whose text is all that is left;
     # the original is their context. Its narrower classes mean a reply, and stay what they are.
-    if type(error).__module__.startswith("redis.") and type(error).__name__ in {
-        "ConnectionError",
-        "TimeoutError",
-    }:
+    if _is_redis(error, "ConnectionError", "TimeoutError"):
         inner = error.__context__
         if isinstance(inner, OSError | NotRedisError):
             return inner
         if type(error).__name__ == "TimeoutError":
             return TimeoutError()
     return error
+
+
+def _is_redis(error: Exception, *names: str) -> bool:
+    """Whether it is exactly one of these classes of redis-py, and none derived from them."""
+    kind = type(error)
+    return kind.__module__.startswith("redis.") and kind.__name__ in names
 
 
 # -- sockets --------------------------------------------------------------------------------------
@@ -200,72 +227,3 @@ def _of_tls(error: ssl.SSLError, at: Situation) -> Failure:
         reason = f"{at.where} and this client do not agree on TLS or the client certificate"
         return Failure(_PERMANENT, "CertificateError", f"{reason} ({word})")
     return Failure(_TRANSIENT, "SSLError", f"TLS to {at.where} failed ({word or 'SSLError'})")
-
-
-# -- replies --------------------------------------------------------------------------------------
-
-
-_NO_REDIS = ("InvalidResponse", "is no Redis, or wants TLS (rediss://): it speaks another protocol")
-
-
-def _of_redis(error: Exception, at: Situation) -> Failure | None:
-    from redis import exceptions as known  # noqa: PLC0415  slow to load; loaded here already
-
-    # Narrow classes first: some of them are ConnectionErrors, the others ResponseErrors.
-    if isinstance(error, known.AuthenticationError):
-        return _of_login(error, at)
-    for kind_of_error, kind, name, said in (
-        (known.AuthenticationWrongNumberOfArgsError, _PERMANENT, OLD_LOGIN, "knows no user names"),
-        (known.BusyLoadingError, _TRANSIENT, "LOADING", "is still loading its data (LOADING)"),
-        (
-            known.NoPermissionError,
-            _PERMANENT,
-            "NOPERM",
-            "forbids this user PING or the database (NOPERM)",
-        ),
-        (known.MasterDownError, _TRANSIENT, "MASTERDOWN", "has lost its master (MASTERDOWN)"),
-        (known.InvalidResponse, _PERMANENT, _NO_REDIS[0], _NO_REDIS[1]),
-    ):
-        if isinstance(error, kind_of_error):
-            return Failure(kind, name, f"{at.where} {said}")
-    if isinstance(error, known.ConnectionError | known.ResponseError):
-        return _of_words(error, at)
-    return None
-
-
-def _of_login(error: Exception, at: Situation) -> Failure:
-    text = str(error).lower()
-    if "no password is set" in text or "without any password" in text:
-        said = "wants no password, but one was given: remove it, or set one there"
-    elif "authentication required" in text or "already authenticated" in text:
-        said = "wants a password, and none was given (NOAUTH)"
-    else:
-        said = "rejected the password (WRONGPASS)"
-    return Failure(_PERMANENT, "AuthenticationError", f"{at.where} {said}")
-
-
-_WORDS: tuple[tuple[str, FailureKind, str, str, bool], ...] = (
-    ("max number of clients", _TRANSIENT, "MaxClients", "has too many clients already", True),
-    ("BUSY", _TRANSIENT, "BUSY", "is busy running a script (BUSY)", False),
-    ("MISCONF", _TRANSIENT, "MISCONF", "cannot save to its disk (MISCONF)", False),
-    ("CLUSTERDOWN", _TRANSIENT, "CLUSTERDOWN", "has a cluster that is down (CLUSTERDOWN)", False),
-    ("MASTERDOWN", _TRANSIENT, "MASTERDOWN", "has lost its master (MASTERDOWN)", False),
-    ("DENIED", _PERMANENT, "DENIED", "is in protected mode: give it a password (DENIED)", False),
-    ("NOPROTO", _PERMANENT, "NOPROTO", "does not speak RESP3: use protocol=2 (NOPROTO)", False),
-    ("DB index", _PERMANENT, "DatabaseError", "has no database of that number", False),
-    ("invalid DB", _PERMANENT, "DatabaseError", "has no database of that number", False),
-    ("SELECT is not", _PERMANENT, "DatabaseError", "is a cluster: it has only database 0", False),
-    ("unknown command", _PERMANENT, "UnknownCommand", "does not know a command of Redis", False),
-)
-"""How the text of an error begins, kind, `error_type`, words for a person, congestion."""
-
-
-def _of_words(error: Exception, at: Situation) -> Failure:
-    text = str(error).removeprefix("ERR ")
-    for begins, kind, name, said, congestion in _WORDS:
-        if text.startswith(begins):
-            return Failure(kind, name, f"{at.where} {said}", congestion)
-    if type(error).__name__ == "ConnectionError":
-        return _closed(at)
-    name = type(error).__name__
-    return Failure(_TRANSIENT, name, f"{at.where} answered PING with an error ({name})")

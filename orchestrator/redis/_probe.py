@@ -1,20 +1,22 @@
 """The probe on the event loop's side.
 
-The blocking work is in `_session`, its thread in `_worker`, and what went wrong is put into words in
-`_failures`.
+The thread of the blocking work is in `_worker`, the work itself in `_session` and `_dialing`; what
+went wrong is put into words in `_failures` and `_replies`.
 """
 
 import math
 import time
 import weakref
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import anyio
 
 from orchestrator._ports import Probe, ProbeResult, Target
 from orchestrator.redis._appearance import path_changed
-from orchestrator.redis._failures import PATH_MISSING, Situation, timed_out
-from orchestrator.redis._session import Session
+from orchestrator.redis._checks import Checks
+from orchestrator.redis._failures import PATH_MISSING, timed_out
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._worker import Question, Worker
 
@@ -41,32 +43,82 @@ class RedisProbe(Probe):
         url: `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or
             `unix://[user:password@]/path[?db=0]`, with the options `protocol` and `ssl_*` of
             redis-py.
+        checks: What each attempt asks besides PING; nothing if not given.
 
     Raises:
         ValueError: When the URL cannot be used. The text never holds a part of the URL.
     """
 
-    def __init__(self, url: str) -> None:
-        self._use(RedisSettings.from_url(url))
+    def __init__(self, url: str, *, checks: Checks | None = None) -> None:
+        self._use(replace(RedisSettings.from_url(url), checks=checks or Checks()))
 
     @classmethod
-    def from_client(cls, client: "redis.Redis | redis.asyncio.Redis") -> Self:
+    def from_client(
+        cls, client: "redis.Redis | redis.asyncio.Redis", *, checks: Checks | None = None
+    ) -> Self:
         """A probe that connects as `client` does; no connection of the client is used.
 
         Taken over are the address, the login or its credential provider, TLS, the database and the
         protocol.
 
+        Args:
+            client: The application's client.
+            checks: What each attempt asks besides PING; nothing if not given.
+
         Raises:
             ValueError: When the client has no single address, as those of a cluster or a sentinel.
         """
+        settings = RedisSettings.from_client(client)
+        return cls._of(replace(settings, checks=checks or Checks()))
+
+    @classmethod
+    def from_sentinel(
+        cls,
+        sentinels: Sequence[tuple[str, int]],
+        service_name: str,
+        *,
+        url: str = "redis://",
+        sentinel_url: str = "redis://",
+        checks: Checks | None = None,
+    ) -> Self:
+        """A probe of the master that sentinels name.
+
+        Whenever a new connection is needed the sentinels are asked again, one after the other. The
+        server that they name must call itself a master.
+
+        Args:
+            sentinels: Hosts and ports of the sentinels.
+            service_name: What they call the master, such as `mymaster`.
+            url: How to log in to the master: the URL of any server of the service. Its host and
+                port are not used.
+            sentinel_url: The same for the sentinels.
+            checks: What each attempt asks besides PING and the role.
+
+        Raises:
+            ValueError: When a URL cannot be used, or there is no sentinel or no service name.
+        """
+        if not sentinels or not service_name:
+            raise ValueError("from_sentinel needs at least one sentinel and the service's name")
+        settings = replace(
+            RedisSettings.from_url(url),
+            checks=replace(checks or Checks(), master=True),
+            sentinels=tuple((str(host), int(port)) for host, port in sentinels),
+            service_name=service_name,
+            sentinel=RedisSettings.from_url(sentinel_url),
+        )
+        if settings.path:
+            raise ValueError("a master that sentinels name is reached over TCP, not at a path")
+        return cls._of(settings)
+
+    @classmethod
+    def _of(cls, settings: RedisSettings) -> Self:
         probe = cls.__new__(cls)
-        probe._use(RedisSettings.from_client(client))  # noqa: SLF001  it is one of our own
+        probe._use(settings)  # noqa: SLF001  it is one of our own
         return probe
 
     def _use(self, settings: RedisSettings) -> None:
         self._settings = settings
-        self._session = Session(settings)
-        self._worker = Worker(self._session)
+        self._worker = Worker(settings)
         self._path_missing = False
         # A probe that is dropped without `aclose` must not leave its thread behind. At the end of
         # the process there is nothing to do: the thread is a daemon.
@@ -104,7 +156,7 @@ class RedisProbe(Probe):
             self._path_missing = failure is not None and failure.error_type == PATH_MISSING
             return ProbeResult(question.latency_seconds, failure, now - question.finished_at)
         # The worker is in something that cannot be interrupted. The next attempt joins it.
-        at = Situation(self._settings.where, self._session.phase, timeout_seconds)
+        at = self._worker.session.situation(timeout_seconds)
         return ProbeResult(now - started_at, timed_out(at))
 
     async def changed(self) -> None:
@@ -113,7 +165,7 @@ class RedisProbe(Probe):
         Without an open connection it returns when something happens to the path of the Unix socket
         (on Linux), and else never.
         """
-        handle = None if self._worker.busy else self._session.watch()
+        handle = None if self._worker.busy else self._worker.session.watch()
         if handle is None:
             await path_changed(self._settings.path, was_missing=self._path_missing)
             return

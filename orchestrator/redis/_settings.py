@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import ParseResult, parse_qs, unquote, urlparse
 
 from orchestrator._ports import Target
+from orchestrator.redis._checks import Checks
 
 if TYPE_CHECKING:
     import redis
@@ -32,6 +33,10 @@ class RedisSettings:
         password: The password; empty for none.
         credential_provider: Gives user name and password anew for each connection.
         tls: The `ssl_*` options of redis-py; `None` for a connection without TLS.
+        checks: What is asked besides PING.
+        sentinels: Hosts and ports of sentinels, which name the server; empty for none.
+        service_name: What the sentinels call the master.
+        sentinel: How to log in to a sentinel; its host and port are not used.
     """
 
     host: str = _DEFAULT_HOST
@@ -43,10 +48,16 @@ class RedisSettings:
     password: str = field(default="", repr=False)
     credential_provider: "CredentialProvider | None" = field(default=None, repr=False)
     tls: Mapping[str, object] | None = field(default=None, repr=False)
+    checks: Checks = field(default_factory=Checks)
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service_name: str = ""
+    sentinel: "RedisSettings | None" = field(default=None, repr=False)
 
     @property
     def where(self) -> str:
         """The place in words, such as `redis at 127.0.0.1:6379`."""
+        if self.sentinels:
+            return f"redis master {self.service_name!r}"
         if self.path:
             return f"redis at {self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -55,6 +66,9 @@ class RedisSettings:
     @property
     def target(self) -> Target:
         """The place in the terms of telemetry."""
+        if self.sentinels:
+            # Which server is asked changes with every failover; the name is what stays.
+            return Target(address=self.service_name, namespace=str(self.db))
         if self.path:
             return Target(address=self.path, namespace=str(self.db))
         return Target(address=self.host, port=self.port, namespace=str(self.db))
@@ -116,8 +130,8 @@ class RedisSettings:
         pool = getattr(client, "connection_pool", None)
         if pool is None or hasattr(pool, "sentinel_manager"):
             raise ValueError(
-                f"{type(client).__name__} has no single address to ask; give RedisProbe the URL of"
-                " one server"
+                f"{type(client).__name__} has no single address to ask; use"
+                " RedisProbe.from_sentinel, or the URL of a node with Checks(cluster=True)"
             )
         made_with: Mapping[str, object] = pool.connection_kwargs
         return cls(

@@ -106,7 +106,11 @@ def literal_address(host: str, port: int) -> list[Address]:
 
 def look_up(host: str, port: int) -> list[Address]:
     """All addresses of a name. May block for as long as the resolver likes."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        # Python refuses a name with an empty or an overlong part before it asks anybody.
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
     return [(family, address) for family, _type, _protocol, _name, address in found]
 
 

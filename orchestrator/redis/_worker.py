@@ -6,6 +6,7 @@ until the blocking call returns by itself. This one is never waited for.
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from collections.abc import Callable
 import anyio
 
 from orchestrator.redis._session import Session
+from orchestrator.redis._settings import RedisSettings
 from states import Failure
 
 
@@ -55,10 +57,24 @@ class Worker:
 
     While a question cannot be interrupted (a hung resolver), those after it wait for it; so there
     is never more than one thread.
+
+    After a fork neither the thread nor the connection is ours: the child begins anew, and leaves
+    the parent's connection as it is.
+
+    Args:
+        settings: Where Redis is and how to log in.
+
+    Attributes:
+        session: The connection.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._begin()
+
+    def _begin(self) -> None:
+        self.session = Session(self._settings)
+        self._process = os.getpid()
         self._changed = threading.Condition()
         self._next: Question | None = None
         self._running: Question | None = None
@@ -67,8 +83,8 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        """Whether a question is under way or waiting, possibly one that was given up."""
-        return self._running is not None or self._next is not None
+        """Whether a question is under way or waiting, possibly given up or of another process."""
+        return self._running is not None or self._next is not None or self._process != os.getpid()
 
     def submit(self, question: Question) -> None:
         """Have the question asked.
@@ -77,6 +93,8 @@ class Worker:
             anyio.ClosedResourceError: After `stop`.
             anyio.BusyResourceError: When somebody still waits for another question.
         """
+        if self._process != os.getpid() and not self._stopped:
+            self._leave_parent()
         with self._changed:
             if self._stopped:
                 raise anyio.ClosedResourceError
@@ -98,28 +116,35 @@ class Worker:
             if self._next is question:
                 self._next = None
             elif self._running is question:
-                self._session.interrupt()
+                self.session.interrupt()
 
     def stop(self) -> None:
         """Close the connection and end the thread, without waiting for it."""
+        if self._process != os.getpid():
+            self._leave_parent()
         with self._changed:
             self._stopped = True
             self._next = None
             if self._running is not None:
-                self._session.interrupt()
+                self.session.interrupt()
             else:
                 # The thread is parked, and finds the session closed when it wakes up.
-                self._session.close()
+                self.session.close()
             self._changed.notify()
+
+    def _leave_parent(self) -> None:
+        # No lock is taken: a thread that held one does not exist in this process.
+        self.session.abandon()
+        self._begin()
 
     def _run(self) -> None:
         while (question := self._take()) is not None:
             started_at = question.joined_at or time.perf_counter()
-            failure = self._session.ask(question.deadline, question.timeout_seconds)
+            failure = self.session.ask(question.deadline, question.timeout_seconds)
             with self._changed:
                 self._running = None
                 if self._stopped:
-                    self._session.close()
+                    self.session.close()
             question.finish(failure, started_at)
             del question  # A parked thread must not keep the event loop's objects alive.
 
@@ -128,7 +153,7 @@ class Worker:
             while self._next is None and not self._stopped:
                 self._changed.wait()
             self._running, self._next = self._next, None
-            self._session.rearm()
+            self.session.rearm()
             return self._running
 
 

@@ -53,4 +53,5 @@ def test_every_address_can_be_set_and_has_a_default() -> None:
 def test_nothing_listens_everywhere_by_default() -> None:
     receivers = CONFIG["receivers"]["otlp"]["protocols"]
     assert isinstance(receivers, dict)
-    assert all(":-localhost}" in protocol["endpoint"] for protocol in receivers.values())
+    for protocol in receivers.values():
+        assert protocol["endpoint"].startswith("${env:OTLP_LISTEN:-localhost}:")

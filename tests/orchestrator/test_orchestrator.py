@@ -742,6 +742,28 @@ async def test_streams_end_when_the_service_is_cancelled() -> None:
     assert seen == [Stage.PROBING_REDIS]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_tasks_that_asyncio_cancels_itself_end(caplog: pytest.LogCaptureFixture) -> None:
+    """As at the end of `asyncio.run`, where every task is cancelled, ours too."""
+    before = asyncio.all_tasks()
+
+    async def service() -> None:
+        async with started() as (startup, _, _):
+            startup.on(Stage.READY)(lambda _event: None)
+            await anyio.sleep_forever()
+
+    task = asyncio.create_task(service())
+    await anyio.wait_all_tasks_blocked()
+    ours = asyncio.all_tasks() - before
+    assert len(ours) > 3
+    for one in ours:
+        one.cancel()
+    with anyio.fail_after(5), contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert not asyncio.all_tasks() - before
+    assert caplog.records == []
+
+
 async def test_start_stop_start_again_with_a_new_one() -> None:
     for _ in range(3):
         async with Orchestrator(ScriptedProbe()) as startup:

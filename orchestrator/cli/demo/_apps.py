@@ -23,7 +23,7 @@ from orchestrator.cli.demo._reports import (
     Status,
 )
 from orchestrator.cli.demo._tracing import Tracing
-from orchestrator.otel import OpenTelemetryObserver
+from orchestrator.otel import OpenTelemetryGateMetrics, OpenTelemetryObserver
 from orchestrator.redis import RedisProbe
 from states import ConditionChanged, Fact, StageChanged
 
@@ -75,7 +75,7 @@ class Gated:
             routes=[WebSocketRoute("/chat", self._chat.handle), Mount("/", health_app(startup))],
             lifespan=self._lifespan,
         )
-        self._gate = ReadinessGate(chat, startup)
+        self._gate = ReadinessGate(chat, startup, metrics=OpenTelemetryGateMetrics())
         self.app: ASGIApp = self._gate
 
     @asynccontextmanager

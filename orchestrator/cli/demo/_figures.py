@@ -23,6 +23,9 @@ RECOVERED_WITHIN_SECONDS = 1.0
 _TO_READY = (Stage.PROBING_REDIS, Stage.GRACE, Stage.READY)
 _OUTAGE = (Stage.DEGRADED, Stage.GRACE, Stage.READY)
 
+STALL_LIMIT_SECONDS = 0.1
+"""The longest stall of the event loop that is no remark worth."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageFigure:
@@ -56,7 +59,8 @@ class RunFigures:
         redis_up_seconds: When Redis first answered, the same.
         listener_up_seconds: When the background task was up, the same.
         stages: Every stage in order.
-        redis_up_to_ready_seconds: From the first answer of Redis to ready.
+        redis_up_to_ready_seconds: From the first answer of Redis, or from the end of booting where
+            that was later, to ready.
         kill_to_degraded_seconds: From the end of Redis to degraded.
         restart_to_grace_seconds: From the first answer of the new Redis to grace.
         restart_to_ready_seconds: The same, to ready.
@@ -82,6 +86,11 @@ class RunFigures:
     restart_to_ready_seconds: float | None = None
     served_after_recovery: bool | None = None
     trace_id: str | None = None
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the event loop once ran nothing for longer than it should."""
+        return self.max_loop_stall_seconds >= STALL_LIMIT_SECONDS
 
     def closed_with(self, code: int) -> int:
         """How many connections ended with this close code."""

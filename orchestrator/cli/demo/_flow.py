@@ -14,7 +14,8 @@ from rich.console import Console
 from orchestrator.cli.demo._errors import DemoError
 from orchestrator.cli.demo._figures import FiguresFile, RunFigures, shortcomings
 from orchestrator.cli.demo._options import DemoOptions
-from orchestrator.cli.demo._reports import Gate, export_endpoint
+from orchestrator.cli.demo._picture import write_picture
+from orchestrator.cli.demo._reports import SERVICE_NAME, Gate, export_endpoint
 from orchestrator.cli.demo._run import TITLES, Run
 from orchestrator.cli.demo._summary import print_summary, print_traces
 from orchestrator.cli.demo._view import make_console, make_view
@@ -50,7 +51,9 @@ def run_demo(
     gated, figures = runs[0], [run.figures for run in runs]
     wrong = shortcomings(figures[0], outage=options.outage, grace_seconds=options.grace_seconds)
     print_traces(console, gated.spans)
-    _print_export(console)
+    _print_export(console, figures[0].trace_id)
+    if options.svg is not None:
+        write_picture(options.svg, gated.spans)
     print_summary(console, figures)
     _print_verdict(console, wrong, figures, gated.last_words)
     if file is not None:
@@ -122,10 +125,20 @@ async def _all_runs(
     return runs
 
 
-def _print_export(console: Console) -> None:
-    if (endpoint := export_endpoint()) is not None:
-        # Only the host: an endpoint may carry a token.
-        console.print(f"\nThe traces were exported to {_host(endpoint)} too.", markup=False)
+def _print_export(console: Console, trace_id: str | None) -> None:
+    if (endpoint := export_endpoint()) is None:
+        return
+    # Only the host: an endpoint may carry a token.
+    console.print(f"\nThe traces were exported to {_host(endpoint)} too.", markup=False)
+    if trace_id is not None:
+        console.print(
+            f"Look for trace {trace_id}\n"
+            f"  in Jaeger:   http://localhost:16686/trace/{trace_id}\n"
+            "  in Grafana:  http://localhost:3000/explore, with Tempo: the trace id, or\n"
+            f'               {{ name = "startup" && resource.service.name = "{SERVICE_NAME}" }}',
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _host(endpoint: str) -> str:
@@ -141,6 +154,11 @@ def _print_verdict(
     console.print()
     if not wrong:
         console.print("PASSED: with the gate, no client was lost.", style="bold green")
+        if figures[0].stalled:
+            console.print(
+                "        the event loop stalled for longer than 100 ms: is this machine busy?",
+                style="yellow",
+            )
         for run in figures[1:]:
             lost = run.clients - run.served
             console.print(f"        {TITLES[Gate(run.gate)]}, {lost} of {run.clients} were lost.")

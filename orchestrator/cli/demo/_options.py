@@ -1,6 +1,7 @@
 """What the demo is asked for."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class DemoOptions:
         grace_seconds: The grace of the policy.
         port: Where the service listens; 0 lets the system choose.
         outage: Whether Redis is killed and started again once the service is ready.
+        svg: Where a picture of the traces goes, if anywhere.
     """
 
     connections: int
@@ -22,3 +24,4 @@ class DemoOptions:
     grace_seconds: float
     port: int
     outage: bool
+    svg: Path | None = None

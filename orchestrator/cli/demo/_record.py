@@ -102,7 +102,10 @@ class Record:
 
     def _conclude_first_ready(self) -> None:
         up_seconds = self.figures.redis_up_seconds
+        asked = (stage.at_seconds for stage in self.figures.stages if stage.stage != "booting")
         ready = (stage.at_seconds for stage in self.figures.stages if stage.stage == "ready")
         ready_seconds = next(ready, None)
         if up_seconds is not None and ready_seconds is not None:
-            self.figures.redis_up_to_ready_seconds = ready_seconds - up_seconds
+            # A service that is still booting does not ask yet, and its boot is not Redis' time.
+            asked_seconds = max(up_seconds, next(asked, up_seconds))
+            self.figures.redis_up_to_ready_seconds = ready_seconds - asked_seconds

@@ -5,6 +5,9 @@ import os
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+SERVICE_NAME = "chat-demo"
+"""The `service.name` of the demo's traces."""
+
 
 class Gate(StrEnum):
     """How the service protects early clients."""

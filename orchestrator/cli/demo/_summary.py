@@ -130,12 +130,8 @@ def _other_errors(run: RunFigures) -> Text | None:
     return Text(", ".join(f"{count} x {what}" for what, count in run.errors.items()), "red")
 
 
-_STALL_LIMIT_SECONDS = 0.1
-
-
 def _stall(run: RunFigures) -> Text:
-    stall = run.max_loop_stall_seconds
-    return Text(f"{stall * 1000:.0f} ms", "green" if stall < _STALL_LIMIT_SECONDS else "red")
+    return Text(f"{run.max_loop_stall_seconds * 1000:.0f} ms", "red" if run.stalled else "green")
 
 
 def _listener_late(run: RunFigures) -> Text | None:

@@ -8,10 +8,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 from opentelemetry.util.types import AttributeValue
 
-from orchestrator.cli.demo._reports import SpanReport, export_endpoint
+from orchestrator.cli.demo._reports import SERVICE_NAME, SpanReport, export_endpoint
 from orchestrator.otel import Telemetry, setup_telemetry
-
-SERVICE_NAME = "chat-demo"
 
 
 class Tracing:

@@ -1,0 +1,225 @@
+"""A small HTTP client for the endpoints of a service: quick to load, and bounded in all it does.
+
+No proxy of the environment and no redirect is followed: a health check asks this service and no
+other.
+"""
+
+import contextlib
+import http.client
+import json
+import queue
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from orchestrator.cli._errors import UserError
+from orchestrator.cli._exit_codes import UNREACHABLE
+
+_MOST_BYTES = 1 << 20
+_MOST_LINE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a service answered.
+
+    Attributes:
+        status: The HTTP status.
+        body: The body, cut off after a megabyte.
+    """
+
+    status: int
+    body: bytes
+
+    def as_object(self) -> Mapping[str, object] | None:
+        """The JSON object in the body; `None` where it is something else."""
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+
+class Unreachable(UserError):  # noqa: N818  named after what is the case
+    """Nobody answers there, or nothing that could be understood."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, UNREACHABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A URL, taken apart.
+
+    Attributes:
+        tls: Whether it is https.
+        host: The host.
+        port: The port.
+        path: The path and query, which begin with a slash.
+    """
+
+    tls: bool
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def of(cls, url: str, default_path: str) -> "Address":
+        """Take a URL apart; `host:port` alone is enough.
+
+        Raises:
+            UserError: When it is no URL of HTTP. The text never holds a user or a password.
+        """
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            port, host = parts.port, parts.hostname
+        except ValueError:
+            parts, port, host = SplitResult("", "", "", "", ""), None, None
+        if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+            raise UserError("the URL must be like http://127.0.0.1:8080/path, without a user")
+        tls = parts.scheme == "https"
+        path = parts.path if parts.path not in ("", "/") else default_path
+        query = f"?{parts.query}" if parts.query else ""
+        return cls(tls, host, port or (443 if tls else 80), path + query)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.tls else ''}://{host}:{self.port}{self.path}"
+
+    def below(self, name: str) -> "Address":
+        """The address of `name` below this one."""
+        path, _, query = self.path.partition("?")
+        query = f"?{query}" if query else ""
+        return Address(self.tls, self.host, self.port, f"{path.rstrip('/')}/{name}{query}")
+
+    def connect(self, timeout_seconds: float) -> http.client.HTTPConnection:
+        """A connection that is not open yet; the time is for each operation of its socket."""
+        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
+        return kind(self.host, self.port, timeout=timeout_seconds)
+
+
+def get(address: Address, timeout_seconds: float) -> Answer:
+    """Ask once, for at most `timeout_seconds` in total.
+
+    Raises:
+        Unreachable: When there is no answer by then.
+    """
+    answers: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_get(address, timeout_seconds))
+        except Exception as error:  # noqa: BLE001  it is raised again in the other thread
+            answers.put(error)
+
+    # A thread bounds the whole: the time of a socket begins anew with each byte that comes, and
+    # looking up a name knows no time at all. As a daemon it does not delay the process's end.
+    threading.Thread(target=ask, name="HTTP request", daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout_seconds)
+    except queue.Empty:
+        answer = TimeoutError()
+    if isinstance(answer, Answer):
+        return answer
+    raise Unreachable(f"{address}: {_in_words(answer, timeout_seconds)}") from None
+
+
+def _get(address: Address, timeout_seconds: float) -> Answer:
+    connection = address.connect(timeout_seconds)
+    with contextlib.closing(connection):
+        connection.request("GET", address.path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        return Answer(response.status, response.read(_MOST_BYTES))
+
+
+def _in_words(error: Exception, timeout_seconds: float) -> str:
+    match error:
+        case TimeoutError():
+            return f"no answer within {timeout_seconds:g} s"
+        case ConnectionRefusedError():
+            return "the connection was refused: nothing listens there"
+        case socket.gaierror():
+            return "the name cannot be resolved"
+        case http.client.HTTPException() | ConnectionError():
+            return "the connection was closed without an HTTP answer"
+        case OSError(strerror=str(why)):
+            return why
+        case _:
+            return f"it failed with {type(error).__name__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event with JSON data.
+
+    Attributes:
+        name: Its name.
+        data: Its data.
+    """
+
+    name: str
+    data: Mapping[str, object]
+
+
+def events(address: Address, silence_seconds: float) -> Iterator[Event]:
+    """The server-sent events of a service, until its stream ends.
+
+    Args:
+        address: Where they are.
+        silence_seconds: How long nothing may come before the stream counts as dead.
+
+    Raises:
+        Unreachable: When there is no such stream, or it broke off.
+        NoStream: When there is a service, but no such stream.
+    """
+    connection = address.connect(silence_seconds)
+    with contextlib.closing(connection):
+        try:
+            accept = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+            connection.request("GET", address.path, headers=accept)
+            response = connection.getresponse()
+            kind = response.headers.get_content_type()
+            if response.status == http.client.SERVICE_UNAVAILABLE:
+                raise Unreachable(f"{address} answered 503: too many are watching, or none may yet")
+            if response.status != http.client.OK or kind != "text/event-stream":
+                raise NoStream(f"{address} is no event stream: it answered {response.status}")
+            yield from _parsed(response)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{address}: {_in_words(error, silence_seconds)}") from None
+
+
+class NoStream(UserError):  # noqa: N818  named after what is the case
+    """There is a service, but it has no such event stream."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, UNREACHABLE)
+
+
+def _parsed(response: http.client.HTTPResponse) -> Iterator[Event]:
+    name, data, size = "message", list[str](), 0
+    while raw := response.readline(_MOST_LINE_BYTES + 1):
+        size += len(raw)
+        if size > _MOST_LINE_BYTES:
+            raise http.client.LineTooLong("event")
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            event = _event(name, data)
+            if event is not None:
+                yield event
+            name, data, size = "message", [], 0
+        elif field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+
+
+def _event(name: str, data: list[str]) -> Event | None:
+    with contextlib.suppress(ValueError):
+        value = json.loads("\n".join(data))
+        if isinstance(value, dict):
+            return Event(name, value)
+    return None

@@ -1,0 +1,16 @@
+"""What the user can mend, as one line and an exit status."""
+
+from orchestrator.cli._exit_codes import USAGE
+
+
+class UserError(Exception):
+    """Something that the user can mend. The text is one line.
+
+    Args:
+        text: What is wrong.
+        status: The exit status.
+    """
+
+    def __init__(self, text: str, status: int = USAGE) -> None:
+        super().__init__(text)
+        self.status = status

@@ -1,0 +1,35 @@
+"""The exit statuses of the commands. `docs/reference/command-line.md` is generated from this."""
+
+OK = 0
+FAILED = 1
+USAGE = 2
+UNREACHABLE = 2
+PERMANENT = 78
+BUDGET_SPENT = 124
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+SIGNALLED = 128
+
+MEANINGS: tuple[tuple[str, str], ...] = (
+    (f"{OK}", "it went well; with a CMD, the status of CMD takes its place"),
+    (
+        f"{FAILED}",
+        "`check`: the service fails; `check-policy`: numbers cannot work; `demo`: failed",
+    ),
+    (f"{USAGE}", "wrong usage or settings; `check`, `explain`, `watch`: nobody answers there"),
+    (
+        f"{PERMANENT}",
+        "`wait`, `run --exit-when-degraded`: what waiting does not mend, such as a wrong password",
+    ),
+    (
+        f"{BUDGET_SPENT}",
+        "the time is up, as with `timeout(1)`: `wait`, `run --exit-when-degraded`, `watch --until`",
+    ),
+    (f"{NOT_EXECUTABLE}", "CMD was found and cannot be executed, as in a shell"),
+    (f"{NOT_FOUND}", "CMD was not found, as in a shell"),
+    (
+        f"{SIGNALLED}+n",
+        "ended by signal n: by that same signal, or as process 1 with this status",
+    ),
+)
+"""Each status, and what it means, in Markdown."""

@@ -1,0 +1,86 @@
+"""`explain`: what a running service waits for and why, as text."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from orchestrator.cli._client import Address, Unreachable, get
+
+DEFAULT_PATH = "/startup"
+
+State = Mapping[str, object]
+"""What `/startup/state` tells."""
+
+
+def base_address(url: str) -> Address:
+    """The address of the status page, whichever of its addresses was given.
+
+    Raises:
+        UserError: When the URL cannot be used.
+    """
+    given = Address.of(url, DEFAULT_PATH)
+    path = given.path
+    for last in ("/state", "/events", "/"):
+        path = path.removesuffix(last)
+    return Address(given.tls, given.host, given.port, path or "/")
+
+
+def fetch_state(base: Address, timeout_seconds: float) -> State:
+    """The state of a service.
+
+    Raises:
+        Unreachable: When it does not tell.
+    """
+    address = base.below("state")
+    answer = get(address, timeout_seconds)
+    state = answer.as_object()
+    if answer.status != HTTPStatus.OK or state is None or "stage" not in state:
+        raise Unreachable(
+            f"{address} answered {answer.status} and no state:"
+            " does the application mount web_app(startup) at this path?"
+        )
+    return state
+
+
+def lines(state: State) -> list[str]:
+    """The state in words, as the service itself would put it."""
+    text = [f"{state['stage']} for {seconds(state.get('since_seconds'))}"]
+    text += [f"waits for: {what}" for what in _listed(state.get("waits_for"))]
+    failure = state.get("last_failure")
+    if isinstance(failure, dict):
+        when = "now" if state.get("failures_in_row") else "last time"
+        text.append(f"Redis failed ({when}): {failure.get('reason')}")
+    attempts, failed = state.get("attempts", 0), state.get("failures_in_row", 0)
+    text.append(f"attempts: {attempts}, failed in a row: {failed}")
+    if state.get("next_probe_seconds") is not None:
+        text.append(f"next attempt in {seconds(state['next_probe_seconds'], 2)}")
+    if state.get("budget_left_seconds") is not None:
+        text.append(f"start-up budget left: {seconds(state['budget_left_seconds'])}")
+    text += [f"condition {name} {words}" for name, words in conditions(state)]
+    spent = state.get("stage_seconds")
+    if isinstance(spent, dict):
+        told = [f"{stage} {seconds(time)}" for stage, time in spent.items() if time]
+        text.append("time by stage: " + ", ".join(told))
+    return text
+
+
+def conditions(state: State) -> list[tuple[str, str]]:
+    """Each condition and how it stands, in words."""
+    told = state.get("conditions")
+    found = []
+    for name, one in told.items() if isinstance(told, dict) else ():
+        if isinstance(one, dict):
+            words = "holds" if one.get("satisfied") else "does not hold"
+            words += f", for {seconds(one.get('since_seconds'))} now"
+            words += f": {one['reason']}" if one.get("reason") else ""
+            words += "" if one.get("required") else " (not required)"
+            found.append((str(name), words))
+    return found
+
+
+def seconds(value: object, digits: int = 1) -> str:
+    """A duration in words."""
+    return f"{value:.{digits}f} s" if isinstance(value, int | float) else "an unknown time"
+
+
+def _listed(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []

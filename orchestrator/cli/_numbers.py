@@ -1,0 +1,131 @@
+"""The numbers that a platform is given, derived from the policy.
+
+`check-policy` compares with them, and the files in `docs/deploy` are tested against them.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from states import Platform, Policy
+
+BOOT_SECONDS = 10.0
+"""What is allowed for the process to start: image, interpreter, imports and set-up. The budget
+counts from when the orchestrator is entered, and the platform's patience from before."""
+
+DRAIN_SECONDS = 5.0
+"""How long a service may take to end its work once it is told to."""
+
+PRE_STOP_SECONDS = 5.0
+"""How long a Kubernetes pod goes on serving while it is taken out of the load balancers."""
+
+HOLD_SECONDS = 5.0
+"""How long the gate holds a request, if it is not told otherwise."""
+
+CLIENT_SECONDS = 10.0
+"""How long common WebSocket clients wait for a handshake."""
+
+_STOP_MARGIN_SECONDS = 5.0
+
+
+class Place(StrEnum):
+    """Where a service can be deployed: the platforms, and systemd."""
+
+    CLOUD_RUN = Platform.CLOUD_RUN.value
+    CLOUD_RUN_JOB = Platform.CLOUD_RUN_JOB.value
+    APP_ENGINE = Platform.APP_ENGINE.value
+    CLOUD_FUNCTIONS = Platform.CLOUD_FUNCTIONS.value
+    KUBERNETES = Platform.KUBERNETES.value
+    OTHER = Platform.OTHER.value
+    SYSTEMD = "systemd"
+
+    @property
+    def platform(self) -> Platform:
+        """The platform whose defaults the policy has there."""
+        return Platform.OTHER if self is Place.SYSTEMD else Platform(self.value)
+
+    @property
+    def probed(self) -> bool:
+        """Whether the platform asks a start-up probe."""
+        return self in (Place.CLOUD_RUN, Place.CLOUD_RUN_JOB, Place.KUBERNETES)
+
+    @property
+    def stop_limit_seconds(self) -> float:
+        """How long the platform waits after SIGTERM, or the stop hook, before it kills."""
+        if self.platform.is_gcp:
+            return 10.0  # Google Cloud, "Container runtime contract": fixed
+        return 90.0 if self is Place.SYSTEMD else 30.0  # what is configurable has these defaults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """What a platform is told. Durations are in seconds.
+
+    Attributes:
+        boot_seconds: How long the process may take until the orchestrator is entered.
+        initial_delay_seconds: Before the first start-up probe.
+        period_seconds: Between start-up probes.
+        timeout_seconds: Of one probe.
+        failure_threshold: How many failed start-up probes end the instance.
+        liveness_period_seconds: Between liveness probes.
+        liveness_threshold: How many failed liveness probes restart the instance.
+        pre_stop_seconds: How long the stop hook serves on before SIGTERM.
+        drain_seconds: How long the service takes from SIGTERM to its end.
+        stop_limit_seconds: How long the platform waits for both before it kills.
+        start_limit_seconds: How long systemd waits for READY=1.
+        hold_seconds: How long the gate holds a request.
+    """
+
+    boot_seconds: float
+    initial_delay_seconds: float
+    period_seconds: float
+    timeout_seconds: float
+    failure_threshold: int
+    liveness_period_seconds: float
+    liveness_threshold: int
+    pre_stop_seconds: float
+    drain_seconds: float
+    stop_limit_seconds: float
+    start_limit_seconds: float
+    hold_seconds: float
+
+    @property
+    def window_seconds(self) -> float:
+        """How long the platform waits for the start-up probe to succeed."""
+        return self.initial_delay_seconds + self.period_seconds * self.failure_threshold
+
+
+def verdict_seconds(policy: Policy, boot_seconds: float = BOOT_SECONDS) -> float:
+    """When a start-up has surely been decided, from the start of the process.
+
+    Grace may begin at the very end of the budget, and is then still served.
+    """
+    return boot_seconds + policy.budget_seconds + policy.grace_seconds
+
+
+def threshold_for(policy: Policy, boot_seconds: float, period_seconds: float) -> int:
+    """The least failure threshold with which a start-up probe sees every verdict."""
+    return math.ceil(verdict_seconds(policy, boot_seconds) / period_seconds) + 1
+
+
+def recommended(policy: Policy, place: Place) -> Numbers:
+    """Numbers that work together with a policy."""
+    pre_stop = PRE_STOP_SECONDS if place is Place.KUBERNETES else 0.0
+    stop_limit = place.stop_limit_seconds
+    if not place.platform.is_gcp:
+        stop_limit = pre_stop + DRAIN_SECONDS + _STOP_MARGIN_SECONDS
+    return Numbers(
+        boot_seconds=BOOT_SECONDS,
+        initial_delay_seconds=0.0,
+        # Until the probe succeeds nobody is let in: each second between probes is one of waiting.
+        period_seconds=1.0,
+        timeout_seconds=1.0,
+        failure_threshold=threshold_for(policy, BOOT_SECONDS, 1.0),
+        liveness_period_seconds=10.0,
+        liveness_threshold=3,
+        pre_stop_seconds=pre_stop,
+        drain_seconds=DRAIN_SECONDS,
+        stop_limit_seconds=stop_limit,
+        start_limit_seconds=math.ceil(verdict_seconds(policy) + _STOP_MARGIN_SECONDS),
+        hold_seconds=HOLD_SECONDS,
+    )

@@ -1,0 +1,63 @@
+"""Becoming another program, and ending by a signal, without changing what others see of it."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from orchestrator.cli._errors import UserError
+from orchestrator.cli._exit_codes import NOT_EXECUTABLE, NOT_FOUND, SIGNALLED
+
+IGNORED_BY_PYTHON = tuple(
+    getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name)
+)
+"""Signals that Python ignores in its own process. An ignored signal stays ignored in the program
+that comes after it, which would then not end when the reader of its pipe does."""
+
+
+def become(command: Sequence[str]) -> NoReturn:
+    """Turn this process into `command`: the same process id, parent, terminal and environment.
+
+    Raises:
+        UserError: When it is not found (127) or cannot be executed (126), as shells say it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number in IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], list(command))  # noqa: S606  no shell is what is wanted
+    except (OSError, ValueError) as error:
+        raise cannot_start(command[0], error) from None
+
+
+def cannot_start(program: str, error: OSError | ValueError) -> UserError:
+    """The error for a command that cannot be started, with the exit status of a shell."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return UserError(f"cannot run {program}: not found", NOT_FOUND)
+    why = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+    return UserError(f"cannot run {program}: {why}", NOT_EXECUTABLE)
+
+
+def end_by_signal(number: int) -> int:
+    """End as a process ends that does not handle this signal: so parents see it.
+
+    A shell breaks off its loop then, and systemd takes SIGTERM for a clean end. The exit status is
+    returned for where the signal does not end this process: the kernel keeps process 1 from it.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        import resource  # noqa: PLC0415  there is none on Windows
+
+        # The program that dumped core is another one.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        os.kill(os.getpid(), number)
+    return SIGNALLED + number

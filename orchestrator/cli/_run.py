@@ -1,0 +1,235 @@
+"""`run`: the parent of a service that cannot embed the orchestrator."""
+
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+
+import anyio
+from anyio.abc import TaskStatus
+
+from orchestrator import Orchestrator, Stage, StageChanged
+from orchestrator._answers import as_json
+from orchestrator.asgi import health_app
+from orchestrator.asgi._types import ASGIApp, Receive, Scope, Send, respond
+from orchestrator.cli import PROGRAM
+from orchestrator.cli._errors import UserError
+from orchestrator.cli._exit_codes import BUDGET_SPENT, PERMANENT
+from orchestrator.cli._health_server import HealthServer, open_port, port_of
+from orchestrator.cli._process import end_by_signal
+from orchestrator.cli._supervisor import ENDING, PASSED_ON, Child, become_subreaper
+from orchestrator.cli._systemd import Notifier, without_notify
+from orchestrator.cli._wait import is_permanent, load_redis_beside, probe_for
+from orchestrator.settings import Settings
+
+logger = logging.getLogger("orchestrator.run")
+
+_TICK_SECONDS = 1.0
+_PATIENCE_SECONDS = 5.0
+"""What systemd is asked for beyond the budget: for CMD to be started, and for a busy machine."""
+
+
+class Start(StrEnum):
+    """When CMD is started."""
+
+    WHEN_READY = "when-ready"
+    AT_ONCE = "at-once"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What `run` is told.
+
+    Attributes:
+        command: The program and its arguments.
+        host: The address of the health endpoints; empty for all of them.
+        port: Their port; 0 takes a free one.
+        start: When CMD is started.
+        exit_when_degraded: End when the start-up fails before CMD was started.
+        drain_when_degraded: Fail `/readyz` in outages after the start-up.
+        details: Let the endpoints tell what is waited for, and the last failure.
+        subreaper: Inherit orphans without being process 1.
+    """
+
+    command: Sequence[str]
+    host: str = ""
+    port: int = 8081
+    start: Start = Start.WHEN_READY
+    exit_when_degraded: bool = False
+    drain_when_degraded: bool = False
+    details: bool = False
+    subreaper: bool = False
+
+
+def run(settings: Settings, options: RunOptions) -> int:
+    """Run CMD and stay beside it; return its exit status.
+
+    Raises:
+        UserError: When the port or the URL of Redis cannot be used, or CMD cannot be started.
+    """
+    startup = Orchestrator(
+        probe_for(settings.redis_url), policy=settings.policy, enabled=settings.enabled
+    )
+    if options.subreaper and not become_subreaper():
+        raise UserError("--subreaper is not possible on this system")
+    load_redis_beside()
+    supervisor = _Supervisor(startup, options, Notifier.from_environment())
+    status = anyio.run(functools.partial(supervisor.run))
+    return end_by_signal(-status) if status < 0 else status
+
+
+def log_to_stderr(*, quiet: bool) -> None:
+    """Show what happens as lines on standard error, as other supervisors do."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {PROGRAM}: %(message)s"))
+    root = logging.getLogger("orchestrator")
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+class _Supervisor:
+    def __init__(self, startup: Orchestrator, options: RunOptions, notifier: Notifier) -> None:
+        self._startup = startup
+        self._options = options
+        self._notifier = notifier
+        self._child = Child()
+        self._stopping = False
+        self._told_ready = False
+        self._ended = anyio.Event()
+        self._status = 0
+        self._error: UserError | None = None
+
+    async def run(self) -> int:
+        """Run until CMD has ended, or will never begin.
+
+        Returns:
+            The exit status, or the negative number of the signal that ended it.
+        """
+        options = self._options
+        listeners = await open_port(options.host, options.port)
+        logger.info("health endpoints on port %d", port_of(listeners))
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(HealthServer(self._health(), listeners).run)
+            await tasks.start(self._obey_signals)
+            async with self._startup:
+                tasks.start_soon(self._follow_stages)
+                tasks.start_soon(self._keep_systemd_informed)
+                if options.start is Start.AT_ONCE:
+                    self._start_command()
+                await self._ended.wait()
+                self._stop()
+            tasks.cancel_scope.cancel()
+        self._notifier.close()
+        if self._error is not None:
+            raise self._error
+        return self._status
+
+    # -- CMD ---------------------------------------------------------------------------------------
+
+    def _start_command(self) -> None:
+        try:
+            self._child.start(self._options.command, without_notify(os.environ))
+        except UserError as error:
+            self._error = error
+            self._ended.set()
+        else:
+            logger.info("started %s as process %d", self._options.command[0], self._child.pid)
+
+    def _end(self, status: int) -> None:
+        self._status = status
+        self._ended.set()
+
+    def _stop(self) -> None:
+        """The end has begun: no more readiness, and what falls now is no outage."""
+        if not self._stopping:
+            self._stopping = True
+            self._notifier.tell(STOPPING=1, STATUS="stopping")
+            self._startup.stop()
+
+    async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:
+        wanted = [one for one in PASSED_ON if signal.getsignal(one) is not signal.SIG_IGN]
+        with anyio.open_signal_receiver(signal.SIGCHLD, *map(signal.Signals, wanted)) as received:
+            task_status.started()
+            async for number in received:
+                if number == signal.SIGCHLD:
+                    self._bury()
+                elif self._child.pid:
+                    if number in ENDING:
+                        self._stop()
+                    self._child.pass_on(number)
+                elif number in ENDING or number == signal.SIGHUP:
+                    self._end(-number)
+
+    def _bury(self) -> None:
+        orphans = self._child.bury()
+        if orphans:
+            logger.debug("%d orphan(s) had ended", orphans)
+        status = self._child.returncode
+        if status is not None and not self._ended.is_set():
+            how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+            logger.info("process %d has ended %s", self._child.pid, how)
+            self._end(status)
+
+    # -- the stages --------------------------------------------------------------------------------
+
+    async def _follow_stages(self) -> None:
+        async for event in self._startup.subscribe():
+            if not self._child.pid and not self._ended.is_set():
+                if event.current is Stage.READY:
+                    self._start_command()
+                elif event.current is Stage.DEGRADED and self._options.exit_when_degraded:
+                    self._end(_status_of(event))
+            if event.current is Stage.READY and self._child.running and not self._told_ready:
+                self._told_ready = True
+                self._notifier.tell(READY=1, STATUS=self._in_words())
+            else:
+                self._notifier.tell(STATUS=self._in_words())
+
+    def _in_words(self) -> str:
+        known = self._startup.explain()
+        waits = f", waits for {'; '.join(known.waits_for)}" if known.waits_for else ""
+        failure = known.last_failure
+        why = f" ({failure.reason})" if failure is not None and known.failures_in_row else ""
+        return f"{known.stage}{waits}{why}"
+
+    async def _keep_systemd_informed(self) -> None:
+        notifier, watchdog = self._notifier, self._notifier.watchdog_seconds
+        while True:
+            if watchdog:
+                notifier.tell(WATCHDOG=1)
+            left = self._startup.explain().budget_left_seconds
+            if left is not None and not self._told_ready and not self._stopping:
+                seconds = left + self._startup.policy.grace_seconds + _PATIENCE_SECONDS
+                usec = int(seconds * 1e6)
+                notifier.tell(EXTEND_TIMEOUT_USEC=usec, STATUS=self._in_words())
+            await anyio.sleep(min(_TICK_SECONDS, watchdog / 3) if watchdog else _TICK_SECONDS)
+
+    # -- the endpoints -----------------------------------------------------------------------------
+
+    def _health(self) -> ASGIApp:
+        health = health_app(
+            self._startup,
+            details=self._options.details,
+            drain_when_degraded=self._options.drain_when_degraded,
+        )
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] == "/readyz" and (self._stopping or not self._child.running):
+                why = "the service is stopping" if self._stopping else "CMD is not started yet"
+                body = as_json({"status": "fail", "stage": self._startup.stage, "output": why})
+                status, kind = HTTPStatus.SERVICE_UNAVAILABLE, "application/health+json"
+                head = scope["method"] == "HEAD"
+                await respond(send, status, body, content_type=kind, head=head)
+            else:
+                await health(scope, receive, send)
+
+        return app
+
+
+def _status_of(event: StageChanged) -> int:
+    return PERMANENT if is_permanent(event) else BUDGET_SPENT

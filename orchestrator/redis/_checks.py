@@ -1,0 +1,102 @@
+"""What an attempt asks, and which replies are good ones."""
+
+import math
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.redis._failures import UnfitError, WrongAnswerError
+from states import FailureKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """What each attempt asks besides PING, all in the same round trip.
+
+    PING alone is answered by a read-only replica, by a Redis that is out of memory and by a node
+    of a cluster that is down.
+
+    Attributes:
+        master: Refuse a read-only replica. Always done where the master comes from sentinels.
+        cluster: The server is a node of a Redis Cluster, whose state must be ok.
+        canary_prefix: If not empty, each attempt writes one small key whose name begins with this,
+            and so fails where the application could not write. The user needs `SET` on
+            `<canary_prefix>*`.
+        canary_expiry_seconds: How long that key lives.
+
+    Raises:
+        ValueError: When the expiry is not above 0, or a canary is asked of a cluster, where the key
+            may belong to another node.
+    """
+
+    master: bool = False
+    cluster: bool = False
+    canary_prefix: str = ""
+    canary_expiry_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.canary_expiry_seconds < math.inf:
+            raise ValueError("canary_expiry_seconds must be above 0")
+        if self.cluster and self.canary_prefix:
+            raise ValueError("a canary cannot be written to a cluster: use one of both")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command and what its reply must be.
+
+    Attributes:
+        command: The command with its arguments. It may hold a password.
+        verify: Raises for a reply that is not a good one.
+    """
+
+    command: tuple[object, ...] = field(repr=False)
+    verify: Callable[[object], None]
+
+    @property
+    def name(self) -> str:
+        """The command without its arguments."""
+        return str(self.command[0])
+
+
+def steps_of(checks: Checks) -> Sequence[Step]:
+    """The commands of one attempt, PING first, so that a server that is not well says so there."""
+    steps = [Step(("PING",), _pong)]
+    if checks.master:
+        steps.append(Step(("ROLE",), _master))
+    if checks.cluster:
+        steps.append(Step(("CLUSTER", "INFO"), _cluster_ok))
+    if checks.canary_prefix:
+        # One key for each probe: instances do not wait for each other, and none is left behind.
+        key = checks.canary_prefix + secrets.token_hex(8)
+        expiry = max(1, round(checks.canary_expiry_seconds * 1000))
+        steps.append(Step(("SET", key, "1", "PX", expiry), ok))
+    return steps
+
+
+def ok(reply: object) -> None:
+    """The reply to a command that only does something."""
+    if reply not in (b"OK", "OK"):
+        raise WrongAnswerError
+
+
+def _pong(reply: object) -> None:
+    if reply not in (b"PONG", "PONG"):
+        raise WrongAnswerError
+
+
+def _master(reply: object) -> None:
+    role = reply[0] if isinstance(reply, list) and reply else None
+    if role == b"slave":
+        raise UnfitError(FailureKind.TRANSIENT, "ReadOnlyReplica", "is a replica, not a master")
+    if role != b"master":
+        raise WrongAnswerError
+
+
+def _cluster_ok(reply: object) -> None:
+    if not isinstance(reply, bytes) or b"cluster_state:" not in reply:
+        raise WrongAnswerError
+    if b"cluster_state:ok" not in reply:
+        raise UnfitError(
+            FailureKind.TRANSIENT, "CLUSTERDOWN", "has a cluster that is down (CLUSTERDOWN)"
+        )

@@ -1,0 +1,247 @@
+"""The way to a connection: names, sentinels, sockets, TLS and login. All in the worker's thread."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.redis._checks import Step, ok
+from orchestrator.redis._failures import (
+    BadOptionsError,
+    Phase,
+    Situation,
+    UnfitError,
+    WrongAnswerError,
+    classify,
+)
+from orchestrator.redis._interruption import InterruptedByUs, Interruption
+from orchestrator.redis._settings import RedisSettings
+from orchestrator.redis._wire import (
+    Address,
+    NotRedisError,
+    Wire,
+    connect,
+    literal_address,
+    look_up,
+)
+from states import FailureKind
+
+if TYPE_CHECKING:
+    from orchestrator.redis._connection import ProbeConnection
+
+logger = logging.getLogger("orchestrator")
+
+
+class Line:
+    """An open connection, and the login that is still to be sent on it.
+
+    Attributes:
+        connection: redis-py's side of it.
+        wire: The socket.
+        login: The commands that go before all others.
+    """
+
+    def __init__(self, connection: "ProbeConnection", wire: Wire, login: list[Step]) -> None:
+        self.connection = connection
+        self.wire = wire
+        self.login = login
+
+    def ask(self, steps: list[Step]) -> list[Step]:
+        """Send commands, all in one go; return them for their replies to be awaited."""
+        packed = self.connection.pack_commands([step.command for step in steps])
+        self.connection.send_packed_command(packed, check_health=False)
+        return steps
+
+    def reply(self) -> object:
+        """Wait for one reply."""
+        try:
+            return self.connection.read_response(disconnect_on_error=False)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            # What a parser raises that was written for Redis, and is given something else.
+            raise NotRedisError from None
+
+    def close(self) -> None:
+        """Let go of the socket, whatever redis-py does."""
+        try:
+            self.connection.disconnect()
+        except Exception:  # noqa: BLE001  the socket itself is closed below
+            logger.debug("redis-py raised while it closed a connection")
+        self.wire.close()
+
+
+class Dialer:
+    """Opens connections.
+
+    Args:
+        settings: Where Redis is and how to log in.
+        interruption: How an attempt is ended from outside.
+
+    Attributes:
+        phase: What is being done now.
+        where: What it is being done with, in words.
+    """
+
+    def __init__(self, settings: RedisSettings, interruption: Interruption) -> None:
+        self.phase = Phase.CONNECT
+        self.where = settings.where
+        self.name_user = True
+        self._settings = settings
+        self._interruption = interruption
+        self._sentinels = list(settings.sentinels)
+        self._master: tuple[str, int] | None = None
+
+    def dial(self, deadline: float) -> Line:
+        """A new connection to Redis; with sentinels, to the master that they name now."""
+        settings = self._settings
+        self.where = settings.where
+        if settings.sentinels:
+            host, port = self._find_master(deadline)
+            settings = replace(settings, host=host, port=port, sentinels=())
+            self.where = f"{self._settings.where} at {host}:{port}"
+        return self._open(settings, deadline)
+
+    # -- one connection ---------------------------------------------------------------------------
+
+    def _open(self, settings: RedisSettings, deadline: float) -> Line:
+        addresses = self._addresses(settings)
+        self.phase = Phase.CONNECT
+        # A plain socket first: a refusal is by far the most frequent failure, and costs a fraction
+        # of what redis-py needs to find it out.
+        sock = connect(addresses, deadline, self._interruption.adopt)
+        try:
+            self.phase = Phase.IMPORT
+            build = self._interruption.uninterruptible(Phase.IMPORT, _import_builder)
+            self.phase = Phase.CREDENTIALS
+            login = self._interruption.uninterruptible(
+                Phase.CREDENTIALS, lambda: self._credentials(settings)
+            )
+            connection = _built(build, settings, login)
+            self.phase = Phase.TLS
+            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            sock = connection.wrap(sock)
+        except BaseException:
+            sock.close()
+            raise
+        line = Line(connection, Wire(sock, deadline), [])
+        try:
+            self.phase = Phase.GREETING
+            connection.start(line.wire)
+        except BaseException:
+            line.close()
+            raise
+        if login and settings.protocol == 2:  # noqa: PLR2004  in RESP3 the greeting has logged in
+            line.login.append(Step(("AUTH", *login), ok))
+        if settings.db:
+            line.login.append(Step(("SELECT", settings.db), ok))
+        return line
+
+    def _addresses(self, settings: RedisSettings) -> list[Address]:
+        if settings.path:
+            return [(socket.AF_UNIX, settings.path)]
+        host, port = settings.host, settings.port
+        if found := literal_address(host, port):
+            return found
+        self.phase = Phase.RESOLVE
+        return self._interruption.uninterruptible(
+            (Phase.RESOLVE, host, port), lambda: look_up(host, port)
+        )
+
+    def _credentials(self, settings: RedisSettings) -> tuple[str, ...]:
+        provider = settings.credential_provider
+        if provider is not None:
+            try:
+                return tuple(provider.get_credentials())
+            except NotImplementedError:
+                # Written for asyncio only: this thread has no loop of its own, so it may run one.
+                return tuple(asyncio.run(provider.get_credentials_async()))
+        if settings.username and self.name_user:
+            return (settings.username, settings.password)
+        return (settings.password,) if settings.password else ()
+
+    # -- sentinels --------------------------------------------------------------------------------
+
+    def _find_master(self, deadline: float) -> tuple[str, int]:
+        """Ask one sentinel after the other; one that hangs must not hide the next."""
+        permanent: tuple[Exception, str, Phase] | None = None
+        unknown = False
+        for position, sentinel in enumerate(tuple(self._sentinels)):
+            # Each gets an equal share of the time that is left, and so does the master after them.
+            left = deadline - time.monotonic()
+            until = time.monotonic() + left / (len(self._sentinels) - position + 1)
+            try:
+                found = self._ask_sentinel(sentinel, until)
+            except InterruptedByUs:
+                raise
+            except Exception as error:  # noqa: BLE001  the next sentinel may do better
+                at = Situation(self.where, self.phase, left)
+                if classify(error, at).kind is FailureKind.PERMANENT:
+                    permanent = (error, self.where, self.phase)
+            else:
+                if found is not None:
+                    self._sentinels.remove(sentinel)
+                    self._sentinels.insert(0, sentinel)
+                    self._note_master(found)
+                    return found
+                unknown = True
+        if permanent is not None:
+            refusal, self.where, self.phase = permanent
+            raise refusal
+        self.where, self.phase = self._settings.where, Phase.SENTINEL
+        if unknown:
+            raise UnfitError(
+                FailureKind.PERMANENT,
+                "UnknownMaster",
+                "is not known to its sentinels: check the service name",
+            )
+        said = f"cannot be found: none of its {len(self._sentinels)} sentinels answered"
+        raise UnfitError(FailureKind.TRANSIENT, "SentinelsUnreachable", said)
+
+    def _ask_sentinel(self, sentinel: tuple[str, int], until: float) -> tuple[str, int] | None:
+        base = self._settings.sentinel or RedisSettings()
+        settings = replace(base, host=sentinel[0], port=sentinel[1], db=0)
+        self.where = settings.where.replace("redis at", "sentinel at")
+        line = self._open(settings, until)
+        try:
+            self.phase = Phase.SENTINEL
+            name = self._settings.service_name
+            question = Step(("SENTINEL", "get-master-addr-by-name", name), lambda _: None)
+            reply: object = None
+            for step in line.ask([*line.login, question]):
+                reply = line.reply()
+                step.verify(reply)
+        finally:
+            line.close()
+        if reply is None:
+            return None
+        if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004  host and port
+            raise WrongAnswerError
+        return bytes(reply[0]).decode(), int(reply[1])
+
+    def _note_master(self, found: tuple[str, int]) -> None:
+        if self._master is not None and self._master != found:
+            logger.info(
+                "%s is now at %s:%d; it was at %s:%d", self._settings.where, *found, *self._master
+            )
+        self._master = found
+
+
+def _built(
+    build: "Callable[[RedisSettings, tuple[str, ...]], ProbeConnection]",
+    settings: RedisSettings,
+    login: tuple[str, ...],
+) -> "ProbeConnection":
+    try:
+        return build(settings, login)
+    except Exception:  # noqa: BLE001  nothing is asked of the network here: only options can be wrong
+        raise BadOptionsError from None
+
+
+def _import_builder() -> "Callable[[RedisSettings, tuple[str, ...]], ProbeConnection]":
+    from orchestrator.redis._connection import (  # noqa: PLC0415  loads redis, which is slow
+        build_connection,
+    )
+
+    return build_connection

@@ -1,0 +1,112 @@
+"""What Redis said, in words fit for a person: its error replies to `Failure`.
+
+No text of a server is ever copied, since it may hold anything; only the well-known code words are
+named.
+"""
+
+from states import Failure, FailureKind
+
+_TRANSIENT = FailureKind.TRANSIENT
+_PERMANENT = FailureKind.PERMANENT
+
+OLD_LOGIN = "AuthenticationWrongNumberOfArgsError"
+"""The `error_type` of a server that knows passwords, but no user names."""
+
+
+def no_redis(where: str) -> Failure:
+    """The failure of a place where something else listens."""
+    said = "is no Redis, or wants TLS (rediss://): it speaks another protocol"
+    return Failure(_PERMANENT, "InvalidResponse", f"{where} {said}")
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a plain `ConnectionError` of redis-py is a reply, and not a broken connection."""
+    text = str(error).removeprefix("ERR ")
+    return any(text.startswith(begins) for begins, *_ in _WORDS)
+
+
+def of_reply(error: Exception, where: str, command: str) -> Failure | None:
+    """Why an attempt failed, from an error of redis-py; `None` for any other exception.
+
+    Args:
+        error: What was raised.
+        where: The place in words.
+        command: The command that it was the reply to.
+    """
+    from redis import exceptions as known  # noqa: PLC0415  slow to load; loaded here already
+
+    # Narrow classes first: some of them are ConnectionErrors, the others ResponseErrors.
+    if isinstance(error, known.AuthenticationError):
+        return _of_login(error, where)
+    if isinstance(error, known.InvalidResponse):
+        return no_redis(where)
+    for kind_of_error, kind, name, said in (
+        (known.AuthenticationWrongNumberOfArgsError, _PERMANENT, OLD_LOGIN, "knows no user names"),
+        (known.BusyLoadingError, _TRANSIENT, "LOADING", "is still loading its data (LOADING)"),
+        (known.NoPermissionError, _PERMANENT, "NOPERM", f"forbids this user {command} (NOPERM)"),
+        (
+            known.MasterDownError,
+            _TRANSIENT,
+            "MASTERDOWN",
+            "has no link to its master, or not its data yet (MASTERDOWN)",
+        ),
+        (known.ReadOnlyError, _TRANSIENT, "READONLY", "is a read-only replica (READONLY)"),
+        (known.OutOfMemoryError, _TRANSIENT, "OOM", "has no memory left for writing (OOM)"),
+        (
+            known.ClusterDownError,
+            _TRANSIENT,
+            "CLUSTERDOWN",
+            "has a cluster that is down (CLUSTERDOWN)",
+        ),
+        (known.MovedError, _PERMANENT, "MOVED", "is one node of a cluster (MOVED)"),
+    ):
+        if isinstance(error, kind_of_error):
+            return Failure(kind, name, f"{where} {said}")
+    if isinstance(error, known.ConnectionError | known.ResponseError):
+        return _of_words(error, where, command)
+    return None
+
+
+def _of_login(error: Exception, where: str) -> Failure:
+    text = str(error).lower()
+    if "no password is set" in text or "without any password" in text:
+        said = "wants no password, but one was given: remove it, or set one there"
+    elif "authentication required" in text or "already authenticated" in text:
+        said = "wants a password, and none was given (NOAUTH)"
+    else:
+        said = (
+            "rejected the login: wrong password or user, or a user that is switched off (WRONGPASS)"
+        )
+    return Failure(_PERMANENT, "AuthenticationError", f"{where} {said}")
+
+
+_WORDS: tuple[tuple[str, FailureKind, str, str, bool], ...] = (
+    ("max number of clients", _TRANSIENT, "MaxClients", "has too many clients already", True),
+    ("BUSY", _TRANSIENT, "BUSY", "is busy running a script (BUSY)", False),
+    ("MISCONF", _TRANSIENT, "MISCONF", "cannot save to its disk (MISCONF)", False),
+    ("NOREPLICAS", _TRANSIENT, "NOREPLICAS", "has too few replicas to write (NOREPLICAS)", False),
+    ("This instance has", _PERMANENT, "NotACluster", "is not a node of a cluster", False),
+    (
+        "MASTERDOWN",
+        _TRANSIENT,
+        "MASTERDOWN",
+        "has no link to its master, or not its data yet (MASTERDOWN)",
+        False,
+    ),
+    ("DENIED", _PERMANENT, "DENIED", "is in protected mode: give it a password (DENIED)", False),
+    ("NOPROTO", _PERMANENT, "NOPROTO", "does not speak RESP3: use protocol=2 (NOPROTO)", False),
+    ("DB index", _PERMANENT, "DatabaseError", "has no database of that number", False),
+    ("invalid DB", _PERMANENT, "DatabaseError", "has no database of that number", False),
+    ("SELECT is not", _PERMANENT, "DatabaseError", "is a cluster: it has only database 0", False),
+    ("unknown command", _PERMANENT, "UnknownCommand", "does not know a command of Redis", False),
+)
+"""How the text of an error begins, kind, `error_type`, words for a person, congestion."""
+
+
+def _of_words(error: Exception, where: str, command: str) -> Failure:
+    text = str(error).removeprefix("ERR ")
+    for begins, kind, name, said, congestion in _WORDS:
+        if text.startswith(begins):
+            return Failure(kind, name, f"{where} {said}", congestion)
+    name = type(error).__name__
+    return Failure(_TRANSIENT, name, f"{where} answered {command} with an error ({name})")

@@ -1,0 +1,221 @@
+"""The faults, in one list: the tests, the table and the page of failures are made from it."""
+
+from states import FailureKind
+from tests.faults import net_scenes as net
+from tests.faults import real_scenes as real
+from tests.faults import scenes
+from tests.faults.catalogue_replies import REFUSING, TROUBLE, UNFIT
+from tests.faults.fault import Fault, played
+from tests.faults.scenes import SECRET
+
+_T, _P = FailureKind.TRANSIENT, FailureKind.PERMANENT
+
+_SILENT = "gave no answer to PING within 0.3 s, on an accepted connection"
+_CLOSED = (
+    "closed the connection without an answer (PING): is it stopping, or does one side expect TLS?"
+)
+_NO_REDIS = "is no Redis, or wants TLS (rediss://): it speaks another protocol"
+
+_NOBODY = (
+    Fault(
+        "nothing listens",
+        scenes.refused,
+        _T,
+        "ConnectionRefusedError",
+        "refused the connection: nothing listens there",
+        0,
+    ),
+    Fault(
+        "no such Unix socket",
+        scenes.no_socket,
+        _T,
+        "FileNotFoundError",
+        ": there is no such socket yet",
+        0,
+    ),
+    Fault(
+        "the name does not exist",
+        scenes.unknown_name,
+        _T,
+        "NameResolutionError",
+        ": the name cannot be resolved; check it and the DNS resolver",
+        0,
+    ),
+    played(
+        "the resolver hangs",
+        scenes.hung_name,
+        _T,
+        "TimeoutError",
+        ": the name was not resolved within 0.3 s; check the DNS resolver",
+        0,
+    ),
+    Fault(
+        "the backlog is full",
+        scenes.full_backlog,
+        _T,
+        "ConnectTimeout",
+        "did not accept a connection within 0.3 s: check the address, the firewall and how busy"
+        " the server is",
+        0,
+    ),
+)
+
+_LATE = (
+    Fault("frozen before the connection", real.frozen, _T, "TimeoutError", _SILENT),
+    Fault("frozen while connected", real.frozen_warm, _T, "TimeoutError", _SILENT, warm=True),
+    Fault("CLIENT PAUSE", real.paused, _T, "TimeoutError", _SILENT, warm=True),
+    played(
+        "accepts and never answers",
+        scenes.fake(scenes.until_left),
+        _T,
+        "TimeoutError",
+        _SILENT,
+    ),
+    played("a reply that drips", scenes.fake(scenes.drip), _T, "TimeoutError", _SILENT),
+    played(
+        "each reply soon enough, all together too late",
+        scenes.fake(scenes.each_reply_late, "/1", f"me:{SECRET}@"),
+        _T,
+        "TimeoutError",
+        "gave no answer to SELECT within 0.3 s, on an accepted connection",
+    ),
+    played(
+        "a huge reply that stalls", scenes.fake(scenes.stalled_bulk), _T, "TimeoutError", _SILENT
+    ),
+    Fault(
+        "TLS is asked of a server without it",
+        net.plaintext_asked_for_tls,
+        _T,
+        "TimeoutError",
+        "did not finish the TLS handshake within 0.3 s: is TLS on there?",
+        variants=((_P, "TlsMismatch"), (_T, "ConnectionClosed")),
+    ),
+)
+
+_BROKEN = (
+    played(
+        "closes at once",
+        scenes.fake(lambda _: None),
+        _T,
+        "ConnectionClosed",
+        _CLOSED,
+    ),
+    played("reset", scenes.fake(scenes.reset), _T, "ConnectionClosed", _CLOSED),
+    played(
+        "closes in the middle of a reply",
+        scenes.fake(scenes.closed_mid_reply),
+        _T,
+        "ConnectionClosed",
+        _CLOSED,
+    ),
+)
+
+_TLS = (
+    Fault(
+        "an unknown authority",
+        net.over_tls(trust=False),
+        _P,
+        "CertificateError",
+        "the certificate of {where} is not accepted: self-signed certificate in certificate chain",
+        variants=((_P, "CertificateError"),),
+    ),
+    Fault(
+        "a certificate for another name",
+        net.over_tls(host="localhost"),
+        _P,
+        "CertificateError",
+        "the certificate of {where} is not accepted: Hostname mismatch, certificate is not valid"
+        " for 'localhost'.",
+        variants=((_P, "CertificateError"),),
+    ),
+    Fault(
+        "a client certificate is wanted",
+        net.over_tls(client="yes"),
+        _P,
+        "CertificateError",
+        "and this client do not agree on TLS or the client certificate"
+        " (TLSV13_ALERT_CERTIFICATE_REQUIRED)",
+        variants=((_P, "CertificateError"), (_T, "ConnectionClosed")),
+    ),
+    Fault(
+        "no TLS is asked of a server with it",
+        net.over_tls(scheme="redis"),
+        _T,
+        "ConnectionClosed",
+        _CLOSED,
+        variants=((_P, "InvalidResponse"),),
+    ),
+)
+
+_STRANGERS = (
+    Fault("an HTTP server", net.http_server, _P, "InvalidResponse", _NO_REDIS),
+    played(
+        "an SMTP server",
+        scenes.fake(scenes.greeting_of_smtp),
+        _P,
+        "InvalidResponse",
+        _NO_REDIS,
+    ),
+    played(
+        "20 MB of garbage",
+        scenes.fake(scenes.answering(b"+" + b"\xa7" * 20_000_000)),
+        _P,
+        "InvalidResponse",
+        _NO_REDIS,
+    ),
+    played(
+        "PING is answered by something else",
+        scenes.fake(scenes.answering(b"+" + SECRET.encode() + b"\r\n")),
+        _P,
+        "WrongAnswer",
+        "answered, but not as Redis does: is it a proxy?",
+    ),
+)
+
+_SENTINELS = (
+    Fault(
+        "no sentinel answers",
+        net.no_sentinel,
+        _T,
+        "SentinelsUnreachable",
+        "cannot be found: none of its 3 sentinels answered",
+        0,
+    ),
+    Fault(
+        "the sentinels do not know the name",
+        net.unknown_service,
+        _P,
+        "UnknownMaster",
+        "is not known to its sentinels: check the service name",
+        0,
+    ),
+    Fault(
+        "the sentinels name a dead master",
+        net.dead_master,
+        _T,
+        "ConnectionRefusedError",
+        "refused the connection: nothing listens there",
+        0,
+    ),
+    played(
+        "the sentinels name a replica",
+        net.sentinel_names_a_replica,
+        _T,
+        "ReadOnlyReplica",
+        "is a replica, not a master",
+    ),
+)
+
+GROUPS: dict[str, tuple[Fault, ...]] = {
+    "Nobody there": _NOBODY,
+    "No answer in time": _LATE,
+    "The connection breaks": _BROKEN,
+    "Redis is in trouble": TROUBLE,
+    "PING is not enough": UNFIT,
+    "Redis refuses": REFUSING,
+    "TLS": _TLS,
+    "No Redis": _STRANGERS,
+    "Sentinels": _SENTINELS,
+}
+
+FAULTS: tuple[Fault, ...] = tuple(fault for group in GROUPS.values() for fault in group)

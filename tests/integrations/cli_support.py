@@ -1,0 +1,88 @@
+"""Running the command line as a process of its own, and ending it with the block."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 30.0
+"""Far more than anything here takes: what goes wrong must fail, not hang."""
+
+NOT_INHERITED = ("ORCHESTRATOR_REDIS_URL", "REDIS_URL", "NOTIFY_SOCKET", "K_SERVICE", "NO_COLOR")
+
+
+_COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
+"""Where the processes keep compiled modules: compiling them takes half of the time of each."""
+
+
+def environment(**more: str) -> Mapping[str, str]:
+    """This environment without what changes the commands, and with Python's warnings as errors."""
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": _COMPILED.name}
+    return kept | compiled | {"PYTHONWARNINGS": "error", "COLUMNS": "100"} | more
+
+
+def words(*arguments: str) -> list[str]:
+    """The command line for `startup-orchestrator ARGUMENTS`."""
+    return [sys.executable, "-m", "orchestrator", *arguments]
+
+
+def finished(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        words(*arguments),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(**environ),
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+@contextmanager
+def a_command(*arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs while the block does, and is killed with it."""
+    process = subprocess.Popen(
+        words(*arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(**environ),
+        start_new_session=True,  # a process group of its own, without a terminal
+    )
+    try:
+        yield process
+    finally:
+        # With all that it has started: what survives it would keep the pipes open.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def line_with(process: subprocess.Popen[str], text: str) -> str:
+    """Read standard error up to the line that says this."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if text in line:
+            return line
+    raise AssertionError(f"it ended without saying {text!r}: {seen}")
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Ask again and again until something holds that tells nobody when it does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)

@@ -1,0 +1,151 @@
+"""`docs/deploy`: its service runs, and its files fit together."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integrations.collector_support import (
+    COLLECTOR_CONFIG,
+    find_program,
+    get_json,
+    until,
+)
+from tests.integrations.otel_process import ROOT, at, receiving
+from tests.redis_server import RedisServer, free_port
+
+DEPLOY = ROOT / "docs" / "deploy"
+Yaml = Any  # as YAML gives it
+
+
+def read(path: Path) -> Yaml:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+COMPOSE = read(DEPLOY / "compose.yaml")["services"]
+
+
+def test_the_service_starts_is_gated_traced_and_measured() -> None:
+    port = free_port()
+    with receiving() as receiver, RedisServer() as redis:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "service:app", "--port", str(port)],
+            cwd=DEPLOY,
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "ORCHESTRATOR_REDIS_URL": redis.url, **at(receiver)},
+            stderr=subprocess.PIPE,
+        )
+        try:
+            health = until(lambda: get_json(f"http://127.0.0.1:{port}/readyz"), "it is ready", 30)
+            assert health["status"] == "pass"
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=15)
+        finally:
+            process.kill()
+            process.communicate()
+    assert {"startup", "condition chat-listener", "PING"} <= {span.name for span in receiver.spans}
+    names = {
+        metric.name
+        for request in receiver.metrics
+        for resource in request.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+    assert {"orchestrator.startup.duration", "orchestrator.gate.admissions"} <= names
+
+
+def test_everything_that_compose_mounts_or_builds_is_there() -> None:
+    for name, service in COMPOSE.items():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            if source.startswith("."):
+                assert (DEPLOY / source).resolve().exists(), f"{name} mounts {source}"
+        if build := service.get("build"):
+            root = (DEPLOY / build["context"]).resolve()
+            assert root == ROOT
+            text = (root / build["dockerfile"]).read_text(encoding="utf-8")
+            for sources in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE):
+                assert all((root / source).exists() for source in sources.split()), sources
+
+
+def test_every_address_in_compose_is_a_service_of_it_and_every_port_is_local() -> None:
+    texts = [
+        (DEPLOY / "compose.yaml"),
+        DEPLOY / "grafana/provisioning/datasources/datasources.yaml",
+    ]
+    for text in texts:
+        for host in re.findall(
+            r"(?:https?|redis)://([a-z]+):\d+", text.read_text(encoding="utf-8")
+        ):
+            assert host in COMPOSE or host == "localhost"
+    for service in COMPOSE.values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        # A tag that moves would make it another set-up next year.
+        assert re.search(r":v?\d", service.get("image", "built:1"))
+
+
+def test_the_variables_of_the_collector_in_compose_are_those_of_its_configuration() -> None:
+    known = set(re.findall(r"\$\{env:(\w+)", COLLECTOR_CONFIG.read_text(encoding="utf-8")))
+    assert set(COMPOSE["collector"]["environment"]) <= known
+    page = (ROOT / "docs/how-to/collectors.md").read_text(encoding="utf-8")
+    assert known == set(re.findall(r"`([A-Z_]+)`", page.partition("## ")[0]))
+
+
+def test_the_dashboard_uses_variables_that_it_has_and_panels_that_do_not_overlap() -> None:
+    dashboard = json.loads((DEPLOY / "grafana/dashboards/startup-orchestrator.json").read_text())
+    variables = {one["name"] for one in dashboard["templating"]["list"]}
+    used = set(re.findall(r"\$\{?([a-z]\w*)", json.dumps(dashboard["panels"])))
+    assert used == variables
+    cells = [
+        (x, y)
+        for panel in dashboard["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24  # Grafana's columns
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_sources_of_data_are_those_that_the_others_name() -> None:
+    sources = read(DEPLOY / "grafana/provisioning/datasources/datasources.yaml")["datasources"]
+    known = {source["uid"] for source in sources}
+    (exemplars,) = sources[0]["jsonData"]["exemplarTraceIdDestinations"]
+    assert exemplars["datasourceUid"] in known
+    (provider,) = read(DEPLOY / "grafana/provisioning/dashboards/dashboards.yaml")["providers"]
+    assert f"{provider['options']['path']}:ro" in " ".join(COMPOSE["grafana"]["volumes"])
+
+
+def test_the_rules_are_valid() -> None:
+    done = subprocess.run(
+        [
+            *(find_program("PROMTOOL", "promtool"), "check", "rules"),
+            str(DEPLOY / "alerts.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("logs", [False, True], ids=["as it is", "with the pipeline for logs"])
+def test_the_collector_takes_its_configuration(tmp_path: Path, logs: bool) -> None:
+    program = find_program("OTELCOL", "otelcol")
+    files = ["--config", str(COLLECTOR_CONFIG)]
+    if logs:
+        page = (ROOT / "docs/how-to/collectors.md").read_text(encoding="utf-8")
+        (snippet,) = re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)
+        (tmp_path / "logs.yaml").write_text(snippet, encoding="utf-8")
+        files += ["--config", str(tmp_path / "logs.yaml")]
+    done = subprocess.run(
+        [program, "validate", *files], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
