@@ -254,8 +254,10 @@ class Orchestrator:
             (TransitionLog(), *self._observers),
             policy,
         )
+        # Side by side: what lies between these two readings makes every date wrong by as much.
+        now, unix_nanoseconds = self._clock.now(), time.time_ns()
         context = StartupContext(
-            policy, probe.target, declared, started_at, now, time.time_ns(), self.enabled
+            policy, probe.target, declared, started_at, now, unix_nanoseconds, self.enabled
         )
         self._driver.call_observers(lambda observer: observer.started(context))
         tasks.start_soon(self._feed.deliver)

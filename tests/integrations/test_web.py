@@ -180,7 +180,9 @@ async def test_the_state_before_the_orchestrator_is_entered_and_after_it_was_lef
         await startup.wait_for(Stage.READY, timeout_seconds=5)
     after = json.loads((await ask(app, "/state")).body)
     assert (after["stage"], after["running"]) == ("ready", False)
-    assert after["started_at_unix_seconds"] == pytest.approx(born, abs=0.1)
+    assert after["started_at_unix_seconds"] == pytest.approx(
+        born, abs=1
+    )  # another process may run in between
 
 
 async def test_a_gate_is_counted() -> None:
