@@ -1,7 +1,7 @@
 """What a gate tells those that it turns away, whatever the server."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from random import Random
 
@@ -19,6 +19,12 @@ PRIVATE_TRY_AGAIN_LATER = 4013
 
 APPLICATION_ERROR = "application_error"
 """Counted instead of a close code when the application raised: the server then picks the code."""
+
+MOST_BYTES = 32 * 1024
+"""No browser and no health check sends more, in headers or as a body, to be told a status. Some
+servers pass on whatever comes."""
+
+_DIGITS = 9
 
 _STOPPING = "The service is stopping."
 _DEGRADED = "The service is degraded: something it depends on is not available."
@@ -59,6 +65,20 @@ def reason(outcome: Outcome, stage: Stage, *, stopped: bool) -> str:
     if outcome is Outcome.OVERFLOW:
         return _CROWDED
     return _DEGRADED if stage is Stage.DEGRADED else _STARTING
+
+
+def oversized(headers: Iterable[tuple[bytes, bytes]]) -> HTTPStatus | None:
+    """The status that refuses a request too large for such small pages; `None` for others."""
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        if name == b"content-length":
+            if not value.isdigit():
+                return HTTPStatus.BAD_REQUEST
+            # A length with so many digits is beyond doubt, and not worth being read as a number.
+            if len(value) > _DIGITS or int(value) > MOST_BYTES:
+                return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if size > MOST_BYTES else None
 
 
 def problem(status: HTTPStatus, detail: str) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from orchestrator._admission import recovering
-from orchestrator._answers import RetryAfter, as_json, problem
+from orchestrator._answers import RetryAfter, as_json, oversized, problem
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import (
     ASGIApp,
@@ -89,7 +89,10 @@ class _HealthApp:
             return
         path, method = route_path(scope), scope["method"]
         head = method == "HEAD"
-        if path not in HEALTH_PATHS:
+        if too_large := oversized(scope["headers"]):
+            body = problem(too_large, "The request is too large.")
+            await respond(send, too_large, body, head=head)
+        elif path not in HEALTH_PATHS:
             status = HTTPStatus.NOT_FOUND
             detail = "Here are only " + ", ".join(HEALTH_PATHS) + "."
             await respond(send, status, problem(status, detail), head=head)

@@ -3,7 +3,7 @@
 import re
 from http import HTTPStatus
 
-from orchestrator._answers import PROBLEM_JSON, as_json, problem
+from orchestrator._answers import PROBLEM_JSON, as_json, oversized, problem
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.web._http import (
     ASGIApp,
@@ -93,7 +93,9 @@ class _WebApp:
             return
         path, method = route_path(scope), scope["method"]
         head = method == "HEAD"
-        if path not in ("", _PAGE, _STATE, _EVENTS):
+        if too_large := oversized(scope["headers"]):
+            await _refuse(send, too_large, "The request is too large.", head=head)
+        elif path not in ("", _PAGE, _STATE, _EVENTS):
             await _refuse(send, HTTPStatus.NOT_FOUND, "There is no such page.", head=head)
         elif method not in ("GET", "HEAD"):
             allow = (b"allow", b"GET, HEAD")
