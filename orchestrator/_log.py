@@ -12,8 +12,21 @@ from states import (
     StageChanged,
     TimerFired,
 )
+from states._machine import ENGINE_NAME
 
 logger = logging.getLogger("orchestrator")
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Whether a line of the engine is about somebody else's machine.
+
+    It logs two lines for each change of stage that say less than ours does.
+    """
+    args = record.args
+    return not (isinstance(args, tuple) and args and str(args[0]).startswith(ENGINE_NAME))
+
+
+logging.getLogger("transitions.core").addFilter(_is_not_ours)
 
 
 class TransitionLog(Observer):

@@ -15,6 +15,9 @@ from states._policy import Policy
 from states._stages import Stage
 from states._table import LEGAL, TABLE
 
+ENGINE_NAME = "startup-orchestrator"
+"""With this name begins every line that the engine logs for one of our machines."""
+
 
 def _engine(ledger: Ledger) -> dict[type[Fact], Callable[[Fact], object]]:
     """Build the table into a `transitions.Machine`; return what to call for each type of fact."""
@@ -24,6 +27,7 @@ def _engine(ledger: Ledger) -> dict[type[Fact], Callable[[Fact], object]]:
         initial=Stage.BOOTING,
         model_attribute="stage",
         auto_transitions=False,
+        name=ENGINE_NAME,
     )
     for row in TABLE:
         guard = getattr(ledger, row.guard.name.lower())
