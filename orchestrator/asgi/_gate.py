@@ -1,6 +1,7 @@
 """The gate: lets clients in when the service is ready, and not before."""
 
 import contextlib
+import signal
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from random import Random
@@ -12,12 +13,12 @@ from orchestrator._errors import NotRunning
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._ports import Clock, GateMetrics
 from orchestrator._release import Outcome
+from orchestrator._signals import signals_call
 from orchestrator._tally import AdmissionCounts
 from orchestrator.asgi._connection import CloseWatch, Entry, Inbox
 from orchestrator.asgi._health import HEALTH_PATHS, health_app, is_health_check
 from orchestrator.asgi._lifespan import STATE_KEY, LateStart, run_lifespan
 from orchestrator.asgi._refusal import Refusal
-from orchestrator.asgi._signals import sigterm_calls
 from orchestrator.asgi._types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
 from states import Stage, StageChanged
 
@@ -239,7 +240,7 @@ class ReadinessGate:
         """Called with the first event, and runs until the orchestrator is left."""
         if not self._startup.running:
             return
-        with contextlib.suppress(NotRunning), sigterm_calls(self.stop):
+        with contextlib.suppress(NotRunning), signals_call(self.stop, signal.SIGTERM):
             async for _ in self._startup.subscribe():
                 pass  # only its end matters
 

@@ -8,6 +8,7 @@ import typer.main
 
 from orchestrator.cli import PROGRAM
 from orchestrator.cli._exit_codes import MEANINGS
+from orchestrator.cli._markdown import table
 
 _HEAD = f"""\
 # Command line
@@ -44,7 +45,7 @@ def commands_page(app: typer.Typer) -> str:
     """The reference page `docs/reference/command-line.md`, in Markdown."""
     # Typer's own commands; how their classes are called differs from version to version.
     commands = cast("dict[str, _Command]", vars(typer.main.get_command(app))["commands"])
-    statuses = _table(["status", "meaning"], [[f"`{code}`", text] for code, text in MEANINGS])
+    statuses = table(["status", "meaning"], [[f"`{code}`", text] for code, text in MEANINGS])
     sections = [_HEAD, _STATUS, statuses]
     for name in sorted(commands):
         if not commands[name].hidden:
@@ -63,7 +64,7 @@ def _section(name: str, command: _Command) -> list[str]:
         if not one.hidden and one.name != "help"
     ]
     parts = [f"## {name}", f"```text\n{usage}\n```", text]
-    return [*parts, _table(["option", "meaning", "default"], rows)] if rows else parts
+    return [*parts, table(["option", "meaning", "default"], rows)] if rows else parts
 
 
 def _usage(argument: _Parameter) -> str:
@@ -79,8 +80,3 @@ def _spelling(option: _Parameter) -> str:
 def _default(option: _Parameter) -> str:
     value = option.default
     return "" if value is None or value is False else str(value)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

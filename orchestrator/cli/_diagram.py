@@ -5,6 +5,7 @@ import inspect
 from functools import cache
 
 import states._stages
+from orchestrator.cli._markdown import table
 from states import LEGAL, TABLE, Fact, Guard, Row, Stage
 
 
@@ -70,7 +71,7 @@ def _when(row: Row) -> str:
 
 def _stages() -> str:
     rows = [[f"`{stage}`", _meanings()[stage]] for stage in Stage]
-    return _table(["stage", "meaning"], rows)
+    return table(["stage", "meaning"], rows)
 
 
 def _transitions() -> str:
@@ -83,19 +84,19 @@ def _transitions() -> str:
         ]
         for row in TABLE
     ]
-    return _table(["from", "fact", "when", "to"], rows)
+    return table(["from", "fact", "when", "to"], rows)
 
 
 def _facts() -> str:
     rows = [[f"`{fact.__name__}`", _first_line(fact)] for fact in _all_facts()]
-    return _table(["fact", "meaning"], rows)
+    return table(["fact", "meaning"], rows)
 
 
 def _matrix() -> str:
     rows = [
         [f"`{fact.__name__}`", *(_effect(stage, fact) for stage in Stage)] for fact in _all_facts()
     ]
-    return _table(["fact", *(f"`{stage}`" for stage in Stage)], rows)
+    return table(["fact", *(f"`{stage}`" for stage in Stage)], rows)
 
 
 def _effect(stage: Stage, fact: type[Fact]) -> str:
@@ -139,8 +140,3 @@ def _first_line(fact: type[Fact]) -> str:
 def _one_of(names: list[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 
+from orchestrator.cli._markdown import table
 from orchestrator.settings import DEFAULT_REDIS_URL, PREFIX, Settings
 from states import Platform, Policy
 
@@ -41,9 +42,9 @@ def settings_page() -> str:
             default, there = (f"{getattr(policy, field.name):.4g}" for policy in (here, cloud))
             meta, there = field.metadata, "" if there == default else there
             rows.append([f"`{field.name}`", default, there, meta["allowed"], meta["why"]])
-    policy = _table(["field", "default", "on Google Cloud", "allowed", "why"], rows)
+    policy = table(["field", "default", "on Google Cloud", "allowed", "why"], rows)
     others = [[f"`{PREFIX}{name}`", meaning, f"`{value}`"] for name, meaning, value in _OTHERS]
-    variables = _table(["variable", "meaning", "default"], others)
+    variables = table(["variable", "meaning", "default"], others)
     return "\n\n".join([_HEAD, policy, "## Other variables", variables, _TAIL]) + "\n"
 
 
@@ -66,8 +67,3 @@ def settings_lines(settings: Settings) -> list[str]:
             mark = "" if value == getattr(defaults, field.name) else "  (set)"
             lines.append(f"{PREFIX}{field.name.upper()}={value:.4g}{mark}")
     return lines
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
