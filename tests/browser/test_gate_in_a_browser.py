@@ -104,7 +104,8 @@ async def test_held_admitted_and_closed_when_degraded() -> None:
         await startup.wait_for(Stage.READY)
         await page.ask(WATCH)
         answered = "new Promise((done) => { socket.onmessage = (event) => done(event.data);"
-        answered += " socket.onopen = () => socket.send('ping'); })"
+        answered += " const ping = () => socket.send('ping');"
+        answered += " if (socket.readyState === 1) ping(); else socket.onopen = ping; })"
         assert await page.ask(answered) == "pong"
 
 
