@@ -72,7 +72,7 @@ class Admission:
     """
 
     # The options are those of `HoldingOptions`, one by one, with their defaults.
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913  one named option each
         self,
         startup: Orchestrator,
         *,

@@ -51,7 +51,7 @@ class RetryAfter:
             )
         self._least, self._most = least, most
         # Jitter needs no secrecy.
-        self._random = random or Random()  # noqa: S311
+        self._random = random or Random()  # noqa: S311  it is jitter
 
     def draw(self) -> str:
         """The value of a `Retry-After` header, drawn anew."""

@@ -31,7 +31,7 @@ class LiveSockets:
     def __init__(self, spread_seconds: float, random: Random | None = None) -> None:
         self._spread_seconds = spread_seconds
         # Jitter needs no secrecy.
-        self._random = random or Random()  # noqa: S311
+        self._random = random or Random()  # noqa: S311  it is jitter
         self._open: dict[Close, None] = {}
         self._added = anyio.Event()
         self._closing = False

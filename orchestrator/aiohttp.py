@@ -190,7 +190,7 @@ class ReadinessGate:
 
 
 async def _watch(request: web.Request, place: Place) -> None:
-    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110  no event
         await anyio.sleep(_LOOK_SECONDS)  # see `_LOOK_SECONDS`: there is no event to wait for
     place.decide(Outcome.LEFT)
 

@@ -175,12 +175,12 @@ class _Connection(ServerConnection):
             self.gate_live.add(self.close_when_degraded)
 
     # The arguments are those of the library, whatever its version.
-    async def recv(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    async def recv(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  as the library's
         """Receiving: what had to be set up is set up."""
         self._settled()
         return await super().recv(*args, **kwargs)
 
-    async def send(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    async def send(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  as the library's
         """Anything that is sent is a sign of life."""
         await super().send(*args, **kwargs)
         self._settled()

@@ -83,7 +83,7 @@ class ReadinessGate:
 
     # Every argument after the second has a name and a default; a settings object would only be
     # one more thing to import for what is one line in an application.
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913  as said above
         self,
         app: AnyASGIApp,
         startup: Orchestrator,

@@ -148,7 +148,7 @@ def demo(  # noqa: PLR0913  each is an option of the command line
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{package} is missing: install startup-orchestrator[demo]")
     # Loaded only now: the other commands need none of it.
-    from orchestrator.cli.demo import _flow  # noqa: PLC0415
+    from orchestrator.cli.demo import _flow  # noqa: PLC0415  as said above
 
     options = DemoOptions(connections, redis_delay, settle, grace, port, outage, svg)
     gates = [Gate.GATE, Gate.NONE, Gate.SLEEP] if compare else [Gate.GATE]

@@ -20,7 +20,7 @@ STAGE_STYLES = {
 def console_on(stream: TextIO) -> "Console":
     """A console on standard output or error. Without a terminal, or with NO_COLOR, no colours."""
     # Loaded only where it is used: it takes about as long as all else that a command loads.
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415  rich is slow to load
 
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 

@@ -65,7 +65,8 @@ class PlainProgress(Progress):
             self._say(fact.failure.reason)
 
     def _say(self, text: str) -> None:
-        print(f"{time.monotonic() - self._began_at:7.2f} s  {text}", file=sys.stderr, flush=True)  # noqa: T201
+        line = f"{time.monotonic() - self._began_at:7.2f} s  {text}"
+        print(line, file=sys.stderr, flush=True)  # noqa: T201  this is a command line
 
 
 class LiveProgress(Progress):

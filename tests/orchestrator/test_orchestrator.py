@@ -32,6 +32,7 @@ from orchestrator import (
     UnknownCondition,
     WrongThread,
 )
+from orchestrator._feed import HISTORY
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 
 pytestmark = pytest.mark.anyio
@@ -387,7 +388,9 @@ async def test_a_callback_that_awaits_a_cancelled_task_is_dropped_alone(
     assert "is not called again" in caplog.text
 
 
-async def test_a_callback_that_hangs_delays_neither_the_machine_nor_the_exit_for_long() -> None:
+async def test_a_callback_that_hangs_delays_neither_the_machine_nor_the_exit_for_long(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with anyio.fail_after(5):
         async with started() as (startup, clock, _):
 
@@ -397,6 +400,32 @@ async def test_a_callback_that_hangs_delays_neither_the_machine_nor_the_exit_for
 
             await clock.advance(1)
             assert stage(startup) is Stage.READY
+    assert "1 callbacks were still running 1 s after the stop" in caplog.text
+
+
+async def test_a_callback_that_is_too_slow_is_told_what_it_missed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[int] = []
+    async with started(policy=Policy(), conditions=("c",)) as (startup, clock, _):
+        may_go_on = anyio.Event()
+
+        @startup.on(*Stage)
+        async def slow(event: StageChanged) -> None:
+            seen.append(event.sequence)
+            await may_go_on.wait()
+
+        await clock.advance(0)
+        for turn in range(HISTORY):
+            startup.condition("c").set(satisfied=turn % 2 == 0)
+            before = startup.latest
+            while startup.latest is before:
+                await anyio.lowlevel.checkpoint()
+        may_go_on.set()
+        await clock.advance(0)
+        assert startup.latest is not None
+        assert seen[-1] == startup.latest.sequence
+    assert "is too slow and missed" in caplog.text
 
 
 async def test_a_callback_sees_the_final_stage_even_if_the_service_stops_at_once() -> None:
@@ -485,7 +514,7 @@ async def test_the_state_is_committed_before_anyone_is_told() -> None:
     told: list[tuple[Stage, Stage, StageChanged | None]] = []
 
     class Looker(Observer):
-        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002
+        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
             if changed is not None:
                 told.append((changed.current, startup.stage, startup.latest))
 
@@ -500,7 +529,7 @@ async def test_the_state_is_committed_before_anyone_is_told() -> None:
 
 async def test_an_observer_that_calls_back_does_not_stop_the_loop() -> None:
     class Chatty(Observer):
-        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002
+        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
             if startup.running and len(startup.explain().conditions) == 1 and not stop:
                 startup.condition("c").set(satisfied=True)
 
