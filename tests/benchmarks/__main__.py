@@ -1,0 +1,118 @@
+"""`python -m tests.benchmarks`: run the suite and write its table; `--only PART` runs one part."""
+
+# ruff: noqa: T201  a benchmark prints
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.benchmarks import table
+from tests.benchmarks.rows import Plot, Results, Row, plot_from_json, row_from_json
+
+PARTS = {
+    "transition": 60,
+    "fan-out": 180,
+    "detection": 240,
+    "loss": 120,
+    "probe": 60,
+    "import": 60,
+    "ready": 90,
+    "startup": 60,
+    "scale": 90,
+}
+"""The parts by the modules `part_*` that measure them, with the seconds that each may take at most
+on a quiet machine with two cores."""
+
+ROOT = Path(__file__).parents[2]
+
+
+def measure_here(part: str, output: Path) -> None:
+    """Measure one part in this process."""
+    module = importlib.import_module(f"tests.benchmarks.part_{part.replace('-', '_')}")
+    items: list[Row | Plot] = list(module.measure())
+    output.write_text(
+        json.dumps(
+            {
+                "rows": [asdict(item) for item in items if isinstance(item, Row)],
+                "plots": [asdict(item) for item in items if isinstance(item, Plot)],
+            }
+        )
+    )
+
+
+def measure(part: str, results: Results) -> None:
+    """Measure one part in a process of its own, so that none inherits another's memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "part.json")
+        began = time.perf_counter()
+        # The limit is generous: it is there for what hangs, not for what is slow.
+        try:
+            process = subprocess.run(
+                [sys.executable, "-m", "tests.benchmarks", "--here", part, str(output)],
+                cwd=ROOT,
+                timeout=3 * PARTS[part],
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            results.failures[part] = f"took longer than {3 * PARTS[part]} s"
+            return
+        results.seconds[part] = round(time.perf_counter() - began, 1)
+        if process.returncode != 0:
+            results.failures[part] = f"ended with {process.returncode}; see its output above"
+            return
+        data = json.loads(output.read_text())
+        results.add(map(row_from_json, data["rows"]))
+        results.add(map(plot_from_json, data["plots"]))
+
+
+def machine() -> dict[str, str]:
+    """What a reader must know of where it ran."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return {
+        "processor": f"{os.cpu_count()} x {model}",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=PARTS, help="this part; repeatable")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench", metavar="FOLDER")
+    parser.add_argument("--page", action="store_true", help="write docs/explanation/performance.*")
+    parser.add_argument("--here", nargs=2, metavar=("PART", "FILE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.here:
+        measure_here(arguments.here[0], Path(arguments.here[1]))
+        return 0
+    results = Results(machine())
+    for part in arguments.only or PARTS:
+        print(f"measuring: {part}", file=sys.stderr, flush=True)
+        measure(part, results)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "results.json").write_text(json.dumps(results.as_json(), indent=1) + "\n")
+    markdown = table.markdown(results)
+    (arguments.output / "results.md").write_text(markdown)
+    print(markdown)
+    if arguments.page:
+        page = importlib.import_module("tests.benchmarks.page")  # it needs the plotting library
+        page.write(results, ROOT / "docs")
+    return 1 if results.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
