@@ -100,9 +100,14 @@ class Driver:
             ) from None
         self._post(lambda at: ConditionChanged(at, name, satisfied, reason))
 
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """Those that have not raised."""
+        return tuple(self._observers)
+
     def call_observers(self, call: Callable[[Observer], None]) -> None:
         """Tell every observer; one that raises is dropped, and the others are not affected."""
-        for observer in tuple(self._observers):
+        for observer in self.observers:
             try:
                 call(observer)
             except Exception:

@@ -25,8 +25,8 @@ from orchestrator._feed import Feed, Subscription
 from orchestrator._log import TransitionLog
 from orchestrator._pacing import Pacer
 from orchestrator._ports import Clock, Observer, Probe, StartupContext
-from orchestrator._prober import AlwaysAnswers, close_in_time
-from orchestrator._tasks import BackgroundTasks
+from orchestrator._prober import AlwaysAnswers
+from orchestrator._tasks import BackgroundTasks, Closable, close_in_time
 from states import Policy, Stage, StageChanged, StartupMachine
 
 logger = logging.getLogger("orchestrator")
@@ -39,6 +39,8 @@ _DRAIN_SECONDS = 1.0
 
 class Orchestrator:
     """Takes a service through its start-up, and through outages later.
+
+    Example::
 
         async with Orchestrator(RedisProbe(url), conditions=["chat-listener"]) as startup:
             await startup.wait_for(Stage.READY)
@@ -289,10 +291,12 @@ class Orchestrator:
     async def _let_go(self) -> None:
         if self._feed is not None:
             self._feed.wake_remaining()
+        parts: list[Closable] = [self._probe]
         if self._driver is not None:
             at = max(self._clock.now(), self._machine.snapshot.last_at)
             self._driver.call_observers(lambda observer: observer.stopped(at))
-        await close_in_time(self._probe)
+            parts += self._driver.observers
+        await close_in_time(*parts)
 
     # -- inside ------------------------------------------------------------------------------------
 

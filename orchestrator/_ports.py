@@ -121,6 +121,10 @@ class Observer:
     def stopped(self, at: float) -> None:
         """Called once, when the orchestrator is left, whatever the reason, with the time of it."""
 
+    async def aclose(self) -> None:
+        """Called once after `stopped`, for what takes longer, such as sending; at most 1 s."""
+        await anyio.lowlevel.checkpoint()
+
 
 class GateFigures(Protocol):
     """What a gate has counted since it was made. It may be read at any time and from any thread."""

@@ -25,9 +25,6 @@ one that does not react to that within as long is judged without its result. Whe
 was the one that was late, the probe gets this much once more: its result may be there already, and
 a blocked loop is not to be mistaken for a dead Redis."""
 
-_CLOSE_SECONDS = 1.0
-"""How long the probe may take to let go of its connections."""
-
 
 class Prober:
     """The attempts of one driver.
@@ -185,14 +182,3 @@ class AlwaysAnswers(Probe):
     async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
         """Ask nobody."""
         return ProbeResult(0.0)
-
-
-async def close_in_time(probe: Probe) -> None:
-    """Let the probe go, whatever it does and whether or not the service was cancelled."""
-    with anyio.move_on_after(_CLOSE_SECONDS, shield=True) as scope:
-        try:
-            await probe.aclose()
-        except Exception:
-            logger.exception("the probe %r raised while it was closed", probe)
-    if scope.cancelled_caught:
-        logger.warning("the probe %r was not closed within %g s", probe, _CLOSE_SECONDS)

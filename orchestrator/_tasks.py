@@ -2,10 +2,42 @@
 
 import asyncio
 import contextlib
+import logging
 import math
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
+
+logger = logging.getLogger("orchestrator")
+
+_CLOSE_SECONDS = 1.0
+
+
+class Closable(Protocol):
+    """A part that has something to let go of."""
+
+    async def aclose(self) -> None:
+        """Let go of it."""
+        ...
+
+
+async def close_in_time(*parts: Closable) -> None:
+    """Let all parts go side by side, whatever they do and whether or not we were cancelled."""
+    with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as tasks:
+            for part in parts:
+                tasks.start_soon(_close_one, part)
+
+
+async def _close_one(part: Closable) -> None:
+    with anyio.move_on_after(_CLOSE_SECONDS) as scope:
+        try:
+            await part.aclose()
+        except Exception:
+            logger.exception("%r raised while it was closed", part)
+    if scope.cancelled_caught:
+        logger.warning("%r was not closed within %g s", part, _CLOSE_SECONDS)
 
 
 class BackgroundTasks:

@@ -100,7 +100,6 @@ class MetricsWriter:
         self._startup: tuple[Episode, Context] | None = None
         self._stage: Stage | None = Stage.BOOTING
         self._probe = target_attributes(context.target)
-        self._resolve()
 
     @property
     def provider(self) -> MeterProvider:

@@ -82,6 +82,7 @@ class Traced:
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
+        assert self.observer.wait_until_written(5.0)
         return self.exporter.get_finished_spans()
 
     @property
@@ -100,6 +101,7 @@ class Traced:
 
     def points(self, metric: str) -> dict[str, Point]:
         """The metric's points by their attributes, written as `name=value name=value`."""
+        assert self.observer.wait_until_written(5.0)
         data = self.reader.get_metrics_data()
         assert data is not None
         return {

@@ -118,6 +118,7 @@ async def test_a_meter_provider_that_is_set_late_loses_nothing(
         # As if set now: the API's global may be set once in a process only.
         monkeypatch.setattr(metrics, "get_meter_provider", lambda: traced.meters)
         await traced.clock.advance(10.0)
+        assert observer.wait_until_written(5.0)
         assert current_stage(traced) == ["ready"]
     assert sum(numbers(traced, "orchestrator.stage.transitions").values()) == 3
     assert "orchestrator.outcome=ready" in traced.points("orchestrator.startup.duration")

@@ -14,8 +14,8 @@ from opentelemetry.semconv.schemas import Schemas
 from orchestrator import Orchestrator
 from orchestrator.asgi import ReadinessGate
 from orchestrator.otel import OpenTelemetryGateMetrics
-from orchestrator.otel._observer import _SCHEMA_URL
 from orchestrator.otel._platform import platform_attributes
+from orchestrator.otel._providers import SCHEMA_URL
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ScriptedProbe
 from states import Failure
 from tests.integrations.otel_support import Point, TimedProbe, Traced
@@ -162,8 +162,8 @@ def test_what_is_marked_as_of_the_conventions_is() -> None:
 
 
 def test_the_schema_is_the_one_that_the_page_and_the_package_have() -> None:
-    assert Schemas.V1_44_0.value == _SCHEMA_URL
-    assert _SCHEMA_URL in PAGE
+    assert Schemas.V1_44_0.value == SCHEMA_URL
+    assert SCHEMA_URL in PAGE
 
 
 def platforms() -> Iterator[dict[str, str]]:

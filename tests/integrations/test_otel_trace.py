@@ -383,6 +383,7 @@ async def test_a_provider_that_is_set_after_all_loses_nothing(
         # As if set now: the API's global may be set once in a process only.
         monkeypatch.setattr(trace, "get_tracer_provider", lambda: traced.tracers)
         await clock.advance(10.0)  # the next attempt
+        assert observer.wait_until_written(5.0)
         assert [span.name for span in traced.roots] == ["startup", "recovery"]
         assert unwritten is None
         assert observer.trace_id == f"{trace_id(traced.one('startup')):032x}"
@@ -398,10 +399,11 @@ async def test_without_a_provider_nothing_grows(traced: Traced) -> None:
             await traced.clock.advance(3.0)
             probe.then(None)
             await traced.clock.advance(40.0)
-        assert len(observer._early) < 512
-        assert len(observer._later) == 8
-        assert observer._metrics is not None
-        assert len(observer._metrics._early) == 256
+        assert observer.wait_until_written(5.0)
+        assert observer._writer is not None
+        assert len(observer._told) < 512
+        assert len(observer._writer._later) == 8
+        assert len(observer._writer._metrics._early) == 256
 
 
 def test_an_attempt_that_was_under_way_when_the_stage_changed_hangs_on_the_root() -> None:
@@ -415,6 +417,7 @@ def test_an_attempt_that_was_under_way_when_the_stage_changed_hangs_on_the_root(
     for fact in (BootFinished(1.0), ProbeSucceeded(2.0, 0.1), slow):
         observer.observed(fact, machine.receive(fact))
     observer.stopped(3.0)
+    assert observer.wait_until_written(5.0)
     first, second = (span for span in exporter.get_finished_spans() if span.name == "PING")
     (root,) = (span for span in exporter.get_finished_spans() if span.name == "startup")
     assert first.parent is not None
@@ -434,6 +437,7 @@ def test_nonsense_from_a_probe_does_not_end_the_telemetry(latency: float) -> Non
     failure = Failure(FailureKind.PERMANENT, "Broken", "x" * 10_000)
     for fact in (BootFinished(1.0), ProbeFailed(2.0, latency, failure)):
         observer.observed(fact, machine.receive(fact))
+    assert observer.wait_until_written(5.0)
     (root,) = (span for span in exporter.get_finished_spans() if span.name == "startup")
     assert all(times(root)[0] <= times(s)[0] for s in exporter.get_finished_spans())
     assert len(str(root.status.description)) == 500

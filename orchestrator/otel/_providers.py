@@ -1,0 +1,57 @@
+"""The providers, given or global, set before or after the orchestrator is entered."""
+
+from dataclasses import dataclass, field
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import Tracer, TracerProvider
+
+from orchestrator import __version__
+from orchestrator.otel._events import EventLog
+from orchestrator.otel._metrics import is_unset_meter_provider
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
+
+
+@dataclass(slots=True)
+class Providers:
+    """Where telemetry goes at this moment; the global providers where none were given."""
+
+    given_tracers: TracerProvider | None
+    given_meters: MeterProvider | None
+    events: EventLog | None
+    _made: tuple[TracerProvider, Tracer] | None = field(default=None, init=False)
+
+    @property
+    def nobody_listens(self) -> bool:
+        """Whether nobody has set any provider so far."""
+        return is_unset_meter_provider(self._meters) and not self._take_traces
+
+    def tracer(self) -> Tracer | None:
+        """Where spans go; `None` as long as nobody would take a trace."""
+        if not self._take_traces:
+            return None
+        provider = self._tracers
+        if self._made is None or self._made[0] is not provider:
+            tracer = provider.get_tracer("startup-orchestrator", __version__, SCHEMA_URL)
+            self._made = provider, tracer
+        return self._made[1]
+
+    def all(self) -> list[object]:
+        """Whatever may hold something back."""
+        found: list[object] = [self._tracers, self._meters]
+        return found if self.events is None else [*found, self.events.provider]
+
+    @property
+    def _tracers(self) -> TracerProvider:
+        return self.given_tracers or trace.get_tracer_provider()
+
+    @property
+    def _meters(self) -> MeterProvider:
+        return self.given_meters or metrics.get_meter_provider()
+
+    @property
+    def _take_traces(self) -> bool:
+        return not isinstance(self._tracers, trace.ProxyTracerProvider) or (
+            self.events is not None and self.events.has_provider
+        )
