@@ -2,11 +2,13 @@
 
 Everything that happens is put into one inbox; one loop takes it, stamps it with the time, feeds
 the machine and tells feed and observers. So the state is committed before anyone is told, and no
-locks are needed. Attempts run in a task of their own, one at a time (`_prober`).
+locks are needed. Attempts run in a task of their own, one at a time (`_prober`). Only conditions
+are taken by whoever sets them, on the same thread: their fall must count from that very moment.
 """
 
 import logging
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -27,6 +29,7 @@ from states import (
     ProbeFailed,
     ProbeSucceeded,
     Snapshot,
+    StageChanged,
     StartupMachine,
     TimerFired,
 )
@@ -71,6 +74,8 @@ class Driver:
             change_floor_seconds=policy.retry_first_seconds,
         )
         self._inbox: deque[Callable[[float], Fact]] = deque()
+        self._taking = False
+        self._thread = threading.get_ident()
         self._wake = anyio.Event()
         self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
@@ -91,14 +96,17 @@ class Driver:
         Raises:
             WrongThread: From another thread than the event loop's.
         """
-        try:
-            anyio.lowlevel.current_token()
-        except RuntimeError:
+        if threading.get_ident() != self._thread:
             raise WrongThread(
                 f"condition {name!r} was set from another thread; hand it over to the event loop,"
                 " as with anyio.from_thread.run_sync or loop.call_soon_threadsafe"
-            ) from None
+            )
         self._post(lambda at: ConditionChanged(at, name, satisfied, reason))
+        # At once, not in the driver's next turn: no client is let in after the fall of what is
+        # required. The driver has the rest of its step to do all the same. A plain callback of the
+        # loop is no task, and observers may need one.
+        if not self._taking and _in_a_task():
+            self._take_posted()
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -140,9 +148,7 @@ class Driver:
     def _step(self) -> float:
         """Take all that has happened; return the time of the next thing to do."""
         self._wake = anyio.Event()
-        now = self._clock.now()
-        for _ in range(len(self._inbox)):  # what is posted meanwhile waits for the next turn
-            self._take(self._inbox.popleft()(now))
+        now = self._take_posted()
         while (wake_at := self._machine.wake_at) is not None and wake_at <= now:
             if self._scope.cancel_called:
                 break
@@ -150,12 +156,28 @@ class Driver:
         self._prober.tick(now)
         return min(math.inf if wake_at is None else wake_at, self._prober.due_at)
 
+    def _take_posted(self) -> float:
+        """Take what has been posted; return the time of it."""
+        now = self._clock.now()
+        for _ in range(len(self._inbox)):  # what is posted meanwhile waits for the next turn
+            self._take(self._inbox.popleft()(now))
+        return now
+
     def _take(self, fact: Fact) -> None:
         if self._scope.cancel_called:
             return
-        changed = self._machine.receive(fact)
-        if changed is not None:
-            self._feed.publish(changed)
+        self._taking = True  # what an observer posts waits until all have seen this fact
+        try:
+            changed = self._machine.receive(fact)
+            if changed is not None:
+                self._feed.publish(changed)
+            self._schedule(fact, changed)
+            self.call_observers(lambda observer: observer.observed(fact, changed))
+        finally:
+            self._taking = False
+
+    def _schedule(self, fact: Fact, changed: StageChanged | None) -> None:
+        """Say when the next attempt is due, as far as this fact has a say in it."""
         if isinstance(fact, ProbeSucceeded | ProbeFailed):
             self.loop_lag_seconds = fact.loop_lag_seconds
             self._prober.next_at = fact.at + self._pacer.delay_seconds(self._machine.snapshot)
@@ -163,7 +185,6 @@ class Driver:
             # A new stage may want its proof sooner than the old one, never later.
             again_at = fact.at + self._pacer.delay_seconds(self._machine.snapshot)
             self._prober.next_at = min(self._prober.next_at, again_at)
-        self.call_observers(lambda observer: observer.observed(fact, changed))
 
     def _post_result(self, result: ProbeResult, late_seconds: float) -> None:
         self._post(_as_fact(result, late_seconds))
@@ -174,6 +195,14 @@ class Driver:
     def _post(self, make: Callable[[float], Fact]) -> None:
         self._inbox.append(make)
         self._wake.set()
+
+
+def _in_a_task() -> bool:
+    try:
+        anyio.lowlevel.current_token()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _as_fact(result: ProbeResult, late_seconds: float) -> Callable[[float], Fact]:

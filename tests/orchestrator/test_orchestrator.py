@@ -418,9 +418,7 @@ async def test_a_callback_that_is_too_slow_is_told_what_it_missed(
         await clock.advance(0)
         for turn in range(HISTORY):
             startup.condition("c").set(satisfied=turn % 2 == 0)
-            before = startup.latest
-            while startup.latest is before:
-                await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
         may_go_on.set()
         await clock.advance(0)
         assert startup.latest is not None
@@ -675,6 +673,26 @@ async def test_a_condition_that_is_set_from_another_thread_is_a_clear_error() ->
         handle = startup.condition("c")
         with pytest.raises(WrongThread, match="from_thread"):
             await anyio.to_thread.run_sync(lambda: handle.set(satisfied=True))
+
+
+async def test_a_condition_counts_from_the_very_moment_in_which_it_is_set() -> None:
+    async with started(policy=Policy(), conditions=("c",)) as (startup, clock, _):
+        await clock.advance(0)
+        startup.condition("c").set(satisfied=True)
+        assert stage(startup) is Stage.READY
+        startup.condition("c").set(satisfied=False)
+        assert stage(startup) is Stage.DEGRADED
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_condition_may_be_set_by_a_plain_callback_of_the_loop() -> None:
+    async with started(policy=Policy(), conditions=("c",)) as (startup, clock, _):
+        await clock.advance(0)
+        loop = asyncio.get_running_loop()
+        handle = startup.condition("c")
+        await anyio.to_thread.run_sync(loop.call_soon_threadsafe, lambda: handle.set(True))
+        with anyio.fail_after(5):
+            await startup.wait_for(Stage.READY)
 
 
 async def test_waiting_for_a_stage_by_its_name_and_for_booting() -> None:
