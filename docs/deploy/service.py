@@ -3,6 +3,7 @@
 Run it with `uvicorn service:app`. It sends to `OTEL_EXPORTER_OTLP_ENDPOINT`.
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from orchestrator.otel import (
 from orchestrator.redis import RedisProbe
 from orchestrator.settings import Settings
 
+logging.basicConfig(level=logging.INFO)  # else the changes of stage and the trace's id are not seen
 settings = Settings.from_environment()
 telemetry = setup_telemetry(os.environ.get("OTEL_SERVICE_NAME", "chat"))
 startup = Orchestrator(
@@ -29,6 +31,7 @@ startup = Orchestrator(
     policy=settings.policy,
     conditions=["chat-listener"],
     observers=[OpenTelemetryObserver()],
+    enabled=settings.enabled,  # ORCHESTRATOR_ENABLED=false is the rollback
 )
 
 

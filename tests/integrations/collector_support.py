@@ -1,4 +1,4 @@
-"""Real receivers for tests: the OpenTelemetry Collector, Jaeger and Prometheus.
+"""Real receivers for tests: the OpenTelemetry Collector, Jaeger, Tempo and Prometheus.
 
 Each is found by an environment variable or on PATH, listens on 127.0.0.1, and ends with its block.
 """
@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import yaml
 
 from tests.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
 COLLECTOR_CONFIG = ROOT / "otel-collector.yaml"
+TEMPO_CONFIG = ROOT / "docs/deploy/tempo.yaml"
 
 Json = Any  # what a server answers has no type of its own
 T = TypeVar("T")
@@ -85,7 +87,11 @@ def running(
 
 @contextlib.contextmanager
 def a_collector(
-    directory: Path, *, jaeger: str | None = None, prometheus: str | None = None
+    directory: Path,
+    *,
+    tempo: str | None = None,
+    jaeger: str | None = None,
+    prometheus: str | None = None,
 ) -> Iterator[tuple[int, int]]:
     """The official collector with `otel-collector.yaml` as it is; gives its gRPC and HTTP ports."""
     program = find_program("OTELCOL", "otelcol")
@@ -100,7 +106,7 @@ def a_collector(
         OTLP_LISTEN="127.0.0.1",
         OTLP_GRPC_PORT=str(grpc),
         OTLP_HTTP_PORT=str(http),
-        TEMPO_ENDPOINT=nowhere,
+        TEMPO_ENDPOINT=tempo or nowhere,
         JAEGER_ENDPOINT=jaeger or nowhere,
         PROMETHEUS_OTLP_ENDPOINT=prometheus or f"http://{nowhere}/api/v1/otlp",
     ):
@@ -136,6 +142,34 @@ def a_jaeger(directory: Path) -> Iterator[tuple[str, str]]:
         [ports["otlp"], ports["query"]],
     ):
         yield f"127.0.0.1:{ports['otlp']}", f"http://127.0.0.1:{ports['query']}"
+
+
+@contextlib.contextmanager
+def a_tempo(directory: Path) -> Iterator[tuple[str, str]]:
+    """Tempo with `docs/deploy/tempo.yaml`; gives its gRPC address for OTLP, and its API's URL.
+
+    The file's own ports, which may be taken, and its directory are others here; and what has come
+    can be searched after a second, not after ten.
+    """
+    program = find_program("TEMPO", "tempo")
+    otlp, http, grpc, gossip = (free_port() for _ in range(4))
+    config: Json = yaml.safe_load(TEMPO_CONFIG.read_text(encoding="utf-8"))
+    config["server"] |= {"http_listen_port": http, "grpc_listen_port": grpc}
+    config["server"] |= {"http_listen_address": "127.0.0.1", "grpc_listen_address": "127.0.0.1"}
+    config["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"] = (
+        f"127.0.0.1:{otlp}"
+    )
+    config["memberlist"] = {"bind_addr": ["127.0.0.1"], "bind_port": gossip}
+    soon = {"flush_check_period": "1s", "trace_idle_period": "1s"}
+    config["ingester"] = soon
+    config["metrics_generator"]["processor"]["local_blocks"] |= soon
+    file = directory / "tempo.yaml"
+    text = json.dumps(config).replace("/var/tempo", str(directory / "tempo"))
+    file.write_text(text, encoding="utf-8")  # JSON is YAML, too
+    with running([program, f"-config.file={file}"], directory / "tempo.log", [otlp, http]):
+        url = f"http://127.0.0.1:{http}"
+        until(lambda: get_json(f"{url}/api/search/tags"), "Tempo answers searches", 30)
+        yield f"127.0.0.1:{otlp}", url
 
 
 def find_prometheus() -> tuple[str, bool]:

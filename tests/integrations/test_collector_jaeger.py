@@ -5,7 +5,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import anyio
@@ -15,22 +15,19 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import format_span_id, format_trace_id
+from opentelemetry.trace import format_trace_id
 
 from orchestrator.otel import OpenTelemetryObserver
+from tests.integrations.collector_spans import Spans, by_trace, received
 from tests.integrations.collector_support import (
     ROOT,
-    Json,
     a_collector,
     a_jaeger,
     get_json,
     until,
 )
-from tests.integrations.otel_support import span_id, trace_id
+from tests.integrations.otel_support import trace_id
 from tests.integrations.stories import tell_all
-
-Spans = dict[str, dict[str, object]]
-"""Spans by their ids, in a form that both sides can be brought into."""
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +51,9 @@ def test_every_span_arrives_in_jaeger_as_it_was_made(
     told: tuple[Sequence[ReadableSpan], str],
 ) -> None:
     spans, api = told
-    by_trace: dict[str, Spans] = {}
-    for span in spans:
-        trace = by_trace.setdefault(format_trace_id(trace_id(span)), {})
-        trace[format_span_id(span_id(span))] = _as_made(span)
-    assert len(by_trace) >= 4 + 6  # four starts, three falls and three ways back at least
-    for trace_hex, expected in by_trace.items():
+    traces = by_trace(spans)
+    assert len(traces) >= 4 + 6  # four starts, three falls and three ways back at least
+    for trace_hex, expected in traces.items():
         got = until(partial(_complete, api, trace_hex, len(expected)), f"{trace_hex} arrives")
         assert set(got) == set(expected)
         for number, made in expected.items():
@@ -70,72 +64,8 @@ def _complete(api: str, trace: str, spans: int) -> Spans | None:
     answer = get_json(f"{api}/api/v3/traces/{trace}")
     if answer is None:
         return None
-    got = {
-        span["spanId"]: _as_received(span)
-        for resource in answer["result"]["resourceSpans"]
-        for scope in resource["scopeSpans"]
-        for span in scope["spans"]
-    }
+    got = received(answer["result"]["resourceSpans"])
     return got if len(got) >= spans else None
-
-
-def _as_made(span: ReadableSpan) -> dict[str, object]:
-    return {
-        "name": span.name,
-        "kind": span.kind.value + 1,  # the protocol has 0 for "unspecified"
-        "parent": format_span_id(span.parent.span_id) if span.parent else "",
-        "times": (span.start_time, span.end_time),
-        "status": (span.status.status_code.value, span.status.description or ""),
-        "attributes": _plain(span.attributes or {}),
-        "events": [(e.name, e.timestamp, _plain(e.attributes or {})) for e in span.events],
-        "links": [
-            (
-                format_trace_id(link.context.trace_id),
-                format_span_id(link.context.span_id),
-                _plain(link.attributes or {}),
-            )
-            for link in span.links
-        ],
-    }
-
-
-def _as_received(span: Json) -> dict[str, object]:
-    # The protocol's numbers: 1 is OK and 2 an error, as in the API.
-    status = span.get("status", {})
-    return {
-        "name": span["name"],
-        "kind": span["kind"],
-        "parent": span.get("parentSpanId", ""),
-        "times": (int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])),
-        "status": (status.get("code", 0), status.get("message", "")),
-        "attributes": _attributes(span),
-        "events": [
-            (event["name"], int(event["timeUnixNano"]), _attributes(event))
-            for event in span.get("events", [])
-        ],
-        "links": [
-            (link["traceId"], link["spanId"], _attributes(link)) for link in span.get("links", [])
-        ],
-    }
-
-
-def _plain(attributes: Mapping[str, object]) -> dict[str, object]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in attributes.items()}
-
-
-def _attributes(of: Json) -> dict[str, object]:
-    return {one["key"]: _value(one["value"]) for one in of.get("attributes", [])}
-
-
-def _value(value: Json) -> object:
-    ((kind, content),) = value.items()
-    if kind == "intValue":
-        return int(content)
-    if kind == "doubleValue":
-        return float(content)
-    if kind == "arrayValue":
-        return [_value(one) for one in content["values"]]
-    return content
 
 
 def test_jaeger_finds_failed_starts_by_their_tags(

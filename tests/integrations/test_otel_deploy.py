@@ -41,15 +41,17 @@ def test_the_service_starts_is_gated_traced_and_measured() -> None:
             env=os.environ
             | {"PYTHONPATH": str(ROOT), "ORCHESTRATOR_REDIS_URL": redis.url, **at(receiver)},
             stderr=subprocess.PIPE,
+            text=True,
         )
         try:
             health = until(lambda: get_json(f"http://127.0.0.1:{port}/readyz"), "it is ready", 30)
             assert health["status"] == "pass"
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=15)
+            _, logged = process.communicate(timeout=15)
         finally:
             process.kill()
             process.communicate()
+    assert re.search(r"trace [0-9a-f]{32}: startup, ready after", logged)
     assert {"startup", "condition chat-listener", "PING"} <= {span.name for span in receiver.spans}
     names = {
         metric.name
@@ -75,16 +77,41 @@ def test_everything_that_compose_mounts_or_builds_is_there() -> None:
                 assert all((root / source).exists() for source in sources.split()), sources
 
 
-def test_every_address_in_compose_is_a_service_of_it_and_every_port_is_local() -> None:
-    texts = [
-        (DEPLOY / "compose.yaml"),
-        DEPLOY / "grafana/provisioning/datasources/datasources.yaml",
-    ]
-    for text in texts:
-        for host in re.findall(
-            r"(?:https?|redis)://([a-z]+):\d+", text.read_text(encoding="utf-8")
-        ):
-            assert host in COMPOSE or host == "localhost"
+def test_every_address_is_one_where_a_service_of_compose_listens() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    (served,) = re.findall(r'"--port", "(\d+)"', dockerfile)
+    collector = COLLECTOR_CONFIG.read_text(encoding="utf-8")
+    tempo = read(DEPLOY / "tempo.yaml")
+    otlp = tempo["distributor"]["receivers"]["otlp"]["protocols"]
+    listening = {
+        "service": {served},
+        "collector": set(re.findall(r"\$\{env:OTLP_\w+_PORT:-(\d+)\}", collector)),
+        "tempo": {
+            str(tempo["server"]["http_listen_port"]),
+            *(one["endpoint"].removeprefix("0.0.0.0:") for one in otlp.values()),
+        },
+        # These listen where their images do without being told.
+        "redis": {"6379"},
+        "jaeger": {"4317", "16686"},
+        "prometheus": {"9090"},
+        "grafana": {"3000"},
+    }
+    assert set(listening) == set(COMPOSE)
+    texts = [DEPLOY / "compose.yaml", *(DEPLOY / "grafana/provisioning").rglob("*.yaml")]
+    text = "\n".join(one.read_text(encoding="utf-8") for one in texts)
+    code = re.sub(r"#.*|image: .*", "", text)
+    addresses = set(re.findall(r"(?:https?://|redis://|: )([a-z]+):(\d+)", code))
+    assert {"redis", "collector", "tempo", "jaeger", "prometheus"} == {
+        host for host, _ in addresses
+    }
+    for host, port in addresses:
+        assert port in listening[host], f"{host} does not listen on {port}"
+    for name, service in COMPOSE.items():
+        for port in service.get("ports", []):
+            assert port.rpartition(":")[2] in listening[name]
+
+
+def test_every_port_is_open_on_this_machine_only_and_every_image_has_a_version() -> None:
     for service in COMPOSE.values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
         # A tag that moves would make it another set-up next year.
@@ -117,10 +144,43 @@ def test_the_dashboard_uses_variables_that_it_has_and_panels_that_do_not_overlap
 def test_the_sources_of_data_are_those_that_the_others_name() -> None:
     sources = read(DEPLOY / "grafana/provisioning/datasources/datasources.yaml")["datasources"]
     known = {source["uid"] for source in sources}
+    assert len(known) == len(sources) == 3
     (exemplars,) = sources[0]["jsonData"]["exemplarTraceIdDestinations"]
     assert exemplars["datasourceUid"] in known
+    assert exemplars["name"] == "trace_id"  # the label that Prometheus gives an exemplar over OTLP
+    dashboard = json.loads((DEPLOY / "grafana/dashboards/startup-orchestrator.json").read_text())
+    (variable,) = [one for one in dashboard["templating"]["list"] if one["type"] == "datasource"]
+    (default,) = [source for source in sources if source.get("isDefault")]
+    assert default["type"] == variable["query"]  # so that it is what the dashboard begins with
+    queried = [one["datasource"] for one in dashboard["panels"]]
+    queried += [one["datasource"] for one in dashboard["templating"]["list"] if "datasource" in one]
+    assert all(one == {"type": default["type"], "uid": "${datasource}"} for one in queried)
+
+
+def test_every_file_is_looked_for_where_compose_mounts_it() -> None:
     (provider,) = read(DEPLOY / "grafana/provisioning/dashboards/dashboards.yaml")["providers"]
-    assert f"{provider['options']['path']}:ro" in " ".join(COMPOSE["grafana"]["volumes"])
+    dashboards = Path(provider["options"]["path"])
+    assert mounted("grafana", dashboards) == DEPLOY / "grafana/dashboards"
+    home = COMPOSE["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (DEPLOY / "grafana/dashboards" / Path(home).relative_to(dashboards)).is_file()
+    for name in ("collector", "tempo", "prometheus"):
+        (config,) = [
+            Path(word.partition("=")[2])
+            for word in COMPOSE[name]["command"]
+            if re.match("--?config", word)
+        ]
+        assert mounted(name, config).is_file()
+        for rules in read(mounted(name, config)).get("rule_files", []):
+            assert mounted(name, config.parent / rules) == DEPLOY / rules
+    paths = re.findall(r"path: ([^,}\s]+)", (DEPLOY / "tempo.yaml").read_text(encoding="utf-8"))
+    assert all(mounted("tempo", Path(path).parents[-3]) == DEPLOY / "tempo" for path in paths)
+
+
+def mounted(name: str, path: Path) -> Path:
+    """What a service has at a path, on this machine; a volume is written as a file of its name."""
+    volumes: list[str] = COMPOSE[name]["volumes"]
+    targets = dict(volume.split(":")[1::-1] for volume in volumes)
+    return (DEPLOY / targets[str(path)]).resolve()
 
 
 def test_the_rules_are_valid() -> None:
