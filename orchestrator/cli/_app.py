@@ -52,8 +52,14 @@ def run(arguments: Sequence[str]) -> int:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        return _complain(message(), USAGE)
+        return _complain(f"{message()} ({_help_for(error)} says more)", USAGE)
     return status if isinstance(status, int) else 0
+
+
+def _help_for(error: Exception) -> str:
+    """The command line that shows the help of the command that was used in a wrong way."""
+    context = getattr(error, "ctx", None)
+    return f"{getattr(context, 'command_path', PROGRAM)} --help"
 
 
 def _complain(text: str, status: int) -> int:
@@ -142,6 +148,8 @@ def demo(  # noqa: PLR0913  each is an option of the command line
     _between("--settle", settle, 0, 20)
     _between("--grace", grace, 0, 20)
     _between("--port", port, 0, 65_535)
+    if svg is not None:
+        _try_to_write(svg)
     if otlp is not None:
         _export_to(otlp)
     for package in _DEMO_PACKAGES:
@@ -190,6 +198,17 @@ def _redis_server() -> str:
             " which brings one"
         )
     return binary
+
+
+def _try_to_write(path: Path) -> None:
+    """Better now than after the run."""
+    was_there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    if not was_there:
+        path.unlink()
 
 
 def _figures_file(path: Path | None) -> FiguresFile | None:

@@ -9,6 +9,7 @@ import http.client
 import json
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class Address:
         Raises:
             UserError: When it is no URL of HTTP. The text never holds a user or a password.
         """
+        if url.isdecimal():
+            raise UserError(f"{url} alone is no URL; a port is given as 127.0.0.1:{url}")
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             port, host = parts.port, parts.hostname
@@ -142,12 +145,19 @@ def _in_words(error: Exception, timeout_seconds: float) -> str:
             return "the connection was refused: nothing listens there"
         case socket.gaierror():
             return "the name cannot be resolved"
+        case ssl.SSLError():
+            return _tls_in_words(error)
         case http.client.HTTPException() | ConnectionError():
             return "the connection was closed without an HTTP answer"
-        case OSError(strerror=str(why)):
-            return why
         case _:
-            return f"it failed with {type(error).__name__}"
+            strerror = getattr(error, "strerror", None)
+            return strerror or f"it failed with {type(error).__name__}"
+
+
+def _tls_in_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    return "the TLS handshake failed: is it http:// there?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +194,10 @@ def events(address: Address, silence_seconds: float) -> Iterator[Event]:
             if response.status == http.client.SERVICE_UNAVAILABLE:
                 raise Unreachable(f"{address} answered 503: too many are watching, or none may yet")
             if response.status != http.client.OK or kind != "text/event-stream":
-                raise NoStream(f"{address} is no event stream: it answered {response.status}")
+                raise NoStream(
+                    f"{address} answered {response.status} and no event stream:"
+                    " does the application mount web_app(startup) at this path?"
+                )
             yield from _parsed(response)
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{address}: {_in_words(error, silence_seconds)}") from None

@@ -3,8 +3,10 @@
 Each loads what it needs only when it runs: `wait` and `check` are started often and must be quick.
 """
 
+import inspect
 import json as json_text
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -32,21 +34,40 @@ _Timeout = Annotated[
     ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_Command = Annotated[list[str] | None, typer.Argument(metavar="CMD", show_default=False)]
-_Url = Annotated[str, typer.Argument(metavar="URL", show_default=False)]
+_Command = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CMD", show_default=False, help="The program and its arguments, after --."
+    ),
+]
+_Url = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL", show_default=False, help="Such as http://127.0.0.1:8080 or 127.0.0.1:8080."
+    ),
+]
 _AnswerTimeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", help="How long the answer may take.")
 ]
 
 
+def flowing(command: Callable[..., object]) -> str:
+    """The text of a command with one line for each paragraph, which any terminal can wrap.
+
+    Typer would keep the ends of the lines of the source, and break those too that are too long.
+    """
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(one.split()) for one in paragraphs)
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command(context_settings=_REST_IS_CMD)(wait)
-    app.command(context_settings=_REST_IS_CMD)(run)
-    app.command()(check)
-    app.command()(explain)
-    app.command()(watch)
-    app.command("check-policy")(check_policy)
+    app.command(context_settings=_REST_IS_CMD, help=flowing(wait))(wait)
+    app.command(context_settings=_REST_IS_CMD, help=flowing(run))(run)
+    app.command(help=flowing(check))(check)
+    app.command(help=flowing(explain))(explain)
+    app.command(help=flowing(watch))(watch)
+    app.command("check-policy", help=flowing(check_policy))(check_policy)
 
     @app.command(hidden=True)
     def commands(

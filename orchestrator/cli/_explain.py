@@ -7,6 +7,9 @@ from orchestrator.cli._client import Address, Unreachable, get
 
 DEFAULT_PATH = "/startup"
 
+_BLOCKED_SECONDS = 0.1
+"""A lag of the event loop that is worth a line, as it is to the service itself."""
+
 State = Mapping[str, object]
 """What `/startup/state` tells."""
 
@@ -33,6 +36,11 @@ def fetch_state(base: Address, timeout_seconds: float) -> State:
     address = base.below("state")
     answer = get(address, timeout_seconds)
     state = answer.as_object()
+    if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        raise Unreachable(
+            f"{address} answered 503: is it behind the gate? Then let it pass with"
+            ' bypass=[*HEALTH_PATHS, *web_paths("/startup")]'
+        )
     if answer.status != HTTPStatus.OK or state is None or "stage" not in state:
         raise Unreachable(
             f"{address} answered {answer.status} and no state:"
@@ -55,6 +63,12 @@ def lines(state: State) -> list[str]:
         text.append(f"next attempt in {seconds(state['next_probe_seconds'], 2)}")
     if state.get("budget_left_seconds") is not None:
         text.append(f"start-up budget left: {seconds(state['budget_left_seconds'])}")
+    lag = state.get("loop_lag_seconds")
+    if isinstance(lag, int | float) and lag >= _BLOCKED_SECONDS:
+        text.append(
+            f"the event loop was {lag:.2f} s late for the last attempt:"
+            " something blocks it; this is not Redis"
+        )
     text += [f"condition {name} {words}" for name, words in conditions(state)]
     spent = state.get("stage_seconds")
     if isinstance(spent, dict):

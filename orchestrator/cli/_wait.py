@@ -37,6 +37,10 @@ ENDING_SIGNALS = tuple(
 has no default for them, and a container would be killed the hard way."""
 
 
+_SHARE_OF_ONE_ATTEMPT = 0.8
+"""How much of `--timeout` one attempt may take at most."""
+
+
 class Outcome(StrEnum):
     """How the waiting ended. The values are stable: they appear in JSON."""
 
@@ -102,6 +106,9 @@ def settings_for(
     Raises:
         UserError: When any of it cannot be used.
     """
+    if redis_url == "":
+        # Most likely a shell's variable that is not set: another Redis would be waited for.
+        raise UserError("--redis is empty; without it REDIS_URL and ORCHESTRATOR_REDIS_URL count")
     if redis_url is not None:  # then a variable that cannot be used does no harm
         environ = {
             name: value
@@ -117,11 +124,14 @@ def settings_for(
         return settings
     policy = settings.policy
     try:
-        # A short time must not be refused because one attempt, or the grace, could be longer.
+        # A short time must not be refused because one attempt, or the grace, could be longer. And
+        # one attempt should end in it: else there would be nothing to say of why it was not enough.
         policy = replace(
             policy,
             budget_seconds=timeout_seconds,
-            attempt_timeout_seconds=min(policy.attempt_timeout_seconds, timeout_seconds),
+            attempt_timeout_seconds=min(
+                policy.attempt_timeout_seconds, _SHARE_OF_ONE_ATTEMPT * timeout_seconds
+            ),
             grace_seconds=min(policy.grace_seconds, timeout_seconds),
         )
     except PolicyError as error:

@@ -19,7 +19,7 @@ from tests.integrations.cli_support import (
     line_with,
     words,
 )
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import FakeServer, RedisServer, free_port, silent
 
 
 @pytest.fixture
@@ -59,6 +59,13 @@ def test_a_spent_budget_is_124_and_says_why_in_one_line(nobody: str) -> None:
         r" 127\.0\.0\.1:\d+ refused the connection: nothing listens there\n",
         done.stderr,
     )
+
+
+def test_a_short_time_is_long_enough_to_say_why() -> None:
+    with FakeServer(silent) as server:
+        done = finished("wait", "--redis", server.url, "--timeout", "0.5", "--quiet")
+    assert done.returncode == 124
+    assert "gave no answer to PING within 0.4 s" in done.stderr
 
 
 def test_a_wrong_password_is_78_at_once_and_shows_no_password() -> None:

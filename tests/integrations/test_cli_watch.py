@@ -130,6 +130,9 @@ def test_a_wrong_url_is_one_line(
 def test_other_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, says in {
         ("check", "x", "--timeout", "0"): "--timeout is 0; it must be a number above 0",
+        ("check", "8080"): "8080 alone is no URL; a port is given as 127.0.0.1:8080",
+        ("check",): "Missing argument 'URL'. (startup-orchestrator check --help says more)",
+        ("wait", "--redis", ""): "--redis is empty",
         ("watch", "x", "--until", "tea"): "--until is tea; it must be one of booting, ",
         ("wait", "--timeout", "0"): "--timeout is 0; it must be a number above 0",
         ("wait", "--timeout", "nan"): "--timeout is nan; it must be a number above 0",
@@ -175,9 +178,9 @@ def test_a_service_without_a_status_page_says_so(capsys: pytest.CaptureFixture[s
         assert main(["explain", base]) == 2
         assert "does the application mount web_app(startup)" in capsys.readouterr().err
         assert main(["watch", base]) == 2
-        assert f"{base}/startup/events is no event stream: it answered 404" in (
-            capsys.readouterr().err
-        )
+        error = capsys.readouterr().err
+        assert f"{base}/startup/events answered 404 and no event stream" in error
+        assert "does the application mount web_app(startup)" in error
 
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
