@@ -9,17 +9,24 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: help install demo test lint types pytest faults soak docs-reference clean
+.PHONY: help install demo test lint types pytest test-minimal test-wheel package faults soak bench \
+	docs docs-reference clean
 
 help:
 	@echo "make demo [ARGS='--compare --json out.json']   the main job, on an embedded real Redis"
 	@echo "make test                                      lint, types and every test"
+	@echo "make test-minimal                              the tests with the oldest versions that are allowed"
+	@echo "make package                                   the distributions, in dist"
+	@echo "make test-wheel                                every test against the installed wheel"
 	@echo "make faults                                    every fault of Redis on real servers, as one table"
 	@echo "make soak [SECONDS=600]                        a live service while Redis flaps at random"
+	@echo "make bench [ARGS='--only fan-out']             the benchmarks, beside their peers; --page writes the page"
 	@echo "make install                                   only the set-up: $(VENV)"
+	@echo "make docs                                      the documentation as a site, in build/docs"
 	@echo "make docs-reference                            write the generated reference pages"
 	@echo "make clean                                     remove what the others made"
 
@@ -45,9 +52,38 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+	$(BIN)/mypy docs/conf.py docs/_sphinx
 
 pytest: install
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+# The parts that need no tool of development and no server but Redis and what the package brings.
+MINIMAL := build/minimal
+# The oldest Python, where there is one.
+MINIMAL_PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo $(PYTHON))
+test-minimal: install
+	@$(BIN)/uv venv --quiet --clear --no-project --python "$$($(MINIMAL_PYTHON) -c 'import sys; print(sys.executable)')" $(MINIMAL)
+	@$(BIN)/python -m tests.packaging.lowest > $(MINIMAL)/requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(MINIMAL)/bin/python --requirements $(MINIMAL)/requirements.txt
+	$(MINIMAL)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
+		$(addprefix --ignore=tests/,benchmarks browser docs packaging typing) $(ARGS)
+
+package: install
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist
+	@ls dist/*.whl dist/*.tar.gz
+
+# In a copy from the source distribution without the packages, so that only the wheel has them; and
+# without the tests that read the packages' files or need what only a checkout has.
+WHEEL := build/wheel
+test-wheel: package
+	@rm -rf $(WHEEL) && mkdir -p $(WHEEL)
+	@$(BIN)/uv venv --quiet --no-project --python $(BIN)/python $(WHEEL)/venv
+	@$(BIN)/uv pip install --quiet --python $(WHEEL)/venv/bin/python --constraint constraints.txt "$$(ls dist/*.whl)[dev]"
+	@tar -xzf dist/*.tar.gz --strip-components=1 -C $(WHEEL) && rm -r $(WHEEL)/orchestrator $(WHEEL)/states
+	cd $(WHEEL) && venv/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
+		$(addprefix --ignore=tests/,benchmarks docs packaging typing test_architecture.py) \
+		--deselect tests/integrations/test_otel_deploy.py::test_everything_that_compose_mounts_or_builds_is_there $(ARGS)
 
 faults: install
 	@$(BIN)/python -m tests.faults $(ARGS)
@@ -55,6 +91,17 @@ faults: install
 SECONDS ?= 600
 soak: install
 	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
+
+$(PEERS): $(INSTALLED)
+	$(PIP) --editable '.[dev,bench]'
+	@touch $@
+
+bench: $(PEERS)
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+docs: install
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs . build/docs
+	@echo "Open build/docs/index.html"
 
 docs-reference: install
 	$(BIN)/startup-orchestrator diagram --markdown > docs/reference/stages.md

@@ -94,9 +94,9 @@ class Admission:
             check(f"limits[{path!r}]", limit, 0)
         self.startup = startup
         self.clock: Clock = clock or LoopClock()
-        self.line = Line(release_batch, self.is_open, self.clock)
-        self.tally = Tally(on_admission, on_close, metrics)
-        self.stopped = False
+        self.line: Line = Line(release_batch, self.is_open, self.clock)
+        self.tally: Tally = Tally(on_admission, on_close, metrics)
+        self.stopped: bool = False
         self._hold_seconds = hold_seconds
         self._max_held = max_held
         self._admit_degraded = admit_degraded

@@ -47,7 +47,7 @@ def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, bool]:
 class Condition:
     """A handle on one declared condition.
 
-    As a context manager it is true exactly while the block runs, whatever ends the block:
+    As a context manager it is true exactly while the block runs, whatever ends the block::
 
         with startup.condition("chat-listener"):
             async for message in messages: ...

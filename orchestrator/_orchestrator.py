@@ -72,7 +72,7 @@ class Orchestrator:
         enabled: bool = True,
         random: Random | None = None,
     ) -> None:
-        self.policy = policy or Policy()
+        self.policy: Policy = policy or Policy()
         self.enabled = enabled
         self._probe = probe
         self._observers = list(observers)

@@ -54,10 +54,10 @@ class Place:
     __slots__ = ("decided", "held", "outcome", "route")
 
     def __init__(self, route: str | None = None) -> None:
-        self.decided = anyio.Event()
+        self.decided: anyio.Event = anyio.Event()
         self.outcome: Outcome | None = None
-        self.route = route
-        self.held = False
+        self.route: str | None = route
+        self.held: bool = False
 
     def decide(self, outcome: Outcome) -> Outcome:
         """Set the outcome, unless there is one already; return the one that counts."""

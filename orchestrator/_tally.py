@@ -56,9 +56,9 @@ class Tally:
         on_close: Callable[[int | str], object] | None,
         metrics: GateMetrics | None,
     ) -> None:
-        self.counts = AdmissionCounts()
+        self.counts: AdmissionCounts = AdmissionCounts()
         self.closes: Counter[int | str] = Counter()
-        self.tells = on_admission is not None
+        self.tells: bool = on_admission is not None
         self._on_admission = on_admission
         self._on_close = on_close
         self._metrics = metrics

@@ -1,5 +1,7 @@
 """For aiohttp servers: `ReadinessGate`, a middleware.
 
+Example::
+
     app = web.Application()
     ReadinessGate(startup).setup(app)
 
@@ -15,7 +17,15 @@ from typing import Unpack
 
 import anyio
 import anyio.lowlevel
-from aiohttp import web
+
+try:
+    from aiohttp import web
+except ModuleNotFoundError as _missing:
+    if _missing.name != "aiohttp":  # it is there, and lacks something itself
+        raise
+    raise ModuleNotFoundError(
+        "orchestrator.aiohttp needs aiohttp: install startup-orchestrator[aiohttp]", name="aiohttp"
+    ) from None
 
 from orchestrator._admission import Admission, HoldingOptions, live_sockets
 from orchestrator._answers import (

@@ -1,5 +1,7 @@
 """For servers of the `websockets` library, without ASGI: `process_request`.
 
+Example::
+
     check = process_request(startup)
     options = {"process_request": check, "create_connection": check.connection}
     async with startup, serve(chat, "", 8765, **options):
@@ -19,10 +21,19 @@ from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 import anyio
-from websockets.asyncio.server import ServerConnection
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
-from websockets.protocol import State
+
+try:
+    from websockets.asyncio.server import ServerConnection
+    from websockets.datastructures import Headers
+    from websockets.http11 import Request, Response
+    from websockets.protocol import State
+except ModuleNotFoundError as _missing:
+    if _missing.name != "websockets":  # it is there, and lacks something itself
+        raise
+    raise ModuleNotFoundError(
+        "orchestrator.websockets needs websockets: install startup-orchestrator[websockets]",
+        name="websockets",
+    ) from None
 
 from orchestrator._admission import Admission, HoldingOptions, live_sockets
 from orchestrator._answers import (
@@ -96,7 +107,7 @@ class ProcessRequest:
         self._admission = admission
         self._bypass = bypass
         self._retry_after = retry_after
-        self.connection = _connection_class(admission, live)
+        self.connection: type[ServerConnection] = _connection_class(admission, live)
 
     @property
     def held(self) -> int:

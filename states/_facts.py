@@ -13,10 +13,10 @@ class FailureKind(StrEnum):
     """Whether asking again soon can help."""
 
     TRANSIENT = "transient"
-    """The server may come back by itself: refused, timed out, still loading."""
+    """The server may come back by itself. It refuses, is late, or is still loading."""
 
     PERMANENT = "permanent"
-    """Somebody has to change something first: a wrong password, not a Redis at all."""
+    """Somebody has to change something first, such as a wrong password or a wrong address."""
 
 
 @dataclass(frozen=True, slots=True)

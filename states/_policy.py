@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self, TypedDict, Unpack
 
 from states._errors import PolicyError
 
@@ -34,6 +34,30 @@ class Platform(StrEnum):
 _GCP = frozenset(
     {Platform.CLOUD_RUN, Platform.CLOUD_RUN_JOB, Platform.APP_ENGINE, Platform.CLOUD_FUNCTIONS}
 )
+
+
+class PolicyOverrides(TypedDict, total=False):
+    """The fields of `Policy` but for the platform, so that type checkers know them by name."""
+
+    budget_seconds: float
+    grace_seconds: float
+    attempt_timeout_seconds: float
+    failures_to_degrade: int
+    probe_interval_seconds: float
+    confirm_interval_seconds: float
+    grace_interval_seconds: float
+    retry_first_seconds: float
+    retry_growth: float
+    retry_steady_seconds: float
+    retry_outage_fraction: float
+    retry_cap_seconds: float
+    retry_jitter: float
+    congestion_cap_seconds: float
+    permanent_retry_seconds: float
+    stall_seconds: float
+    flap_window_seconds: float
+    flap_grace_seconds: float
+    flap_grace_cap_seconds: float
 
 
 def _positive(default: float, why: str) -> float:
@@ -93,7 +117,7 @@ class Policy:
         0.01, "The first step between attempts while Redis is away. Refusals cost Redis nothing."
     )
     retry_growth: float = field(
-        default=1.5,
+        default=2.0,
         metadata={
             "why": "How much longer each step is than the one before, until the steady step.",
             "allowed": "a number of 1 or more",
@@ -103,7 +127,7 @@ class Policy:
         0.17, "The step at which the ramp levels out; attempts are evenly spaced from there on."
     )
     retry_outage_fraction: float = _not_negative(
-        1 / 60,
+        1 / 120,
         "In a long outage the step grows to this share of the outage so far, so that the return"
         " is noticed within that share of it.",
     )
@@ -150,7 +174,7 @@ class Policy:
     def for_platform(
         cls,
         platform: Platform,
-        **overrides: Any,  # noqa: ANN401  the fields differ in type; each is checked when built
+        **overrides: Unpack[PolicyOverrides],
     ) -> Self:
         """The defaults of a platform, with the given fields replaced.
 
@@ -158,8 +182,8 @@ class Policy:
             PolicyError: When the result cannot work.
             TypeError: When there is no field of that name.
         """
-        defaults = {"budget_seconds": 60.0, "grace_seconds": 0.5} if platform.is_gcp else {}
-        return cls(platform=platform, **(defaults | overrides))
+        gcp: PolicyOverrides = {"budget_seconds": 60.0, "grace_seconds": 0.5}
+        return cls(platform=platform, **({**gcp, **overrides} if platform.is_gcp else overrides))
 
     def _check_range(self, name: str, allowed: str) -> None:
         value = getattr(self, name)

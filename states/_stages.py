@@ -10,7 +10,7 @@ class Stage(StrEnum):
     """
 
     BOOTING = "booting"
-    """From the start of the process until the orchestrator is entered: imports and set-up."""
+    """From the start of the process until the orchestrator is entered, for imports and set-up."""
 
     PROBING_REDIS = "probing_redis"
     """Redis is being asked, and has not answered yet."""
@@ -19,7 +19,7 @@ class Stage(StrEnum):
     """Redis answers; it must go on answering, and the conditions must hold, before `ready`."""
 
     READY = "ready"
-    """Redis answers and every required condition holds: clients are welcome."""
+    """Redis answers, every required condition holds, and clients are welcome."""
 
     DEGRADED = "degraded"
     """Redis or a required condition is missing. The way back leads through `grace`."""

@@ -60,6 +60,7 @@ TABLE: tuple[Row, ...] = (
     Row(_R, (ConditionChanged,), Guard.REQUIRED_LOST, _D),
     Row(_D, (ProbeSucceeded, ConditionChanged), Guard.RECOVERABLE, _G),
 )
+"""Every way from one stage to another; of the rows that fit a fact, the first whose guard holds."""
 
 _RUNNING: frozenset[type[Fact]] = frozenset(
     {ProbeSucceeded, ProbeFailed, ConditionChanged, TimerFired}

@@ -20,7 +20,7 @@ Rule = Callable[[Path], Iterator[str]]
 # A room is a module or package of `orchestrator`; what begins with an underscore and stands beside
 # these is the core, in layers of its own.
 CORE_LAYERS = (
-    {"_errors", "_ports", "_clock", "_tasks", "_signals"},
+    {"_errors", "_ports", "_clock", "_tasks", "_signals", "_waiters"},
     {"_feed", "_conditions", "_pacing", "_explain", "_log", "_prober", "_release", "_live"},
     {"_callbacks", "_driver", "_tally", "_answers"},
     {"_orchestrator"},
@@ -53,7 +53,10 @@ HOMES = {
     "starlette": {"cli"},
     "websockets": {"cli", "websockets"},
     "aiohttp": {"aiohttp"},
-    "trio": {"redis"},
+    "pydantic": {"settings"},
+    "pydantic_core": {"settings"},
+    "pydantic_settings": {"settings"},
+    "trio": {"redis", "_waiters"},  # each loads it on trio's own event loop only
     "pytest": {"testing"},
 }
 
@@ -264,7 +267,8 @@ def test_each_rule_notices_when_it_is_broken(
 
 LOADED = """
 import sys
-import orchestrator, states
+import orchestrator, orchestrator.settings, states
+orchestrator.Orchestrator  # its names are loaded when they are first used
 tops = {name.partition(".")[0] for name in sys.modules}
 print(*sorted(tops - set(sys.stdlib_module_names)))
 """

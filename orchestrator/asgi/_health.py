@@ -40,6 +40,8 @@ def health_app(
 ) -> ASGIApp:
     """An ASGI application with `/livez`, `/readyz` and `/startupz`.
 
+    Example::
+
         Mount("/health", health_app(startup))
 
     It answers GET and HEAD with `application/health+json`. `/livez` says only that the event loop

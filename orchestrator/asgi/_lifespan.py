@@ -30,6 +30,8 @@ InnerLifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | 
 def lifespan(startup: Orchestrator, inner: InnerLifespan | None = None) -> Lifespan:
     """A lifespan for Starlette and FastAPI that enters the orchestrator and returns at once.
 
+    Example::
+
         app = FastAPI(lifespan=lifespan(startup))
 
     `request.state.startup` is the orchestrator then.

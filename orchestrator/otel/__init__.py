@@ -1,5 +1,7 @@
 """OpenTelemetry: a start-up as one readable trace, and its metrics.
 
+Example::
+
     from orchestrator.otel import OpenTelemetryObserver, setup_telemetry
 
     with setup_telemetry("chat"):  # only where the application has no provider of its own

@@ -1,5 +1,7 @@
 """What tests need: time that moves when told, a Redis that follows a script, and assertions.
 
+Example::
+
     run = virtual_startup("refused x3, loading 5s, ok")
     async with run.startup:
         await run.clock.advance(10)

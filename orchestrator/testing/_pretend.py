@@ -75,6 +75,8 @@ class Pretence:
 def pretend(startup: Orchestrator, stage: Stage | str = Stage.READY) -> Pretence:
     """Make an application believe that its service is in a stage, without any Redis.
 
+    Example::
+
         pretend(app.state.startup, "degraded")
 
     Call it before the application is started. Its orchestrator then runs as ever, with a Redis

@@ -15,6 +15,8 @@ from states import Failure
 class ScriptedProbe(Probe):
     """Answers as its script says, then repeats the last step for ever.
 
+    Example::
+
         ScriptedProbe("refused x3, loading 5s, ok, stall")
         ScriptedProbe([REFUSED, None])
 
@@ -47,8 +49,8 @@ class ScriptedProbe(Probe):
         self._began_at: float | None = None
         self._replaced = False
         self._changed = anyio.Event()
-        self.attempts = 0
-        self.closed = False
+        self.attempts: int = 0
+        self.closed: bool = False
 
     def then(self, *script: Failure | str | None) -> None:
         """Replace what is left of the script, and let the orchestrator notice at once.

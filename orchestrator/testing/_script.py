@@ -1,5 +1,7 @@
 """The little language in which a test says what Redis does.
 
+Example::
+
     refused x3, loading 5s, ok, stall
 
 Steps stand between commas. A step is a word of `WORDS`, and after it how often (`x3`) or for how

@@ -13,6 +13,8 @@ Expected = Stage | str | EllipsisType
 class StageLog(Observer):
     """Remembers every change of stage. Give it to the orchestrator as an observer.
 
+    Example::
+
         log = StageLog()
         startup = Orchestrator(probe, observers=[log])
         ...
@@ -26,7 +28,7 @@ class StageLog(Observer):
 
     def __init__(self) -> None:
         self.events: list[StageChanged] = []
-        self.attempts = 0
+        self.attempts: int = 0
         self.last_failure: Failure | None = None
         self._started_at = 0.0
 

@@ -1,5 +1,7 @@
 """A status page for people: what the service is doing, live, in a browser.
 
+Example::
+
     app.mount("/startup", web_app(startup))
 
 The page is one file without any dependency. Beside it are `/state`, the same as JSON, and

@@ -35,6 +35,8 @@ def web_app(
 ) -> ASGIApp:
     """An ASGI application that shows a start-up, and everything after it, in a browser.
 
+    Example::
+
         app.mount("/startup", web_app(startup))
 
     `/` is the page, `/state` the same as JSON, and `/events` a stream of server-sent events. All of

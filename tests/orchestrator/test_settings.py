@@ -5,7 +5,13 @@ from dataclasses import fields
 import pytest
 
 from orchestrator import Platform, Policy
-from orchestrator.settings import PREFIX, Settings, SettingsError, detect_platform
+from orchestrator.settings import (
+    DEFAULT_REDIS_URL,
+    PREFIX,
+    Settings,
+    SettingsError,
+    detect_platform,
+)
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -68,6 +74,12 @@ def test_the_rollback_works_whatever_else_is_wrong() -> None:
     settings = Settings.from_environment(environ)
     assert not settings.enabled
     assert settings.policy == Policy()
+    assert settings.redis_url == DEFAULT_REDIS_URL
+
+
+def test_the_rollback_leaves_the_application_its_redis() -> None:
+    environ = {"ORCHESTRATOR_ENABLED": "false", "REDIS_URL": "redis://there:6379/2"}
+    assert Settings.from_environment(environ).redis_url == "redis://there:6379/2"
 
 
 def test_a_default_that_is_in_the_way_is_called_one() -> None:

@@ -63,6 +63,7 @@ class Walker:
         for name, value in state.items():
             copied = name in {"conditions", "unmet", "stage_seconds"}
             setattr(self.ledger, name, value.copy() if copied else value)
+        self.machine.stage = self.ledger.stage
 
     def key(self) -> Key:
         """What decides the future, relative to now; whatever is past its meaning is cut off."""

@@ -6,14 +6,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Self
+from typing import Any, Self
 
 from states import Platform, Policy, PolicyError
 
-logger = logging.getLogger("orchestrator")
+logger: logging.Logger = logging.getLogger("orchestrator")
 
 PREFIX = "ORCHESTRATOR_"
+"""What the names of all variables begin with."""
+
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
+"""Where Redis is if no variable says it."""
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -67,16 +70,20 @@ class Settings:
 
         `ORCHESTRATOR_<FIELD>` sets a field of `Policy`, `ORCHESTRATOR_REDIS_URL` (else `REDIS_URL`)
         says where Redis is, `ORCHESTRATOR_PLATFORM` overrides the platform that is detected, and
-        `ORCHESTRATOR_ENABLED=false` is the rollback: then nothing else is read.
+        `ORCHESTRATOR_ENABLED=false` is the rollback: then no other value can be wrong.
 
         Raises:
             SettingsError: When a variable's value cannot be used.
         """
         if not _enabled(environ):
-            # The rollback must work whatever else is wrong.
-            return cls(policy=Policy(), redis_url=DEFAULT_REDIS_URL, enabled=False)
+            # The rollback must work whatever else is wrong. The application may still need Redis.
+            try:
+                url = _redis_url(environ)
+            except SettingsError:
+                url = DEFAULT_REDIS_URL
+            return cls(policy=Policy(), redis_url=url, enabled=False)
         platform = detect_platform(environ)
-        values: dict[str, float] = {}
+        values: dict[str, Any] = {}  # each field is checked when the policy is built
         for field in fields(Policy):
             text = environ.get(PREFIX + field.name.upper(), "").strip()
             if text and field.name != "platform":

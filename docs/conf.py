@@ -1,0 +1,52 @@
+"""The site that `make docs` builds from the Markdown of the repository; nothing in it is fetched.
+
+The source directory is the whole repository, so that links between pages, and from pages to files
+of it, are the same here as on a code host. Every warning is an error: `sphinx-build -W -n`.
+"""
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_sphinx"))
+
+project = "startup-orchestrator"
+author = "the startup-orchestrator contributors"
+release = version = installed_version(project)
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions += ["constants", "contents", "diagrams"]  # of docs/_sphinx
+root_doc = "README"
+include_patterns = ["*.md", "docs/**.md"]
+exclude_patterns = [".*", "build", "dist", "tests", "orchestrator", "states"]
+
+html_theme = "furo"
+html_title = project
+html_show_sphinx = False
+html_copy_source = False
+
+myst_heading_anchors = 4  # links to headings, as code hosts understand them
+myst_fence_as_directive = ["mermaid"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+
+default_role = "py:obj"
+nitpick_ignore_regex = [
+    # What stands between backticks in a docstring is a link where it is a name, else just code.
+    ("py:obj", r".*"),
+    # Other projects' names: without the network there is no inventory to look them up in.
+    (
+        "py:.*",
+        r"(abc|aiohttp|anyio|collections|contextlib|enum|opentelemetry|random|redis|types)\..+",
+    ),
+    ("py:class", r"pydantic\..+"),
+    ("py:class", r"AnyValue|LoggerProvider"),  # of OpenTelemetry, imported for type checkers only
+    ("py:class", r"states\._policy\.PolicyOverrides"),  # its fields are those of Policy
+    # What the library makes or inherits for itself.
+    ("py:class", r"orchestrator\._(admission\.Admission|feed\.Feed|live\.LiveSockets)"),
+    ("py:class", r"orchestrator\._(answers\.RetryAfter|orchestrator\.CallbackT)"),
+    ("py:class", r"orchestrator\.(otel\._log\.LogLimit|web\._state\.Gate)"),
+]
