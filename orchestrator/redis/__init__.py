@@ -1,5 +1,7 @@
 """For Redis: `RedisProbe`, which asks a Redis whether it answers, on asyncio and on trio.
 
+Example::
+
     from orchestrator.redis import RedisProbe
 
     startup = Orchestrator(RedisProbe("redis://localhost:6379/0"))

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from orchestrator.redis._wire import (
     NotRedisError,
     Wire,
     connect,
+    encoded,
     literal_address,
     look_up,
 )
@@ -42,12 +43,16 @@ class Line:
         connection: redis-py's side of it.
         wire: The socket.
         login: The commands that go before all others.
+        asked: What was sent already, login and all.
     """
 
-    def __init__(self, connection: "ProbeConnection", wire: Wire, login: list[Step]) -> None:
+    def __init__(
+        self, connection: "ProbeConnection", wire: Wire, login: list[Step], asked: list[Step]
+    ) -> None:
         self.connection = connection
         self.wire = wire
         self.login = login
+        self.asked = asked
 
     def ask(self, steps: list[Step]) -> list[Step]:
         """Send commands, all in one go; return them for their replies to be awaited."""
@@ -93,25 +98,39 @@ class Dialer:
         self._sentinels = list(settings.sentinels)
         self._master: tuple[str, int] | None = None
 
-    def dial(self, deadline: float) -> Line:
-        """A new connection to Redis; with sentinels, to the master that they name now."""
+    def dial(self, deadline: float, steps: Sequence[Step]) -> tuple[Line, list[Step]]:
+        """A new connection to Redis; with sentinels, to the master that they name now.
+
+        Login, database and `steps` are sent in one go: together they cost one round trip. Returns
+        them too, for their replies to be awaited.
+        """
         settings = self._settings
         self.where = settings.where
         if settings.sentinels:
             host, port = self._find_master(deadline)
             settings = replace(settings, host=host, port=port, sentinels=())
             self.where = f"{self._settings.where} at {host}:{port}"
-        return self._open(settings, deadline)
+        line = self._open(settings, deadline, steps)
+        self.phase = Phase.PING
+        return line, line.asked or line.ask([*line.login, *steps])
 
     # -- one connection ---------------------------------------------------------------------------
 
-    def _open(self, settings: RedisSettings, deadline: float) -> Line:
+    def _open(self, settings: RedisSettings, deadline: float, steps: Sequence[Step] = ()) -> Line:
+        """A connection, over which `steps` were asked where that could be done at once."""
         addresses = self._addresses(settings)
         self.phase = Phase.CONNECT
         # A plain socket first: a refusal is by far the most frequent failure, and costs a fraction
         # of what redis-py needs to find it out.
         sock = connect(addresses, deadline, self._interruption.adopt)
         try:
+            asked: list[Step] = []
+            if steps and _speaks_at_once(settings):
+                # Redis reads this while redis-py is made ready for the answer, and need not be
+                # woken twice, for the connection and for what comes over it.
+                self.phase = Phase.PING
+                asked = [*_first(settings, self._credentials(settings)), *steps]
+                Wire(sock, deadline).sendall(b"".join(encoded(step.command) for step in asked))
             self.phase = Phase.IMPORT
             build = self._interruption.uninterruptible(Phase.IMPORT, _import_builder)
             self.phase = Phase.CREDENTIALS
@@ -125,17 +144,13 @@ class Dialer:
         except BaseException:
             sock.close()
             raise
-        line = Line(connection, Wire(sock, deadline), [])
+        line = Line(connection, Wire(sock, deadline), _first(settings, login), asked)
         try:
             self.phase = Phase.GREETING
             connection.start(line.wire)
         except BaseException:
             line.close()
             raise
-        if login and settings.protocol == 2:  # noqa: PLR2004  in RESP3 the greeting has logged in
-            line.login.append(Step(("AUTH", *login), ok))
-        if settings.db:
-            line.login.append(Step(("SELECT", settings.db), ok))
         return line
 
     def _addresses(self, settings: RedisSettings) -> list[Address]:
@@ -226,6 +241,21 @@ class Dialer:
                 "%s is now at %s:%d; it was at %s:%d", self._settings.where, *found, *self._master
             )
         self._master = found
+
+
+def _speaks_at_once(settings: RedisSettings) -> bool:
+    """Whether the commands are the first bytes on the wire, and known before redis-py is loaded."""
+    return settings.tls is None and settings.protocol == 2 and not settings.credential_provider  # noqa: PLR2004  the version of RESP
+
+
+def _first(settings: RedisSettings, login: tuple[str, ...]) -> list[Step]:
+    """The commands that go before all others."""
+    steps = []
+    if login and settings.protocol == 2:  # noqa: PLR2004  in RESP3 the greeting has logged in
+        steps.append(Step(("AUTH", *login), ok))
+    if settings.db:
+        steps.append(Step(("SELECT", settings.db), ok))
+    return steps
 
 
 def _built(

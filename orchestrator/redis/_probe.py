@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from orchestrator._ports import Probe, ProbeResult, Target
-from orchestrator.redis._appearance import path_changed
+from orchestrator.redis._appearance import Appearance
 from orchestrator.redis._checks import Checks
 from orchestrator.redis._failures import PATH_MISSING, timed_out
 from orchestrator.redis._settings import RedisSettings
@@ -120,9 +120,11 @@ class RedisProbe(Probe):
         self._settings = settings
         self._worker = Worker(settings)
         self._path_missing = False
+        self._appearance = Appearance(settings.path)
         # A probe that is dropped without `aclose` must not leave its thread behind. At the end of
         # the process there is nothing to do: the thread is a daemon.
         weakref.finalize(self, self._worker.stop).atexit = False
+        weakref.finalize(self, self._appearance.close).atexit = False
 
     def __repr__(self) -> str:
         return f"<RedisProbe of {self._settings.where}, database {self._settings.db}>"
@@ -167,7 +169,7 @@ class RedisProbe(Probe):
         """
         handle = None if self._worker.busy else self._worker.session.watch()
         if handle is None:
-            await path_changed(self._settings.path, was_missing=self._path_missing)
+            await self._appearance.changed(was_missing=self._path_missing)
             return
         try:
             await anyio.wait_readable(handle)
@@ -177,3 +179,4 @@ class RedisProbe(Probe):
     async def aclose(self) -> None:
         """Close the connection and let the thread go, at once."""
         self._worker.stop()
+        self._appearance.close()

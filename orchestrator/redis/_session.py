@@ -115,10 +115,9 @@ class Session:
     def _exchange(self, deadline: float) -> None:
         line = self._line
         if line is None:
-            line = self._line = self._dialer.dial(deadline)
-            self._dialer.phase = Phase.PING
-            # All in one go: login, database and PING cost one round trip together.
-            self._pending.extend(line.ask([*line.login, *self._steps]))
+            line, asked = self._dialer.dial(deadline, self._steps)
+            self._line = line
+            self._pending.extend(asked)
         else:
             self._dialer.phase = Phase.PING
             line.wire.begin(deadline)

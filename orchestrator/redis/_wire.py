@@ -93,6 +93,13 @@ class Wire:
         self._fresh = False
 
 
+def encoded(command: tuple[object, ...]) -> bytes:
+    """A command as RESP puts it, for words and numbers."""
+    words = [str(word).encode() for word in command]
+    parts = [b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)]
+    return b"".join(parts)
+
+
 def literal_address(host: str, port: int) -> list[Address]:
     """The address that `host` already is; empty for a name, which has to be looked up."""
     for family in (socket.AF_INET, socket.AF_INET6):

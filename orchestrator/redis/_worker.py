@@ -7,6 +7,7 @@ until the blocking call returns by itself. This one is never waited for.
 import asyncio
 import contextlib
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -75,7 +76,10 @@ class Worker:
     def _begin(self) -> None:
         self.session = Session(self._settings)
         self._process = os.getpid()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # a finalizer may come in between, and stop us
+        # One for each thing that the thread should look at. A condition variable would wake it
+        # while the lock is still held, and so twice.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._next: Question | None = None
         self._running: Question | None = None
         self._stopped = False
@@ -95,7 +99,7 @@ class Worker:
         """
         if self._process != os.getpid() and not self._stopped:
             self._leave_parent()
-        with self._changed:
+        with self._lock:
             if self._stopped:
                 raise anyio.ClosedResourceError
             running = self._running
@@ -107,11 +111,11 @@ class Worker:
                 self._thread = threading.Thread(target=self._run, name="redis-probe", daemon=True)
                 self._thread.start()
             self._next = question
-            self._changed.notify()
+        self._wake.put(None)
 
     def give_up(self, question: Question) -> None:
         """Stop caring about the question, and free the thread from it if that can be done."""
-        with self._changed:
+        with self._lock:
             question.given_up = True
             if self._next is question:
                 self._next = None
@@ -122,7 +126,7 @@ class Worker:
         """Close the connection and end the thread, without waiting for it."""
         if self._process != os.getpid():
             self._leave_parent()
-        with self._changed:
+        with self._lock:
             self._stopped = True
             self._next = None
             if self._running is not None:
@@ -130,7 +134,7 @@ class Worker:
             else:
                 # The thread is parked, and finds the session closed when it wakes up.
                 self.session.close()
-            self._changed.notify()
+        self._wake.put(None)
 
     def _leave_parent(self) -> None:
         # No lock is taken: a thread that held one does not exist in this process.
@@ -141,7 +145,7 @@ class Worker:
         while (question := self._take()) is not None:
             started_at = question.joined_at or time.perf_counter()
             failure = self.session.ask(question.deadline, question.timeout_seconds)
-            with self._changed:
+            with self._lock:
                 self._running = None
                 if self._stopped:
                     self.session.close()
@@ -149,12 +153,14 @@ class Worker:
             del question  # A parked thread must not keep the event loop's objects alive.
 
     def _take(self) -> Question | None:
-        with self._changed:
-            while self._next is None and not self._stopped:
-                self._changed.wait()
-            self._running, self._next = self._next, None
-            self.session.rearm()
-            return self._running
+        while True:
+            self._wake.get()
+            with self._lock:
+                # What woke us may have been given up by now.
+                if self._next is not None or self._stopped:
+                    self._running, self._next = self._next, None
+                    self.session.rearm()
+                    return self._running
 
 
 def _loop_caller() -> Callable[[Callable[[], None]], object]:

@@ -161,6 +161,10 @@ def test_what_is_marked_as_of_the_conventions_is() -> None:
             assert marked == (name.strip("`") in conventions()), name
 
 
+@pytest.mark.skipif(
+    not hasattr(Schemas, "V1_44_0"),
+    reason="the installed conventions are older than those of the page, as older OpenTelemetry has",
+)
 def test_the_schema_is_the_one_that_the_page_and_the_package_have() -> None:
     assert Schemas.V1_44_0.value == SCHEMA_URL
     assert SCHEMA_URL in PAGE

@@ -183,6 +183,26 @@ async def test_the_appearance_of_a_unix_socket_is_noticed(tmp_path: Path, left_o
             server.stop()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+async def test_one_descriptor_serves_every_wait_for_a_path(tmp_path: Path) -> None:
+    # Closing one takes the kernel milliseconds, in which the event loop would stand still.
+    def descriptors() -> int:
+        names = [str(link.resolve()) for link in Path("/proc/self/fd").iterdir()]
+        return sum("inotify" in name for name in names)
+
+    before = descriptors()
+    path = tmp_path / "redis.sock"
+    async with probing(f"unix://{path}") as probe:
+        await fails(probe, "FileNotFoundError")
+        for _ in range(3):
+            assert await still(probe)
+            assert descriptors() == before + 1
+        path.touch()  # nobody waits now, but the attempt before did not find it
+        with anyio.fail_after(1):
+            await probe.changed()
+    assert descriptors() == before
+
+
 async def test_a_path_in_no_directory_waits_for_ever(tmp_path: Path) -> None:
     async with probing(f"unix://{tmp_path}/missing/redis.sock") as probe:
         await fails(probe, "FileNotFoundError")

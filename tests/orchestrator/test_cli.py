@@ -27,6 +27,16 @@ def test_the_diagram_and_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == stages_page()
 
 
+def test_help_wraps_at_the_width_of_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["wait", "--help"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    # Not where the line of the source ends.
+    assert "spent, 78 a failure that waiting does not mend, such as a wrong password." in lines
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["demo", "--help"]])
 def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
@@ -46,6 +56,9 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--redis-delay", "-1"], "--redis-delay is -1; it must be from 0 to 25"),
         (["demo", "--port", "70000"], "--port is 70000; it must be from 0 to 65535"),
         (["demo", "--json", "/nowhere/x.json"], "cannot write /nowhere/x.json: No such file"),
+        (["demo", "--svg", "/nowhere/x.svg"], "cannot write /nowhere/x.svg: No such file"),
+        (["nothing"], "(startup-orchestrator --help says more)"),
+        (["demo", "extra"], "(startup-orchestrator demo --help says more)"),
         (["demo", "--json", "/dev/null"], "cannot write /dev/null: not a regular file"),
     ],
 )

@@ -110,7 +110,7 @@ def test_kubernetes() -> None:
 
 @pytest.mark.skipif(
     importlib.util.find_spec("kubernetes_validate") is None,
-    reason="kubernetes-validate, which brings the schemas of Kubernetes, is not installed",
+    reason="the schemas of Kubernetes are not installed: they come with the extra `kubernetes`",
 )
 def test_kubernetes_by_its_own_schemas() -> None:
     schemas = importlib.import_module("kubernetes_validate")  # not everybody has it

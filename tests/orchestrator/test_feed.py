@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator._feed import HISTORY, SHARD, Feed
+from orchestrator._feed import HISTORY, MOST_ROWS, ROW, Feed
 from states import Stage, StageChanged, TimerFired
 
 pytestmark = pytest.mark.anyio
@@ -61,14 +61,15 @@ async def test_the_final_event_is_never_lost_and_a_stop_ends_every_stream() -> N
 
 
 async def test_a_stop_ends_streams_even_when_delivery_was_cancelled() -> None:
-    feed, seen = Feed(), list[int]()
+    feed, seen = Feed(), [list[int]() for _ in range(ROW * MOST_ROWS * 2)]
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(collect, feed, seen)
+        for numbers in seen:
+            tasks.start_soon(collect, feed, numbers)
         await anyio.wait_all_tasks_blocked()
         feed.publish(event(1))
         feed.close()
         feed.wake_remaining()
-    assert seen == [1]
+    assert seen == [[1]] * len(seen)
 
 
 async def test_a_slow_subscriber_lags_alone() -> None:
@@ -98,8 +99,8 @@ async def test_a_subscriber_that_lags_too_far_is_told_how_many_it_missed() -> No
     assert subscription.missed == 10
 
 
-async def test_very_many_subscribers_are_woken_in_shards_with_others_running_between() -> None:
-    feed, turns, total = Feed(), list[int](), SHARD * 8
+async def test_very_many_subscribers_are_resumed_in_slices_with_others_running_between() -> None:
+    feed, turns, total = Feed(), list[int](), ROW * 20
     woken = 0
 
     async def wait_for_one() -> None:
@@ -123,26 +124,90 @@ async def test_very_many_subscribers_are_woken_in_shards_with_others_running_bet
             await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
     steps = [after - before for before, after in itertools.pairwise(turns)]
-    assert max(steps) <= 2 * SHARD
+    assert max(steps) <= 2 * ROW
+
+
+async def test_a_few_subscribers_are_resumed_without_delivery() -> None:
+    feed, seen = Feed(), [list[int]() for _ in range(ROW + 1)]
+    async with anyio.create_task_group() as tasks:
+        for numbers in seen:
+            tasks.start_soon(collect, feed, numbers)
+        await anyio.wait_all_tasks_blocked()
+        feed.publish(event(1))
+        await anyio.wait_all_tasks_blocked()
+        assert seen == [[1]] * len(seen)
+        tasks.cancel_scope.cancel()
+
+
+async def test_one_that_is_cancelled_while_others_are_resumed_is_left_out() -> None:
+    feed, resumed, total = Feed(), list[int](), ROW * 20
+    scopes = [anyio.CancelScope() for _ in range(total)]
+
+    async def subscriber(number: int) -> None:
+        with scopes[number]:
+            await anext(feed.subscribe())
+            resumed.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(total):
+            tasks.start_soon(subscriber, number)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(feed.deliver)
+        feed.publish(event(1))
+        for number in range(1, total, 2):  # some are scheduled to run already, some wait in rows
+            scopes[number].cancel()
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert len(resumed) == len(set(resumed)), "nobody is resumed twice"
+    assert set(range(0, total, 2)) <= set(resumed), "who stays is told"
+    assert len(resumed) < total, "who left is not"
+
+
+async def test_a_cancelled_subscription_can_be_taken_up_again_and_has_lost_nothing() -> None:
+    feed = Feed()
+    subscription = feed.subscribe()
+    with anyio.move_on_after(0):
+        await anext(subscription)
+    feed.publish(event(1))
+    assert (await anext(subscription)).sequence == 1
+
+
+async def test_an_event_between_cancelling_and_leaving_is_not_lost() -> None:
+    feed, seen = Feed(), list[int]()
+    scope = anyio.CancelScope()
+
+    async def subscriber() -> None:
+        subscription = feed.subscribe()
+        with scope:
+            await anext(subscription)
+        seen.append((await anext(subscription)).sequence)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(subscriber)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        feed.publish(event(1))  # its task has not run yet
+    assert seen == [1]
 
 
 async def test_subscribers_that_leave_leave_nothing_behind() -> None:
     feed = Feed()
     async with anyio.create_task_group() as tasks:
-        for _ in range(SHARD * 3 + 5):
+        for _ in range(ROW * 3 + 5):
             tasks.start_soon(collect, feed, [])
         await anyio.wait_all_tasks_blocked()
-        assert len(feed._shards) == 4
+        assert [len(row) for row in feed._rows] == [ROW, ROW, ROW, 5]
         tasks.cancel_scope.cancel()
-    assert len(feed._shards) <= 1
+    assert sum(len(row) for row in feed._rows) == 0
+    assert len(feed._rows) <= 1
 
 
 async def test_waiting_and_leaving_over_and_over_does_not_grow() -> None:
     feed = Feed()
-    for _ in range(3 * SHARD):
+    for _ in range(3 * ROW):
         with anyio.move_on_after(0):
             await anext(feed.subscribe())
-    assert len(feed._shards) <= 1
+    assert len(feed._rows) <= 1
 
 
 @settings(

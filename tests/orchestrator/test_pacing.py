@@ -40,7 +40,7 @@ def test_an_outage_of_five_seconds_takes_about_35_attempts(seed: int) -> None:
     times = schedule(seed, REFUSED, 5.0)
     assert 31 <= len(times) <= 42
     steps = [after - before for before, after in pairwise(times)]
-    assert 0.009 <= steps[0] <= 0.017, "the ramp begins at 10 ms, shifted by a random phase"
+    assert 0.009 <= steps[0] <= 0.022, "the ramp begins at 10 ms, shifted by a random phase"
     assert max(steps) <= 0.17 * 1.1 + 1e-9
     assert statistics.pstdev(steps[12:]) < 0.02, "then attempts are evenly spaced"
 
@@ -50,7 +50,7 @@ def test_steps_grow_with_the_outage_up_to_the_cap() -> None:
     steps = [after - before for before, after in pairwise(times)]
     assert max(steps) <= 1.1
     at_30 = [step for time, step in zip(times, steps, strict=False) if 28 < time < 32]
-    assert 0.4 < statistics.mean(at_30) < 0.6, "a sixtieth of the outage"
+    assert 0.2 < statistics.mean(at_30) < 0.3, "a 120th of the outage"
 
 
 def test_instances_that_lose_redis_together_do_not_return_together() -> None:
