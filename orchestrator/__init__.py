@@ -1,53 +1,58 @@
 """Event-driven start-up for services with Redis and WebSockets.
 
-`Orchestrator` runs the state machine of `states` beside an application. Importing this package
-loads the standard library, anyio and transitions only; `orchestrator.redis`, `orchestrator.otel`,
-`orchestrator.asgi` and the rest are imported where they are used.
+`Orchestrator` runs the state machine of `states` beside an application. What is named here is
+loaded when it is first used, and needs the standard library, anyio and transitions only;
+`orchestrator.redis`, `orchestrator.otel`, `orchestrator.asgi` and the rest are imported where they
+are used.
 """
 
-from orchestrator._conditions import Condition, ConditionSpec
-from orchestrator._errors import (
-    AlreadyStarted,
-    DuplicateCondition,
-    NotRunning,
-    OrchestratorError,
-    StartupTimeout,
-    Stopped,
-    UnknownCondition,
-    WrongThread,
-)
-from orchestrator._explain import Explanation
-from orchestrator._feed import Subscription
-from orchestrator._orchestrator import Orchestrator
-from orchestrator._ports import (
-    Clock,
-    GateFigures,
-    GateMetrics,
-    Observer,
-    Probe,
-    ProbeResult,
-    StartupContext,
-    Target,
-)
-from states import (
-    BootFinished,
-    ConditionChanged,
-    ConditionState,
-    Fact,
-    Failure,
-    FailureKind,
-    IllegalFact,
-    Platform,
-    Policy,
-    PolicyError,
-    ProbeFailed,
-    ProbeSucceeded,
-    Snapshot,
-    Stage,
-    StageChanged,
-    StartupMachine,
-    TimerFired,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator._conditions import Condition, ConditionSpec
+    from orchestrator._errors import (
+        AlreadyStarted,
+        DuplicateCondition,
+        NotRunning,
+        OrchestratorError,
+        StartupTimeout,
+        Stopped,
+        UnknownCondition,
+        WrongThread,
+    )
+    from orchestrator._explain import Explanation
+    from orchestrator._feed import Subscription
+    from orchestrator._orchestrator import Orchestrator
+    from orchestrator._ports import (
+        Clock,
+        GateFigures,
+        GateMetrics,
+        Observer,
+        Probe,
+        ProbeResult,
+        StartupContext,
+        Target,
+    )
+    from states import (
+        BootFinished,
+        ConditionChanged,
+        ConditionState,
+        Fact,
+        Failure,
+        FailureKind,
+        IllegalFact,
+        Platform,
+        Policy,
+        PolicyError,
+        ProbeFailed,
+        ProbeSucceeded,
+        Snapshot,
+        Stage,
+        StageChanged,
+        StartupMachine,
+        TimerFired,
+    )
 
 __version__ = "0.1.0"
 
@@ -91,3 +96,46 @@ __all__ = [
     "UnknownCondition",
     "WrongThread",
 ]
+
+_HOMES = {
+    "orchestrator._conditions": ("Condition", "ConditionSpec"),
+    "orchestrator._errors": (
+        "AlreadyStarted",
+        "DuplicateCondition",
+        "NotRunning",
+        "OrchestratorError",
+        "StartupTimeout",
+        "Stopped",
+        "UnknownCondition",
+        "WrongThread",
+    ),
+    "orchestrator._explain": ("Explanation",),
+    "orchestrator._feed": ("Subscription",),
+    "orchestrator._orchestrator": ("Orchestrator",),
+    "orchestrator._ports": (
+        "Clock",
+        "GateFigures",
+        "GateMetrics",
+        "Observer",
+        "Probe",
+        "ProbeResult",
+        "StartupContext",
+        "Target",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+if not TYPE_CHECKING:  # with this function, a type checker would take every name for known
+
+    def __getattr__(name: str) -> object:
+        """Load a name when it is first asked for, as anyio does with its own."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(_HOME_OF.get(name, "states")), name)
+        globals()[name] = value  # the next time it is found without this function
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

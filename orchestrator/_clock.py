@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 import time
-from pathlib import Path
 
 import anyio
 
@@ -41,7 +40,8 @@ def process_age_seconds() -> float:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, ValueError, IndexError):
             # The command name may contain spaces and brackets; the fields begin after the last one.
-            stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
+            with open("/proc/self/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123  pathlib would be a tenth of what importing this package costs
+                stat = file.read()
             ticks = int(stat.rpartition(")")[2].split()[19])
             age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
             return max(0.0, age)

@@ -6,9 +6,9 @@ locks are needed. Attempts run in a task of their own, one at a time (`_prober`)
 are taken by whoever sets them, on the same thread: their fall must count from that very moment.
 """
 
+import asyncio
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -75,7 +75,6 @@ class Driver:
         )
         self._inbox: deque[Callable[[float], Fact]] = deque()
         self._taking = False
-        self._thread = threading.get_ident()
         self._wake = anyio.Event()
         self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
@@ -96,7 +95,8 @@ class Driver:
         Raises:
             WrongThread: From another thread than the event loop's.
         """
-        if threading.get_ident() != self._thread:
+        in_task = _in_a_task()
+        if not in_task and not _in_a_callback():
             raise WrongThread(
                 f"condition {name!r} was set from another thread; hand it over to the event loop,"
                 " as with anyio.from_thread.run_sync or loop.call_soon_threadsafe"
@@ -105,7 +105,7 @@ class Driver:
         # At once, not in the driver's next turn: no client is let in after the fall of what is
         # required. The driver has the rest of its step to do all the same. A plain callback of the
         # loop is no task, and observers may need one.
-        if not self._taking and _in_a_task():
+        if in_task and not self._taking:
             self._take_posted()
 
     @property
@@ -200,6 +200,14 @@ class Driver:
 def _in_a_task() -> bool:
     try:
         anyio.lowlevel.current_token()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _in_a_callback() -> bool:
+    try:
+        asyncio.get_running_loop()
     except RuntimeError:
         return False
     return True

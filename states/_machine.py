@@ -54,6 +54,9 @@ class StartupMachine:
         conditions: The names of the required conditions, or a mapping of names to whether each is
             required. All are false at first.
         started_at: When the process started, in the monotonic seconds of the facts.
+
+    Attributes:
+        stage: The current stage. Only read it: it is plain because gates ask for every request.
     """
 
     def __init__(
@@ -65,11 +68,7 @@ class StartupMachine:
         self._ledger = Ledger(policy or Policy(), declared(conditions), started_at)
         self._trigger = _engine(self._ledger)
         self._sequence = 0
-
-    @property
-    def stage(self) -> Stage:
-        """The current stage."""
-        return self._ledger.stage
+        self.stage: Stage = self._ledger.stage
 
     @property
     def was_ready(self) -> bool:
@@ -97,6 +96,7 @@ class StartupMachine:
         elapsed = fact.at - ledger.since
         ledger.enter(previous, fact.at)
         self._sequence += 1
+        self.stage = ledger.stage
         return StageChanged(self._sequence, previous, ledger.stage, fact, fact.at, elapsed)
 
     def _refuse_illegal(self, fact: Fact, stage: Stage) -> None:

@@ -28,6 +28,8 @@ _READY = Stage.READY  # looked up for every request
 class ReadinessGate:
     """ASGI middleware that holds, admits or refuses by the stage of the start-up.
 
+    Example::
+
         app = ReadinessGate(app, startup)                       # around any ASGI application
         app.add_middleware(ReadinessGate, startup=startup)      # in Starlette and FastAPI
 

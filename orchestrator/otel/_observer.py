@@ -130,14 +130,15 @@ class OpenTelemetryObserver(Observer):
             return
         told = self._told
         told.append((fact, changed))
-        ended = changed is not None and changed.current in _ENDS_EPISODE
+        outcome = None if changed is None else changed.current
+        ended = outcome in _ENDS_EPISODE
         if self._waiting:
             # A start-up's trace is to be seen as soon as it can be.
             if (ended and self._in_startup) or fact.at >= self._due_at or len(told) >= _MANY_FACTS:
                 self._look(fact.at)
         elif ended or fact.at >= self._due_at or len(told) >= _MANY_FACTS:
             self._due_at = fact.at + _LATE_SECONDS
-            if ended and self._in_startup and changed.current is Stage.DEGRADED:
+            if self._in_startup and outcome is Stage.DEGRADED:
                 self._background.hurry()
             else:
                 self._background.wake()
