@@ -7,6 +7,8 @@ the first answer costs one round trip instead of five.
 
 import inspect
 import socket
+import ssl
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
@@ -111,5 +113,21 @@ class _Unix(_Given, UnixDomainSocketConnection):
 
 class _Tls(_Given, SSLConnection):
     def wrap(self, sock: socket.socket) -> socket.socket:
-        wrapped: socket.socket = self._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]  # redis-py's
+        try:
+            wrapped: socket.socket = self._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]  # redis-py's
+        except OSError as error:
+            _close_half_made(error)
+            raise
         return wrapped
+
+
+def _close_half_made(error: OSError) -> None:
+    """Close the socket that `ssl` was making when the connection was reset.
+
+    It takes our descriptor over first and then looks at the peer; where that fails with a reset, it
+    leaves the new socket open, and only the traceback still knows it (Python 3.11 and 3.13 do).
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        maker = frame.f_locals.get("self")
+        if isinstance(maker, ssl.SSLSocket):
+            maker.close()

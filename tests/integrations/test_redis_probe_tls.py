@@ -1,5 +1,10 @@
 """RedisProbe over TLS, with a real Redis and certificates made on the spot."""
 
+import gc
+import socket
+import struct
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +120,29 @@ async def test_a_missing_client_certificate(certificates: Path) -> None:
         assert await ask(trusting) == ("CertificateError", True)
     finally:
         made.server.stop()
+
+
+async def test_a_reset_before_the_handshake_leaves_no_socket_open() -> None:
+    """Python's `ssl` loses the socket that it was making; closed by chance only, it warns."""
+    reset_at_once = struct.pack("ii", 1, 0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            for _ in range(20):
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_at_once)
+                connection.close()
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        probe = RedisProbe(f"rediss://127.0.0.1:{listener.getsockname()[1]}")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(20):
+                result = await probe.attempt(1.0)
+                assert result.failure is not None
+                assert result.failure.error_type == "ConnectionClosed"
+            gc.collect()
+        await probe.aclose()
+        refusing.join()
+    assert [str(warning.message) for warning in caught] == []
