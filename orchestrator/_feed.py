@@ -108,15 +108,17 @@ class Feed:
         return row
 
     def _resume_all(self, event: StageChanged | None) -> None:
-        rows, self._rows, self._open = self._rows, {}, None
+        rows = self._rows
         if len(rows) <= MOST_ROWS and not self._to_resume:
             for row in rows:
                 row.resume(event)
+            if self._open is not None:  # it is empty now, and as good as a new one
+                self._rows, self._places = {self._open: None}, ROW
         else:
+            self._rows, self._open = {}, None
             self._to_resume.extend((row, event) for row in rows)
             self._slice = ROW * max(1, min(len(self._to_resume) // TURNS, MOST_ROWS))
-            self._work.set()
-        if self.closed:
+        if self._to_resume or self.closed:
             self._work.set()
 
     def _resume_some(self) -> None:

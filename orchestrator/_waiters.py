@@ -38,7 +38,7 @@ class Row(Protocol):
         ...
 
     def resume(self, event: StageChanged | None) -> int:
-        """Let all go on in the loop's next turn, and return how many; nobody may join later."""
+        """Let all go on in the loop's next turn, and return how many; the row is empty then."""
         ...
 
 
@@ -66,10 +66,11 @@ class AsyncioRow:
 
     def resume(self, event: StageChanged | None) -> int:
         """Give all of them the event."""
-        for future in self._futures.values():
+        futures, self._futures = self._futures, {}
+        for future in futures.values():
             if not future.done():  # it may be cancelled, and its task not have run yet
                 future.set_result(event)
-        return len(self._futures)
+        return len(futures)
 
 
 class TrioRow:

@@ -23,11 +23,12 @@ _ROUNDING_SECONDS = 1e-6
 
 
 class Ledger:
-    """The counters of one machine. `stage` is moved by the engine; the rest by `count`/`enter`."""
+    """The counters of one machine, moved by `count` and `enter`; `engine_stage` by the engine."""
 
     def __init__(self, policy: Policy, conditions: Mapping[str, bool], started_at: float) -> None:
         self.policy = policy
         self.stage = Stage.BOOTING
+        self.engine_stage = Stage.BOOTING.value
         self.since = started_at
         self.last_at = started_at
         self.in_startup = True
@@ -112,8 +113,9 @@ class Ledger:
         if before.required:
             (self.unmet.discard if fact.satisfied else self.unmet.add)(fact.name)
 
-    def enter(self, previous: Stage, at: float) -> None:
-        """The engine has moved `stage`: begin its accounts."""
+    def enter(self, stage: Stage, at: float) -> None:
+        """The engine has reached `stage`: begin its accounts."""
+        previous, self.stage = self.stage, stage
         self.stage_seconds[previous] += at - self.since
         self.since = at
         self.proved_seconds = self.unproved_seconds = 0.0

@@ -2,6 +2,8 @@
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
@@ -17,6 +19,23 @@ def test_every_exported_name_exists_and_is_sorted(package: object) -> None:
     assert len(names) == len(set(names))
     for name in names:
         assert getattr(package, name).__doc__ or name == "Fact"
+
+
+def test_names_are_loaded_when_they_are_first_used_and_then_kept() -> None:
+    code = """
+import sys, orchestrator
+assert not {"anyio", "transitions", "states"} & set(sys.modules), "loaded too early"
+assert set(orchestrator.__all__) <= set(dir(orchestrator))
+assert orchestrator.Stage is orchestrator.Stage is vars(orchestrator)["Stage"]
+from orchestrator import *
+assert Orchestrator is orchestrator.Orchestrator
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_name_that_does_not_exist_is_refused_as_by_any_module() -> None:
+    with pytest.raises(AttributeError, match="'orchestrator' has no attribute 'import_everything'"):
+        orchestrator.import_everything  # type: ignore[attr-defined]  # noqa: B018  that is the test
 
 
 def test_public_names_of_states_that_applications_need_are_in_orchestrator_too() -> None:

@@ -26,7 +26,9 @@ PARTS = {
     "import": 60,
     "ready": 90,
     "startup": 60,
-    "scale": 90,
+    "release": 45,
+    "scale": 120,
+    "telemetry": 90,
 }
 """The parts by the modules `part_*` that measure them, with the seconds that each may take at most
 on a quiet machine with two cores."""

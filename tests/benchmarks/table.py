@@ -10,16 +10,18 @@ _HUNDRED = 100
 def markdown(results: Results) -> str:
     """One table: what, ours, the peers, the floor, and the ratios."""
     lines = [" · ".join(results.machine.values()), ""]
-    part = ""
-    for row in results.rows:
-        if row.part != part:
-            part = row.part
-            lines += ["", f"## {part}", "", *_HEAD]
-        lines += _lines(row)
+    for part in dict.fromkeys(row.part for row in results.rows):
+        lines += ["", f"## {part}", "", *of_part(results, part)]
     lines += [f"- **{part} failed**: {why}" for part, why in results.failures.items()]
     took = sum(results.seconds.values())
     lines += ["", f"Measured in {took:.0f} s."]
     return "\n".join(lines) + "\n"
+
+
+def of_part(results: Results, part: str) -> list[str]:
+    """The lines of one part's table."""
+    rows = [row for row in results.rows if row.part == part]
+    return [*_HEAD, *(line for row in rows for line in _lines(row))] if rows else []
 
 
 _HEAD = (

@@ -1,0 +1,81 @@
+"""The committed page says what the committed figures say."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import page
+from tests.benchmarks.rows import Figure, Plot, Results, Row, Series, Verdict
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+ROW = Row(
+    part="fan-out",
+    what="telling many",
+    unit="ms",
+    ours=Figure("ours", (1.0, 2.0, 3.0)),
+    peers=(Figure("other", (4.0,)),),
+    floor=Figure("floor", (1.0,)),
+    verdicts=(Verdict("2 x floor (at most 1.5)", met=False), Verdict("0.5 x other", met=True)),
+)
+PLOT = Plot(
+    part="fan-out",
+    name="many",
+    title="Telling many",
+    x_label="subscribers",
+    y_label="ms",
+    series=(Series("ours", ((1.0, 2.0), (10.0, 20.0))), Series("other", ((1.0, 3.0),))),
+)
+
+
+def results() -> Results:
+    return Results(
+        {"processor": "2 x test", "date": "2026-01-01"},
+        {"fan-out": 1.0, "loss": 2.0},
+        [ROW],
+        [PLOT],
+        {"loss": "ended with 1"},
+    )
+
+
+def test_the_committed_page_is_what_the_committed_figures_give() -> None:
+    written = [(DOCS / file).exists() for file in (page.PAGE, page.DATA)]
+    assert written in ([True, True], [False, False]), "one of the two was not committed"
+    if all(written):
+        data = Results.from_json(json.loads((DOCS / page.DATA).read_text(encoding="utf-8")))
+        text = (DOCS / page.PAGE).read_text(encoding="utf-8")
+        assert text == page.markdown(data), "run `make bench ARGS=--page`"
+        for plot in data.plots:
+            assert (DOCS / page.IMAGES / page.image(plot)).exists()
+
+
+def test_the_page_shows_tables_verdicts_notes_plots_and_failures(tmp_path: Path) -> None:
+    (tmp_path / "fan-out.md").write_text("Why it is missed.\n")
+    text = page.markdown(results(), tmp_path)
+    assert "| Processor | 2 x test |" in text
+    assert "Of 2 targets, 1 are met." in text
+    assert "- fan-out: telling many: 2 x floor (at most 1.5)" in text
+    assert "**missed**: 2 x floor (at most 1.5)<br>met: 0.5 x other" in text
+    assert "Why it is missed.\n" in text
+    assert "![Telling many](../images/performance-fan-out-many.svg)" in text
+    assert "## loss\n\n**It could not be measured**: ended with 1." in text
+
+
+def test_results_survive_json() -> None:
+    assert Results.from_json(json.loads(json.dumps(results().as_json()))) == results()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason="plots need the extra `bench`"
+)
+def test_the_same_figures_give_the_same_plot(tmp_path: Path) -> None:
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        (folder / "explanation").mkdir(parents=True)
+        (folder / "images").mkdir()
+        (folder / "images" / "performance-gone.svg").touch()
+        page.write(results(), folder)
+    first, second = (tmp_path / name / "images" for name in ("one", "two"))
+    assert [path.name for path in first.iterdir()] == [page.image(PLOT)]
+    assert (first / page.image(PLOT)).read_bytes() == (second / page.image(PLOT)).read_bytes()
