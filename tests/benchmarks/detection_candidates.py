@@ -9,6 +9,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -101,26 +102,31 @@ def retried(decorated: Callable[[Ping], Callable[[], Awaitable[None]]]) -> Run:
 
 
 def _tenacity(ping: Ping) -> Callable[[], Awaitable[None]]:
-    import tenacity  # noqa: PLC0415  each process loads one of these
+    tenacity: Any = import_module("tenacity")  # untyped: types are checked without the extra
 
-    return tenacity.retry(
+    retrying: Callable[[], Awaitable[None]] = tenacity.retry(
         wait=tenacity.wait_exponential(max=CAP_SECONDS),
         retry=tenacity.retry_if_exception_type(redis.RedisError),
     )(ping.__call__)
+    return retrying
 
 
 def _stamina(ping: Ping) -> Callable[[], Awaitable[None]]:
-    import stamina  # noqa: PLC0415  each process loads one of these
+    stamina: Any = import_module("stamina")  # untyped: types are checked without the extra
 
-    return stamina.retry(on=redis.RedisError, attempts=None, timeout=None)(ping.__call__)
+    decorate: Callable[..., Callable[[], Awaitable[None]]] = stamina.retry(
+        on=redis.RedisError, attempts=None, timeout=None
+    )
+    return decorate(ping.__call__)
 
 
 def _backoff(ping: Ping) -> Callable[[], Awaitable[None]]:
-    import backoff  # noqa: PLC0415  each process loads one of these
+    backoff: Any = import_module("backoff")  # untyped: types are checked without the extra
 
-    return backoff.on_exception(backoff.expo, redis.RedisError, max_value=CAP_SECONDS)(
-        ping.__call__
+    decorate: Callable[..., Callable[[], Awaitable[None]]] = backoff.on_exception(
+        backoff.expo, redis.RedisError, max_value=CAP_SECONDS
     )
+    return decorate(ping.__call__)
 
 
 async def redis_retry(job: Job) -> Outcome:

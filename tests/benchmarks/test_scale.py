@@ -29,6 +29,7 @@ def rows_of_this_process(few: int, many: int) -> Iterator[Row]:
 def test_every_row_comes_and_every_size_is_plotted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale_uptime, "rows", rows_of_this_process)
     monkeypatch.setattr(part_scale, "LEAST_FACTS", 20)
+    monkeypatch.setattr(part_scale, "UPTIME_SHARE", 1)
     items = list(part_scale.measure(sizes=(1, 10, 20), few=10, many=20, rounds=2))
     rows = [item for item in items if isinstance(item, Row)]
     kinds = (*part_scale.KINDS, "subscribers")
