@@ -2,8 +2,7 @@
 
 Everything that happens is put into one inbox; one loop takes it, stamps it with the time, feeds
 the machine and tells feed and observers. So the state is committed before anyone is told, and no
-locks are needed. Attempts run in a task of their own, one at a time (`_prober`). Only conditions
-are taken by whoever sets them, on the same thread: their fall must count from that very moment.
+locks are needed. Attempts run in a task of their own, one at a time (`_prober`).
 """
 
 import asyncio
@@ -74,7 +73,6 @@ class Driver:
             change_floor_seconds=policy.retry_first_seconds,
         )
         self._inbox: deque[Callable[[float], Fact]] = deque()
-        self._taking = False
         self._wake = anyio.Event()
         self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
@@ -95,18 +93,12 @@ class Driver:
         Raises:
             WrongThread: From another thread than the event loop's.
         """
-        in_task = _in_a_task()
-        if not in_task and not _in_a_callback():
+        if not _on_the_event_loop():
             raise WrongThread(
                 f"condition {name!r} was set from another thread; hand it over to the event loop,"
                 " as with anyio.from_thread.run_sync or loop.call_soon_threadsafe"
             )
         self._post(lambda at: ConditionChanged(at, name, satisfied, reason))
-        # At once, not in the driver's next turn: no client is let in after the fall of what is
-        # required. The driver has the rest of its step to do all the same. A plain callback of the
-        # loop is no task, and observers may need one.
-        if in_task and not self._taking:
-            self._take_posted()
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -148,7 +140,9 @@ class Driver:
     def _step(self) -> float:
         """Take all that has happened; return the time of the next thing to do."""
         self._wake = anyio.Event()
-        now = self._take_posted()
+        now = self._clock.now()
+        for _ in range(len(self._inbox)):  # what is posted meanwhile waits for the next turn
+            self._take(self._inbox.popleft()(now))
         while (wake_at := self._machine.wake_at) is not None and wake_at <= now:
             if self._scope.cancel_called:
                 break
@@ -156,25 +150,14 @@ class Driver:
         self._prober.tick(now)
         return min(math.inf if wake_at is None else wake_at, self._prober.due_at)
 
-    def _take_posted(self) -> float:
-        """Take what has been posted; return the time of it."""
-        now = self._clock.now()
-        for _ in range(len(self._inbox)):  # what is posted meanwhile waits for the next turn
-            self._take(self._inbox.popleft()(now))
-        return now
-
     def _take(self, fact: Fact) -> None:
         if self._scope.cancel_called:
             return
-        self._taking = True  # what an observer posts waits until all have seen this fact
-        try:
-            changed = self._machine.receive(fact)
-            if changed is not None:
-                self._feed.publish(changed)
-            self._schedule(fact, changed)
-            self.call_observers(lambda observer: observer.observed(fact, changed))
-        finally:
-            self._taking = False
+        changed = self._machine.receive(fact)
+        if changed is not None:
+            self._feed.publish(changed)
+        self._schedule(fact, changed)
+        self.call_observers(lambda observer: observer.observed(fact, changed))
 
     def _schedule(self, fact: Fact, changed: StageChanged | None) -> None:
         """Say when the next attempt is due, as far as this fact has a say in it."""
@@ -197,19 +180,15 @@ class Driver:
         self._wake.set()
 
 
-def _in_a_task() -> bool:
+def _on_the_event_loop() -> bool:
+    """Whether this thread runs an event loop: in a task, or on asyncio in a plain callback."""
     try:
         anyio.lowlevel.current_token()
     except RuntimeError:
-        return False
-    return True
-
-
-def _in_a_callback() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return False
     return True
 
 

@@ -162,7 +162,9 @@ class Subscription:
             except BaseException:
                 feed.leave(row, waiting)
                 raise
-            if event is not None:  # the one that it waited for: whoever waits has seen the rest
+            if self._next != sequence:  # another task reads the same row, and was quicker
+                sequence = self._next
+            elif event is not None:  # the one that it waited for: whoever waits has seen the rest
                 break
         else:
             event = feed.history[-1]

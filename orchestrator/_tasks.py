@@ -36,6 +36,10 @@ async def _close_one(part: Closable) -> None:
             await part.aclose()
         except Exception:
             logger.exception("%r raised while it was closed", part)
+        except anyio.get_cancelled_exc_class():
+            if not is_stray_cancellation():
+                raise
+            logger.exception("%r raised while it was closed", part)  # it is none of the others'
     if scope.cancelled_caught:
         logger.warning("%r was not closed within %g s", part, _CLOSE_SECONDS)
 

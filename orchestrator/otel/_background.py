@@ -35,15 +35,16 @@ class Background:
         """Run soon. Called by one thread only."""
         if self._awake:
             return
+        if self._thread is None:
+            thread = Thread(target=self._loop, name="telemetry-writer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there are too many, or Python ends
+                self._run()
+                return
+            self._thread = thread
         self._awake = True
         self._wanted.set()
-        if self._thread is None:
-            self._thread = Thread(target=self._loop, name="telemetry-writer", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # no thread starts while Python ends
-                self._awake = False
-                self._run()
 
     def hurry(self) -> None:
         """Run at once. Called by the thread that calls `wake`."""

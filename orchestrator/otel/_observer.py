@@ -1,5 +1,6 @@
 """The observer that has traces, events and metrics written."""
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -30,6 +31,9 @@ logger = logging.getLogger("orchestrator")
 _MANY_FACTS = 512
 """The facts that are kept as they are. More are made into episodes, which are smaller and bounded,
 even if nobody takes them; most processes without a provider never get there."""
+
+_MOST_FACTS = 8192
+"""More are not kept for a writer that hangs, in an exporter of the application: the oldest go."""
 
 _LATE_SECONDS = 1.0
 """How long a fact that ends nothing may wait to be measured."""
@@ -110,12 +114,13 @@ class OpenTelemetryObserver(Observer):
 
     def started(self, context: StartupContext) -> None:
         """Begin the start-up's episode; nothing is written for a disabled orchestrator."""
+        self._background = None
         if not context.enabled:
             return
         writer = Writer(
             context, parent_context(os.environ), self._providers, span_events=self._span_events
         )
-        self._told = deque()
+        self._told = deque(maxlen=_MOST_FACTS)
         self._writer = writer
         self._background = Background(_Pen(writer, self._told))
         self._entered_at = context.now_at
@@ -126,7 +131,7 @@ class OpenTelemetryObserver(Observer):
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Note a fact, and have it written where it is time for that."""
-        if self._background is None:
+        if self._background is None or self._over:
             return
         told = self._told
         told.append((fact, changed))
@@ -135,7 +140,7 @@ class OpenTelemetryObserver(Observer):
         if self._waiting:
             # A start-up's trace is to be seen as soon as it can be.
             if (ended and self._in_startup) or fact.at >= self._due_at or len(told) >= _MANY_FACTS:
-                self._look(fact.at)
+                self._look(fact.at, failed=self._in_startup and outcome is Stage.DEGRADED)
         elif ended or fact.at >= self._due_at or len(told) >= _MANY_FACTS:
             self._due_at = fact.at + _LATE_SECONDS
             if self._in_startup and outcome is Stage.DEGRADED:
@@ -168,8 +173,9 @@ class OpenTelemetryObserver(Observer):
     def wait_until_written(self, timeout_seconds: float) -> bool:
         """Block until all that was observed so far is written; return whether it is.
 
-        For those who have no event loop, and for tests. Without a provider there is nothing to
-        wait for. Once the orchestrator was left, it waits until all is sent.
+        For tests, in the thread of the event loop; and for any thread once the loop has ended.
+        Without a provider there is nothing to wait for. Once the orchestrator was left, it waits
+        until all is sent.
         """
         background = self._background
         if background is None or self._over:
@@ -182,13 +188,13 @@ class OpenTelemetryObserver(Observer):
         background.hurry()
         return written.wait(timeout_seconds)
 
-    def _look(self, at: float) -> None:
+    def _look(self, at: float, *, failed: bool) -> None:
         """Look for providers; write what was kept where there is one, or no more room."""
         age = (at - self._entered_at) / 2
         self._due_at = at + min(_LOOK_CAP_SECONDS, max(_LATE_SECONDS, age))
         self._waiting = self._providers.nobody_listens
         if self._background is not None and (not self._waiting or len(self._told) >= _MANY_FACTS):
-            self._background.wake()
+            (self._background.hurry if failed else self._background.wake)()
 
 
 class _Pen:
@@ -229,4 +235,5 @@ class _Pen:
                 self._writer.take(*told)
         except BaseException:  # the thread must go on, or what it is told would pile up
             self._broken = True
-            logger.exception("telemetry cannot be written, and is told nothing more")
+            with contextlib.suppress(Exception):  # a handler of the application may raise, too
+                logger.exception("telemetry cannot be written, and is told nothing more")

@@ -57,7 +57,8 @@ class Appearance:
                 if self._name in _names(_read(descriptor)):
                     return
         finally:
-            libc.inotify_rm_watch(descriptor, watch)
+            if self._process == os.getpid():  # else a fork's end would blind the parent
+                libc.inotify_rm_watch(descriptor, watch)
 
     def _exists(self) -> bool:
         return os.path.lexists(self._path)

@@ -105,10 +105,12 @@ class OrchestratorSettings(_PolicyFields):
             for name, text in os.environ.items()
             if name.upper() not in known and not name.upper().startswith(PREFIX + "_")
         }
+        read_here = {PREFIX + field.name.upper() for field in fields(Policy)}
+        read_here |= {PREFIX + "REDIS_URL", PREFIX + "ENABLED", "REDIS_URL"}
         for name, value in values.items():
             variable = name if name == "REDIS_URL" else PREFIX + name.upper()
             secret = isinstance(value, SecretStr)
-            if value is not None and variable in known:
+            if value is not None and variable in read_here:
                 environ[variable] = value.get_secret_value() if secret else str(value)
         read = Settings.from_environment(environ)
         policy = {field.name: getattr(read.policy, field.name) for field in fields(Policy)}

@@ -231,15 +231,6 @@ async def test_degraded_may_be_admitted_and_the_application_can_tell() -> None:
         assert world.app.scopes[1]["state"]["startup"].stage is Stage.DEGRADED
 
 
-async def test_nobody_is_let_in_after_the_fall_of_a_condition_not_even_in_the_same_turn() -> None:
-    async with Startup() as startup, a_world(startup) as world:
-        startup.make_ready()
-        await startup.wait_for(Stage.READY)
-        startup.lose()
-        assert (await world.called()).status == 503  # and nothing was awaited in between
-        assert (world.gate.counts.admitted, world.gate.counts.refused) == (0, 1)
-
-
 async def test_the_grace_after_degraded_stays_admitted() -> None:
     clock = ManualClock()
     startup = Orchestrator(

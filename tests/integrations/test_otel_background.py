@@ -1,7 +1,9 @@
 """Telemetry is written beside the event loop, and what breaks there breaks nothing else."""
 
+import asyncio
 import logging
 import threading
+from collections.abc import Iterator
 
 import anyio
 import anyio.lowlevel
@@ -11,12 +13,21 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import NoOpTracerProvider, Tracer
 from opentelemetry.util.types import Attributes
 
-from orchestrator import Observer, Orchestrator, Stage
+from orchestrator import Observer, Orchestrator, Policy, Stage, StartupContext, Target
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.testing import REFUSED, ManualClock, ScriptedProbe
-from states import Fact, StageChanged
+from states import BootFinished, Fact, ProbeSucceeded, StageChanged, StartupMachine
+from tests.integrations.otel_support import Traced
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def traced() -> Iterator[Traced]:
+    made = Traced()
+    yield made
+    made.tracers.shutdown()
+    made.meters.shutdown()
 
 
 class Threads(SpanProcessor):
@@ -139,3 +150,65 @@ async def test_observers_are_closed_after_they_were_stopped_even_when_cancelled(
             await anyio.sleep_forever()
     assert [observer.told for observer in observers] == [["stopped", "closed"]] * 2
     assert "raised while it was closed" in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio's cannot be made by hand
+async def test_a_part_that_ends_with_a_stray_cancellation_does_not_cut_the_others_short() -> None:
+    class Stray(Closing):
+        async def aclose(self) -> None:
+            await anyio.lowlevel.checkpoint()
+            raise asyncio.CancelledError
+
+    class Slow(Closing):
+        async def aclose(self) -> None:
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            self.told.append("closed")
+
+    slow = Slow()
+    async with Orchestrator(ScriptedProbe(), observers=[Stray(), slow]):
+        pass
+    assert slow.told == ["stopped", "closed"]
+
+
+async def test_where_no_thread_can_be_started_nothing_is_lost(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        async with traced.orchestrator():
+            await traced.clock.advance(3.0)
+    assert [root.name for root in traced.roots] == ["startup"]
+    assert not traced.observer._told
+
+
+async def test_a_writer_that_hangs_keeps_a_bounded_number_of_facts() -> None:
+    class Hanging(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:  # noqa: ARG002  the port's
+            allowed.wait(10)
+
+    allowed = threading.Event()
+    tracers, policy = TracerProvider(shutdown_on_exit=False), Policy()
+    tracers.add_span_processor(Hanging())
+    observer, machine = OpenTelemetryObserver(tracers), StartupMachine(policy)
+    observer.started(StartupContext(policy, Target(), {}, 0.0, 1.0, 10**18))
+    for fact in (BootFinished(1.0), ProbeSucceeded(1.0, 0.1), ProbeSucceeded(2.0, 0.1)):
+        observer.observed(fact, machine.receive(fact))
+    for _ in range(10_000):
+        observer.observed(ProbeSucceeded(3.0, 0.1), None)
+    assert len(observer._told) <= 8192
+    allowed.set()
+    observer.stopped(4.0)
+    assert await anyio.to_thread.run_sync(observer.wait_until_written, 5.0)
+    await anyio.lowlevel.checkpoint()
+
+
+async def test_an_observer_that_was_told_to_stop_keeps_nothing_more(traced: Traced) -> None:
+    async with traced.orchestrator():
+        await traced.clock.advance(3.0)
+    for _ in range(3):
+        traced.observer.observed(ProbeSucceeded(9.0, 0.1), None)
+    assert not traced.observer._told

@@ -241,3 +241,23 @@ async def test_no_interleaving_loses_repeats_or_reorders(steps: list[str]) -> No
         assert numbers == list(range(numbers[0], numbers[-1] + 1)) if numbers else True
         if not scope.cancel_called and published:
             assert numbers[-1] == published, "the final event is never lost"
+
+
+async def test_a_subscription_that_two_tasks_share_gives_each_event_to_one_of_them() -> None:
+    feed, seen = Feed(), list[int]()
+    shared = feed.subscribe()
+
+    async def read() -> None:
+        async for item in shared:
+            seen.append(item.sequence)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feed.deliver)
+        tasks.start_soon(read)
+        tasks.start_soon(read)
+        for number in range(1, 6):
+            await anyio.wait_all_tasks_blocked()
+            feed.publish(event(number))
+        await anyio.wait_all_tasks_blocked()
+        feed.close()
+    assert sorted(seen) == [1, 2, 3, 4, 5]
