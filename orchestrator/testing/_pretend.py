@@ -33,10 +33,10 @@ class Pretence:
         self._startup = startup
         # What is replaced is chosen by the application, in the constructor's call, where no test
         # can reach it. Everything else stays: the application meets the real orchestrator.
-        self._before = startup._probe, startup._declared, startup.policy  # noqa: SLF001
+        self._before = startup._probe, startup._declared, startup.policy  # noqa: SLF001  see above
         self._redis = ScriptedProbe([_answer(stage)])
-        startup._probe = self._redis  # noqa: SLF001
-        startup._declared = dict.fromkeys(startup._declared, False)  # noqa: SLF001
+        startup._probe = self._redis  # noqa: SLF001  see above
+        startup._declared = dict.fromkeys(startup._declared, False)  # noqa: SLF001  see above
         startup.policy = replace(
             startup.policy,
             budget_seconds=_BUDGET_SECONDS,
@@ -68,7 +68,7 @@ class Pretence:
         if not self._startup.running:
             probe, declared, policy = self._before
             self._startup._probe = probe  # noqa: SLF001  see above
-            self._startup._declared = declared  # noqa: SLF001
+            self._startup._declared = declared  # noqa: SLF001  see above
             self._startup.policy = policy
 
 
