@@ -170,12 +170,13 @@ def scraped(stack: ExitStack) -> tuple[MetricReader, int]:
 
 
 async def run_twice(fed: Fed, meters: MeterProvider) -> None:
-    """Twice, since a rate is the difference of two values."""
+    """Twice, and with one address, since a rate is the difference of two values of one series."""
     gate_metrics = OpenTelemetryGateMetrics(meters)
+    port = free_port()
     tracers = TracerProvider(shutdown_on_exit=False)
     for number in (1, 2):
         observer = OpenTelemetryObserver(tracers, meters)
-        await run_once(fed, observer, gate_metrics)
+        await run_once(fed, observer, gate_metrics, RedisServer(port))
         fed.startups.add(str(observer.trace_id))
         admitted = fed.admissions["admitted"]
 
@@ -189,9 +190,11 @@ async def run_twice(fed: Fed, meters: MeterProvider) -> None:
 
 
 async def run_once(
-    fed: Fed, observer: OpenTelemetryObserver, gate_metrics: OpenTelemetryGateMetrics
+    fed: Fed,
+    observer: OpenTelemetryObserver,
+    gate_metrics: OpenTelemetryGateMetrics,
+    server: RedisServer,
 ) -> None:
-    server = RedisServer()
     startup = Orchestrator(
         RedisProbe(server.url), policy=Policy(grace_seconds=0.2), observers=[observer]
     )
