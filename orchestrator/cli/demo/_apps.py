@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -80,11 +80,12 @@ class Gated:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
-        # Nothing is waited for: the port opens at once, and the gate decides. The orchestrator is
-        # left before the chat, since a listener that ends with its service is no outage.
-        async with AsyncExitStack() as stack, self._startup:
-            await stack.enter_async_context(self._chat.running())
-            yield
+        # Nothing is waited for: the port opens at once, and the gate decides.
+        async with self._startup, self._chat.running():
+            try:
+                yield
+            finally:
+                self._startup.stop()  # a listener that ends with its service is no outage
 
     def status(self, max_loop_stall_seconds: float) -> Status:
         """How it is now."""

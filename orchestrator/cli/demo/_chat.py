@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 
+import anyio
 from redis import Redis
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
@@ -63,13 +64,14 @@ class Chat:
         )
         listening = AsyncRedis.from_url(self._url, retry=Retry(NoBackoff(), 0))
         async with AsyncRedis(connection_pool=pool) as self._redis, listening:
-            task = asyncio.create_task(self._listen(listening))
             try:
-                yield
+                # A task that is cancelled until it ends: one `Task.cancel` may be lost in redis-py,
+                # whose `asyncio.wait_for` swallows it before Python 3.12.
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._listen, listening)
+                    yield
+                    tasks.cancel_scope.cancel()
             finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
                 await pool.disconnect()
 
     async def handle(self, websocket: WebSocket) -> None:
