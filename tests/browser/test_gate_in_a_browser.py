@@ -10,7 +10,7 @@ import pytest
 from orchestrator import Orchestrator, Stage
 from orchestrator.asgi import ReadinessGate
 from orchestrator.asgi._types import ASGIApp, Receive, Scope, Send
-from tests.browser.devtools import Page, chromium, find_chromium
+from tests.browser.devtools import PATIENCE_SECONDS, Page, chromium, find_chromium
 from tests.integrations.gate_support import App, Refused, Startup, serving, until
 
 pytestmark = [
@@ -71,7 +71,11 @@ async def a_page(
     startup: Orchestrator,
     **options: Any,  # noqa: ANN401  the gate's own
 ) -> AsyncGenerator[tuple[Page, ReadinessGate]]:
-    """A page of the service, whose WebSockets are behind the gate."""
+    """A page of the service, whose WebSockets are behind the gate.
+
+    It holds for longer than the browser of a busy machine takes to answer.
+    """
+    options = {"hold_seconds": 2 * PATIENCE_SECONDS} | options
     gate = ReadinessGate(
         with_page(App()),
         startup,

@@ -15,6 +15,9 @@ from orchestrator import Orchestrator
 from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 
+_PATIENCE_SECONDS = 30.0
+"""How long something may take that happens on a busy machine."""
+
 CONNECT: Message = {"type": "websocket.connect"}
 LEAVE: Message = {"type": "websocket.disconnect", "code": 1006}
 EMPTY: Message = {"type": "http.request", "body": b"", "more_body": False}
@@ -159,7 +162,7 @@ async def settled() -> None:
 
 async def until(what: Callable[[], bool]) -> None:
     """Wait for something that has no event of its own."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(_PATIENCE_SECONDS):
         while not what():  # noqa: ASYNC110  what is asked has no event, as the line above says
             await anyio.sleep(0.002)
 
@@ -189,7 +192,7 @@ async def serving(app: Any, **options: Any) -> AsyncGenerator[int]:  # noqa: ANN
     server = Server(uvicorn.Config(app, **(defaults | options)))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve)
-        with anyio.fail_after(10):
+        with anyio.fail_after(_PATIENCE_SECONDS):
             await server.up.wait()
         try:
             yield server.port
