@@ -15,7 +15,7 @@ author = "the startup-orchestrator contributors"
 release = version = installed_version(project)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-extensions += ["constants", "contents", "diagrams"]  # of docs/_sphinx
+extensions += ["constants", "contents", "diagrams", "fields"]  # of docs/_sphinx
 root_doc = "README"
 include_patterns = ["*.md", "docs/**.md"]
 exclude_patterns = [".*", "build", "dist", "tests", "orchestrator", "states"]

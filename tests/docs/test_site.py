@@ -13,6 +13,8 @@ from types import ModuleType
 import pytest
 from sphinx.pycode import ModuleAnalyzer
 
+from orchestrator import StageChanged
+
 ROOT = Path(__file__).parents[2]
 API = Path("docs/reference/api")
 
@@ -113,6 +115,10 @@ def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path: Path
     assert all("<svg" in svg.read_text("utf-8") for svg in (tmp_path / "_diagrams").iterdir())
     assert "_diagrams/" in pages[Path("index.html")]
     assert list(without_a_place(pages)) == []
+    assert not [name for name, page in pages.items() if "Alias for field number" in page]
+    events = pages[API / "orchestrator.html"]
+    for name in StageChanged._fields:
+        assert events.count(f'id="orchestrator.StageChanged.{name}"') == 1
 
 
 def without_a_place(pages: Mapping[Path, str]) -> Iterator[str]:
