@@ -156,6 +156,7 @@ class Episode:
 
     Attributes:
         name: The kind, and the name of the root span.
+        dated: A moment in the clock's seconds, and the same in nanoseconds of Unix time.
         began_at: The start of the root span.
         ended_at: Its end; meaningful once there is an `outcome`.
         outcome: `ready`, `degraded` or `stopped`; empty while it goes on.
@@ -164,14 +165,17 @@ class Episode:
         attempts: The attempts, in order.
         waits: The times for which conditions did not hold, by their beginnings.
         failed_stage: The stage in which it failed; `None` if it did not.
+        stopped_stage: The stage in which it was cut short; `None` if it was not.
         error_type: A stable name of what failed it; empty if nothing did.
-        reason: The same for a person; for a recovery, why it was necessary.
+        reason: The same for a person; for a recovery, why it was necessary; for one that was cut
+            short, what it still waited for.
         falls: How often the service has fallen from ready so far.
         unmet: The required conditions that did not hold at the end.
         visit: The current stay; `None` before the first and between episodes.
     """
 
     name: EpisodeName
+    dated: tuple[float, int]
     began_at: float
     ended_at: float = 0.0
     outcome: str = ""
@@ -180,6 +184,7 @@ class Episode:
     attempts: FirstAndLast[Attempt] = field(default_factory=_attempts)
     waits: FirstAndLast[ConditionWait] = field(default_factory=_waits)
     failed_stage: Stage | None = None
+    stopped_stage: Stage | None = None
     error_type: str = ""
     reason: str = ""
     falls: int = 0

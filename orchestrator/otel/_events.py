@@ -48,17 +48,16 @@ class EventLog:
         # The API has no public name for its stand-in.
         return type(self.provider).__name__ != "ProxyLoggerProvider"
 
-    def write(self, episode: Episode, date: Dates, inside: Context) -> None:
+    def write(self, episode: Episode, inside: Context) -> None:
         """Emit an event for every change of stage.
 
         Args:
             episode: The finished episode.
-            date: What turns its times into dates.
-            inside: The context of its root span.
+            inside: The context of its root span, or one without a span.
         """
         from opentelemetry._logs import SeverityNumber  # noqa: PLC0415  loaded long ago
 
-        logger = self._logger()
+        logger, date = self._logger(), Dates(episode)
         for transition in episode.transitions:
             fell = transition.changed.current is Stage.DEGRADED
             logger.emit(

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from dataclasses import dataclass
 from threading import Event
+from time import time_ns
 from typing import TYPE_CHECKING, get_args
 
 import anyio
@@ -53,8 +54,8 @@ class _Stop:
     at: float
 
 
-_Told = tuple[Fact, StageChanged | None] | _Stop | Event
-"""A fact, the end, or somebody who waits until all before it is written."""
+_Told = tuple[Fact, StageChanged | None, int] | _Stop | Event
+"""A fact and its date, the end, or somebody who waits until all before it is written."""
 
 
 class OpenTelemetryObserver(Observer):
@@ -106,6 +107,7 @@ class OpenTelemetryObserver(Observer):
         self._in_startup = True
         self._waiting = True
         self._over = False
+        self._observing = False
 
     @property
     def trace_id(self) -> str | None:
@@ -113,7 +115,16 @@ class OpenTelemetryObserver(Observer):
         return self._writer.trace_id if self._writer is not None else None
 
     def started(self, context: StartupContext) -> None:
-        """Begin the start-up's episode; nothing is written for a disabled orchestrator."""
+        """Begin the start-up's episode; nothing is written for a disabled orchestrator.
+
+        Raises:
+            RuntimeError: When it observes an orchestrator that is still running.
+        """
+        if self._observing:
+            raise RuntimeError(
+                "this OpenTelemetryObserver observes a running orchestrator already; give each"
+                " orchestrator one of its own"
+            )
         self._background = None
         if not context.enabled:
             return
@@ -124,9 +135,10 @@ class OpenTelemetryObserver(Observer):
         self._writer = writer
         self._background = Background(_Pen(writer, self._told))
         self._entered_at = context.now_at
-        self._due_at = context.now_at + _LATE_SECONDS
+        # The first fact is measured soon: a loop that hangs from then on is seen in its stage.
+        self._due_at = context.now_at
         self._in_startup = True
-        self._over = False
+        self._over, self._observing = False, True
         self._waiting = self._providers.nobody_listens
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
@@ -134,7 +146,7 @@ class OpenTelemetryObserver(Observer):
         if self._background is None or self._over:
             return
         told = self._told
-        told.append((fact, changed))
+        told.append((fact, changed, time_ns()))
         outcome = None if changed is None else changed.current
         ended = outcome in _ENDS_EPISODE
         if self._waiting:
@@ -152,7 +164,7 @@ class OpenTelemetryObserver(Observer):
 
     def stopped(self, at: float) -> None:
         """Have what is not finished ended, and all of it written and sent."""
-        background = self._background
+        background, self._observing = self._background, False
         if background is None:
             return
         self._waiting = self._providers.nobody_listens
@@ -198,7 +210,7 @@ class OpenTelemetryObserver(Observer):
 
 
 class _Pen:
-    """Writes all that was told so far, in a thread; after an error it only lets go of it.
+    """Writes all that was told so far, in a thread that nothing ends but the end.
 
     Args:
         writer: What writes it.
@@ -208,7 +220,7 @@ class _Pen:
     def __init__(self, writer: Writer, told: deque[_Told]) -> None:
         self._writer = writer
         self._told = told
-        self._broken = False
+        self._failed = False
 
     def __call__(self) -> bool:
         """Return whether that was the end of it."""
@@ -223,9 +235,7 @@ class _Pen:
         self._guarded(None)
         return over
 
-    def _guarded(self, told: tuple[Fact, StageChanged | None] | _Stop | None) -> None:
-        if self._broken:
-            return
+    def _guarded(self, told: tuple[Fact, StageChanged | None, int] | _Stop | None) -> None:
         try:
             if told is None:
                 self._writer.write_finished()
@@ -234,6 +244,7 @@ class _Pen:
             else:
                 self._writer.take(*told)
         except BaseException:  # the thread must go on, or what it is told would pile up
-            self._broken = True
-            with contextlib.suppress(Exception):  # a handler of the application may raise, too
-                logger.exception("telemetry cannot be written, and is told nothing more")
+            if not self._failed:
+                self._failed = True
+                with contextlib.suppress(Exception):  # a handler of the application may raise, too
+                    logger.exception("telemetry could not be written; this is said only once")

@@ -25,13 +25,17 @@ class Providers:
     @property
     def nobody_listens(self) -> bool:
         """Whether nobody has set any provider so far."""
-        return is_unset_meter_provider(self._meters) and not self._take_traces
+        return (
+            is_unset_meter_provider(self._meters)
+            and isinstance(self._tracers, trace.ProxyTracerProvider)
+            and not (self.events is not None and self.events.has_provider)
+        )
 
     def tracer(self) -> Tracer | None:
-        """Where spans go; `None` as long as nobody would take a trace."""
-        if not self._take_traces:
-            return None
+        """Where spans go; `None` as long as nobody has set a provider for them."""
         provider = self._tracers
+        if isinstance(provider, trace.ProxyTracerProvider):
+            return None
         if self._made is None or self._made[0] is not provider:
             tracer = provider.get_tracer("startup-orchestrator", __version__, SCHEMA_URL)
             self._made = provider, tracer
@@ -49,9 +53,3 @@ class Providers:
     @property
     def _meters(self) -> MeterProvider:
         return self.given_meters or metrics.get_meter_provider()
-
-    @property
-    def _take_traces(self) -> bool:
-        return not isinstance(self._tracers, trace.ProxyTracerProvider) or (
-            self.events is not None and self.events.has_provider
-        )

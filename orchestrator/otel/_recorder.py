@@ -47,13 +47,16 @@ class Recorder:
         self._conditions = {
             name: _Condition(name, required) for name, required in context.conditions.items()
         }
-        self._episode: Episode | None = Episode(EpisodeName.STARTUP, context.started_at)
+        dated = context.now_at, context.now_unix_nanoseconds
+        self._episode: Episode | None = Episode(EpisodeName.STARTUP, dated, context.started_at)
         self._episode.enter(Stage.BOOTING, context.started_at)
         for condition in self._conditions.values():  # declared when the orchestrator is entered
             self._wait_for(condition, self._episode, context.now_at)
 
-    def observed(self, fact: Fact, changed: StageChanged | None) -> Episode | None:
-        """Take a fact; return the episode that it ended, if any."""
+    def observed(
+        self, fact: Fact, changed: StageChanged | None, unix_nanoseconds: int
+    ) -> Episode | None:
+        """Take a fact, and when it was by the wall clock; return the episode that it ended."""
         if isinstance(fact, ConditionChanged):
             self._count_condition(fact)
         elif isinstance(fact, ProbeFailed):
@@ -65,7 +68,8 @@ class Recorder:
             if changed is None and not isinstance(fact, ProbeFailed):
                 return None
             began_at = attempt_began_at(fact) if isinstance(fact, ProbeFailed) else fact.at
-            self._episode = episode = Episode(EpisodeName.DEGRADE, min(fact.at, began_at))
+            dated = fact.at, unix_nanoseconds
+            self._episode = episode = Episode(EpisodeName.DEGRADE, dated, min(fact.at, began_at))
         elif episode.name is EpisodeName.DEGRADE and isinstance(fact, ProbeSucceeded):
             self._episode = None  # a hiccup: ready has not fallen
             return None
@@ -78,6 +82,9 @@ class Recorder:
         episode, self._episode = self._episode, None
         if episode is None or episode.name is EpisodeName.DEGRADE:
             return None
+        if episode.visit is not None:
+            episode.stopped_stage = episode.visit.stage
+            episode.reason = self._cut_short(episode.visit.stage)
         episode.leave(at)
         return self._end(episode, STOPPED, at)
 
@@ -99,7 +106,8 @@ class Recorder:
             episode.error_type, episode.reason = error_type, reason
         ended = self._end(episode, current.value, at)
         if fell:
-            self._episode = Episode(EpisodeName.RECOVERY, at, reason=reason)
+            # It follows on the second, so it keeps the date.
+            self._episode = Episode(EpisodeName.RECOVERY, ended.dated, at, reason=reason)
             self._episode.enter(Stage.DEGRADED, at)
             for condition in self._conditions.values():
                 if condition.required and not condition.satisfied:
@@ -166,10 +174,21 @@ class Recorder:
         spent = f"the start-up budget of {self._budget_seconds:g} s is spent"
         if self._last_failure is not None:
             return self._last_failure.error_type, shortened(f"{spent}: {self._last_failure.reason}")
-        if unmet := self._unmet():
-            missing = ", ".join(
-                f"{c.name} ({c.reason})" if c.reason else c.name
-                for c in sorted(unmet, key=lambda c: c.name)
-            )
-            return CONDITION_NOT_MET, shortened(f"{spent}; conditions not met: {missing}")
+        if missing := self._missing():
+            return CONDITION_NOT_MET, shortened(f"{spent}; {missing}")
         return BUDGET_SPENT, spent
+
+    def _cut_short(self, stage: Stage) -> str:
+        """Why an episode had not ended yet when the orchestrator was left."""
+        failure = self._last_failure
+        waited_for = (
+            f"the last attempt failed: {failure.reason}" if failure else "",
+            self._missing(),
+        )
+        return shortened("; ".join([f"stopped in {stage}", *filter(None, waited_for)]))
+
+    def _missing(self) -> str:
+        """The required conditions that do not hold, in words; empty where all do."""
+        unmet = sorted(self._unmet(), key=lambda condition: condition.name)
+        named = ", ".join(f"{c.name} ({c.reason})" if c.reason else c.name for c in unmet)
+        return f"conditions not met: {named}" if named else ""

@@ -38,11 +38,14 @@ TRANSITION_EVENT = "orchestrator.stage.transition"
 
 
 class Dates:
-    """Turns the clock's seconds into nanoseconds of Unix time."""
+    """Turns the clock's seconds into nanoseconds of Unix time, for one episode.
 
-    def __init__(self, context: StartupContext) -> None:
-        self._at = context.now_at
-        self._unix_nanoseconds = context.now_unix_nanoseconds
+    A clock that only goes forward and the wall clock drift apart, and are apart after each time
+    that the machine slept or its clock was set. So each episode has a date of its own.
+    """
+
+    def __init__(self, episode: Episode) -> None:
+        self._at, self._unix_nanoseconds = episode.dated
 
     def __call__(self, at: float) -> int:
         return self._unix_nanoseconds + round((at - self._at) * 1e9)
@@ -77,6 +80,13 @@ class _Parent(NamedTuple):
     ended: int
 
 
+class _Maker(NamedTuple):
+    """What all spans of an episode are made with."""
+
+    tracer: Tracer
+    date: Dates
+
+
 def _lasting(began: int, ended: int, parent: _Parent) -> tuple[int, int]:
     """The times of a span that lasts at least a nanosecond, within its parent's.
 
@@ -99,7 +109,6 @@ class TraceWriter:
     def __init__(
         self, context: StartupContext, parent: Context, *, span_events: bool = True
     ) -> None:
-        self.date = Dates(context)
         self._parent = parent
         self._span_events = span_events
         self._ping = target_attributes(context.target) | {"db.operation.name": "PING"}
@@ -119,15 +128,16 @@ class TraceWriter:
         Args:
             tracer: Where they go.
             episode: The finished episode.
-            linked: Earlier roots to link to, by what they are to this one. The first start-up has
-                none, and only it may have a parent.
+            linked: Earlier roots to link to, by what they are to this one. A start-up has none, and
+                only it may have a parent.
         """
-        began, ended = self.date(episode.began_at), self.date(episode.ended_at)
+        date = Dates(episode)
+        began, ended = date(episode.began_at), date(episode.ended_at)
         if began == ended:
             began -= 1  # see _lasting
         root = tracer.start_span(
             episode.name.value,
-            context=Context() if linked else self._parent,
+            context=self._parent if episode.name is EpisodeName.STARTUP else Context(),
             attributes=self._root_attributes(episode),
             links=_links(linked),
             start_time=began,
@@ -135,19 +145,19 @@ class TraceWriter:
         if root.is_recording():  # else it was sampled out, and its children would be too
             if self._span_events:
                 for transition in episode.transitions:
-                    at = self.date(transition.changed.at)
+                    at = date(transition.changed.at)
                     root.add_event(TRANSITION_EVENT, transition_attributes(transition), at)
-            self._write_children(tracer, episode, _Parent(root, began, ended))
+            self._write_children(_Maker(tracer, date), episode, _Parent(root, began, ended))
             if episode.error_type:
                 root.set_status(Status(StatusCode.ERROR, episode.reason))
         root.end(ended)
         return root
 
-    def _write_children(self, tracer: Tracer, episode: Episode, root: "_Parent") -> None:
+    def _write_children(self, make: _Maker, episode: Episode, root: _Parent) -> None:
         stages: dict[int, _Parent] = {}
         for visit in episode.visits:
             stages[id(visit)] = self._child(
-                tracer,
+                make,
                 f"{episode.name} {visit.stage}",
                 {"orchestrator.stage": visit.stage.value},
                 (visit.began_at, visit.ended_at),
@@ -155,12 +165,12 @@ class TraceWriter:
                 error=visit.error,
             )
         for wait in episode.waits:
-            self._write_wait(tracer, episode, wait, root)
+            self._write_wait(make, episode, wait, root)
         for attempt in episode.attempts:
-            self._write_attempt(tracer, attempt, stages.get(id(attempt.visit), root))
+            self._write_attempt(make, attempt, stages.get(id(attempt.visit), root))
 
     def _write_wait(
-        self, tracer: Tracer, episode: Episode, wait: ConditionWait, root: "_Parent"
+        self, make: _Maker, episode: Episode, wait: ConditionWait, root: _Parent
     ) -> None:
         attributes: dict[str, AttributeValue] = {
             "orchestrator.condition.name": wait.name,
@@ -178,9 +188,9 @@ class TraceWriter:
             attributes["error.type"] = CONDITION_NOT_MET
             error = wait.reason or "not satisfied"
         name, times = f"condition {wait.name}", (wait.began_at, wait.ended_at)
-        self._child(tracer, name, attributes, times, root, error=error)
+        self._child(make, name, attributes, times, root, error=error)
 
-    def _write_attempt(self, tracer: Tracer, attempt: Attempt, parent: "_Parent") -> None:
+    def _write_attempt(self, make: _Maker, attempt: Attempt, parent: _Parent) -> None:
         attributes = self._ping | {
             "orchestrator.attempt": attempt.number,
             "orchestrator.probe.loop_lag_seconds": attempt.loop_lag_seconds,
@@ -191,23 +201,23 @@ class TraceWriter:
             attributes["orchestrator.failure.kind"] = failure.kind.value
             error = shortened(failure.reason)
         times = (attempt.began_at, attempt.ended_at)
-        self._child(tracer, "PING", attributes, times, parent, SpanKind.CLIENT, error=error)
+        self._child(make, "PING", attributes, times, parent, SpanKind.CLIENT, error=error)
 
     def _child(
         self,
-        tracer: Tracer,
+        make: _Maker,
         name: str,
         attributes: dict[str, AttributeValue],
         times: tuple[float, float],
-        parent: "_Parent",
+        parent: _Parent,
         kind: SpanKind = SpanKind.INTERNAL,
         *,
         error: str,
-    ) -> "_Parent":
+    ) -> _Parent:
         """Make and end a span; return it as a parent of others."""
-        began, ended = _lasting(self.date(times[0]), self.date(times[1]), parent)
+        began, ended = _lasting(make.date(times[0]), make.date(times[1]), parent)
         inside = set_span_in_context(parent.span, Context())
-        span = tracer.start_span(name, inside, kind, attributes, start_time=began)
+        span = make.tracer.start_span(name, inside, kind, attributes, start_time=began)
         if error:
             span.set_status(Status(StatusCode.ERROR, error))
         span.end(ended)
@@ -226,6 +236,8 @@ class TraceWriter:
             attributes["orchestrator.condition_waits_omitted"] = episode.waits.omitted
         if episode.failed_stage is not None:
             attributes["orchestrator.stage.failed"] = episode.failed_stage.value
+        if episode.stopped_stage is not None:
+            attributes["orchestrator.stage.stopped"] = episode.stopped_stage.value
         if episode.error_type:
             attributes["error.type"] = episode.error_type
         if episode.reason:

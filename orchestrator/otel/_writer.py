@@ -2,10 +2,18 @@
 
 import logging
 from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ParamSpec
 
-from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, Tracer, format_trace_id, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    NonRecordingSpan,
+    SpanContext,
+    format_trace_id,
+    set_span_in_context,
+)
 
 from orchestrator import __version__
 from orchestrator._ports import StartupContext
@@ -19,12 +27,50 @@ from states import Fact, Stage, StageChanged
 
 logger = logging.getLogger("orchestrator")
 
+Arguments = ParamSpec("Arguments")
+
 _LATER_EPISODES = 8
-"""The episodes after the start-up that wait for a tracer provider; the oldest go first."""
+"""The episodes after the start-up that wait for a provider; the oldest go first."""
+
+
+@dataclass(slots=True)
+class _Finished:
+    """An episode that has ended, and the root of its trace once that is written."""
+
+    episode: Episode
+    root: SpanContext = INVALID_SPAN_CONTEXT
+
+
+class _Backlog:
+    """Finished episodes that wait for the provider of one signal."""
+
+    def __init__(self) -> None:
+        self._startup: _Finished | None = None
+        self._later: deque[_Finished] = deque(maxlen=_LATER_EPISODES)
+
+    def add(self, finished: _Finished) -> None:
+        if finished.episode.name is EpisodeName.STARTUP:
+            self._startup = finished
+        else:
+            self._later.append(finished)
+
+    def __bool__(self) -> bool:
+        return self._startup is not None or bool(self._later)
+
+    def taken(self) -> Iterator[_Finished]:
+        """All of them, the oldest first; each is out before it is given."""
+        startup, self._startup = self._startup, None
+        if startup is not None:
+            yield startup
+        while self._later:
+            yield self._later.popleft()
 
 
 class Writer:
     """Takes the facts of one orchestrator, and writes each episode when it has ended.
+
+    Where one signal cannot be written, it is said once; the other signals are, and so is whatever
+    comes later.
 
     Args:
         context: What the observer was told at the start.
@@ -41,9 +87,9 @@ class Writer:
         self._traces = TraceWriter(context, parent, span_events=span_events)
         self._metrics = MetricsWriter(context, providers.given_meters, __version__)
         self._flusher = Flusher()
-        self._startup: Episode | None = None
-        self._later: deque[Episode] = deque(maxlen=_LATER_EPISODES)
+        self._untraced, self._unlogged = _Backlog(), _Backlog()
         self._linked: dict[str, SpanContext] = {}
+        self._failed: set[str] = set()
 
     @property
     def trace_id(self) -> str | None:
@@ -51,24 +97,17 @@ class Writer:
         root = self._linked.get("startup")
         return format_trace_id(root.trace_id) if root is not None and root.is_valid else None
 
-    def take(self, fact: Fact, changed: StageChanged | None) -> None:
-        """Record a fact; write the trace of an episode that it ended."""
-        self._metrics.observed(fact, changed)
-        episode = self._recorder.observed(fact, changed)
+    def take(self, fact: Fact, changed: StageChanged | None, unix_nanoseconds: int) -> None:
+        """Record a fact, taken at this time of the wall clock; write an episode that it ended."""
+        self._try("metrics", self._metrics.observed, fact, changed)
+        episode = self._recorder.observed(fact, changed, unix_nanoseconds)
         if episode is not None:
             self._ended(episode)
 
     def write_finished(self) -> None:
         """Write all that is finished, oldest first, where there is somebody to take it."""
-        if self._startup is None and not self._later:
-            return
-        if (tracer := self._providers.tracer()) is None:
-            return
-        if self._startup is not None:
-            startup, self._startup = self._startup, None
-            self._linked = {"startup": self._write(tracer, startup)}
-        while self._later:
-            self._linked["previous"] = self._write(tracer, self._later.popleft())
+        self._try("traces", self._write_traces)
+        self._try("log events", self._write_events)
 
     def stop(self, at: float) -> None:
         """End what is not finished, write what waits, and send it; bounded in time."""
@@ -77,31 +116,58 @@ class Writer:
             self._ended(episode)
         else:
             self.write_finished()
-        self._metrics.stopped()
+        self._try("metrics", self._metrics.stopped)
         self._flusher.begin(self._providers.all())
         self._flusher.wait()
 
     def _ended(self, episode: Episode) -> None:
-        startup = episode.name is EpisodeName.STARTUP
-        if startup:
-            self._startup = episode
-        else:
-            self._later.append(episode)
+        finished = _Finished(episode)
+        self._untraced.add(finished)
+        if self._providers.events is not None:
+            self._unlogged.add(finished)
         self.write_finished()
-        self._metrics.ended(episode, self._linked.get("startup") if startup else None)
-        if startup and episode.outcome == Stage.DEGRADED:
+        self._try("metrics", self._metrics.ended, episode, finished.root)
+        if episode.name is EpisodeName.STARTUP and episode.outcome == Stage.DEGRADED:
             # A platform may well end a process whose start has failed.
             self._flusher.begin(self._providers.all())
 
-    def _write(self, tracer: Tracer, episode: Episode) -> SpanContext:
-        root: Span = self._traces.write(tracer, episode, self._linked)
-        if (events := self._providers.events) is not None:
-            inside = set_span_in_context(root, Context())
-            events.write(episode, self._traces.date, inside)
-        written = root.get_span_context()
-        if written.is_valid and written.trace_flags.sampled:
-            _log_trace(episode, format_trace_id(written.trace_id))
-        return written if written.is_valid else trace.INVALID_SPAN_CONTEXT
+    def _write_traces(self) -> None:
+        if not self._untraced or (tracer := self._providers.tracer()) is None:
+            return
+        for finished in self._untraced.taken():
+            episode = finished.episode
+            root = self._traces.write(tracer, episode, self._linked).get_span_context()
+            if episode.name is EpisodeName.STARTUP:
+                self._linked = {"startup": root}
+            else:
+                self._linked["previous"] = root
+            finished.root = root
+            if root.is_valid and root.trace_flags.sampled:
+                _log_trace(episode, format_trace_id(root.trace_id))
+
+    def _write_events(self) -> None:
+        events = self._providers.events
+        if not self._unlogged or events is None or not events.has_provider:
+            return
+        for finished in self._unlogged.taken():
+            # They belong to the root, where there is one by now.
+            inside = set_span_in_context(NonRecordingSpan(finished.root), Context())
+            events.write(finished.episode, inside)
+
+    def _try(
+        self,
+        what: str,
+        call: Callable[Arguments, object],
+        *args: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> None:
+        try:
+            call(*args, **named)
+        except Exception:
+            # It happens in what the application has set: a processor, an exporter, a sampler.
+            if what not in self._failed:
+                self._failed.add(what)
+                logger.exception("telemetry: %s could not be written; this is said only once", what)
 
 
 def _log_trace(episode: Episode, trace_id: str) -> None:
@@ -115,6 +181,7 @@ def _log_trace(episode: Episode, trace_id: str) -> None:
         seconds,
         extra={
             "trace_id": trace_id,
+            "stage": episode.stopped_stage or episode.outcome,
             "episode": episode.name.value,
             "outcome": episode.outcome,
             "elapsed_seconds": seconds,

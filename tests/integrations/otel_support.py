@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from orchestrator import Orchestrator, Policy, Probe, ProbeResult, Target
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.testing import ManualClock, ScriptedProbe
-from states import Failure, Platform
+from states import Failure, Platform, Stage
 
 Point = HistogramDataPoint | NumberDataPoint
 
@@ -115,6 +115,19 @@ class Traced:
             for point in found.data.data_points
             if isinstance(point, HistogramDataPoint | NumberDataPoint)
         }
+
+    def numbers(self, metric: str) -> dict[str, int | float]:
+        """The same of a counter: its values."""
+        found = self.points(metric)
+        return {name: p.value for name, p in found.items() if isinstance(p, NumberDataPoint)}
+
+    @property
+    def current_stages(self) -> list[str]:
+        """The stages that the metrics call current: one, or none at the end."""
+        values = self.numbers("orchestrator.stage")
+        assert set(values) == {f"orchestrator.stage={stage}" for stage in Stage}
+        assert set(values.values()) <= {0, 1}
+        return [name.partition("=")[2] for name, value in values.items() if value]
 
 
 def attributes(span: ReadableSpan) -> dict[str, object]:

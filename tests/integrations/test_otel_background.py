@@ -105,9 +105,9 @@ async def test_a_provider_that_raises_is_said_once_and_nothing_piles_up(
                 assert observer.wait_until_written(5.0)
             assert startup.stage is Stage.READY
             assert not observer._told
-    assert provider.asked == 1
+    assert provider.asked > 1  # it may be able to later
     assert [record.message for record in caplog.records] == [
-        "telemetry cannot be written, and is told nothing more"
+        "telemetry: traces could not be written; this is said only once"
     ]
 
 

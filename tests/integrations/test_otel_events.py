@@ -130,10 +130,14 @@ async def test_one_line_names_the_trace_and_how_it_ended(
         probe.then(None)
         await traced.clock.advance(3.0)
     lines = [record for record in caplog.records if hasattr(record, "trace_id")]
-    said = [tuple(vars(one)[name] for name in ("trace_id", "episode", "outcome")) for one in lines]
+    said = [
+        tuple(vars(one)[name] for name in ("trace_id", "episode", "outcome", "stage"))
+        for one in lines
+    ]
     assert said == [
-        (f"{trace_id(root):032x}", root.name, attributes(root)["orchestrator.outcome"])
+        (f"{trace_id(root):032x}", root.name, outcome, outcome)
         for root in traced.roots
+        for outcome in [attributes(root)["orchestrator.outcome"]]
     ]
     assert re.fullmatch(
         rf"trace {traced.observer.trace_id}: startup, degraded after \d+\.\d{{3}} s",

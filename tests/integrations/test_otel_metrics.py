@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from opentelemetry import metrics
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, NumberDataPoint
+from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
 from orchestrator import Orchestrator
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ScriptedProbe
-from states import Stage
 from tests.integrations.otel_support import BORN_AT, TimedProbe, Traced
 
 pytestmark = pytest.mark.anyio
@@ -29,18 +28,6 @@ def histogram(traced: Traced, metric: str, attributes: str) -> HistogramDataPoin
     point = traced.points(metric)[attributes]
     assert isinstance(point, HistogramDataPoint)
     return point
-
-
-def numbers(traced: Traced, metric: str) -> dict[str, int | float]:
-    found = traced.points(metric)
-    return {name: p.value for name, p in found.items() if isinstance(p, NumberDataPoint)}
-
-
-def current_stage(traced: Traced) -> list[str]:
-    values = numbers(traced, "orchestrator.stage")
-    assert set(values) == {f"orchestrator.stage={stage}" for stage in Stage}
-    assert set(values.values()) <= {0, 1}
-    return [name.partition("=")[2] for name, value in values.items() if value]
 
 
 async def test_the_start_is_measured_from_the_process_s_start(traced: Traced) -> None:
@@ -66,7 +53,7 @@ async def test_a_failed_start_says_why(traced: Traced) -> None:
 async def test_stages_and_transitions_are_counted(traced: Traced) -> None:
     async with traced.orchestrator(ScriptedProbe([None, REFUSED, None])):
         await traced.clock.advance(5.0)
-    assert numbers(traced, "orchestrator.stage.transitions") == {
+    assert traced.numbers("orchestrator.stage.transitions") == {
         "orchestrator.stage.from=booting orchestrator.stage.to=probing_redis": 1,
         "orchestrator.stage.from=probing_redis orchestrator.stage.to=grace": 2,
         "orchestrator.stage.from=grace orchestrator.stage.to=probing_redis": 1,
@@ -99,12 +86,12 @@ async def test_attempts_are_measured_without_the_loop_s_lag(traced: Traced) -> N
 async def test_one_stage_is_current_and_every_stage_has_a_series(traced: Traced) -> None:
     probe = ScriptedProbe([REFUSED])
     async with traced.orchestrator(probe):
-        assert current_stage(traced) == ["probing_redis"]
+        assert traced.current_stages == ["probing_redis"]
         probe.then(None)
         await traced.clock.advance(3.0)
-        assert current_stage(traced) == ["ready"]
-        assert current_stage(traced) == ["ready"]  # still, though nothing was measured since
-    assert current_stage(traced) == []
+        assert traced.current_stages == ["ready"]
+        assert traced.current_stages == ["ready"]  # still, though nothing was measured since
+    assert traced.current_stages == []
 
 
 async def test_a_meter_provider_that_is_set_late_loses_nothing(
@@ -119,6 +106,6 @@ async def test_a_meter_provider_that_is_set_late_loses_nothing(
         monkeypatch.setattr(metrics, "get_meter_provider", lambda: traced.meters)
         await traced.clock.advance(10.0)
         assert observer.wait_until_written(5.0)
-        assert current_stage(traced) == ["ready"]
-    assert sum(numbers(traced, "orchestrator.stage.transitions").values()) == 3
+        assert traced.current_stages == ["ready"]
+    assert sum(traced.numbers("orchestrator.stage.transitions").values()) == 3
     assert "orchestrator.outcome=ready" in traced.points("orchestrator.startup.duration")
