@@ -9,5 +9,6 @@ The page is one file without any dependency. Beside it are `/state`, the same as
 """
 
 from orchestrator.web._app import web_app, web_paths
+from orchestrator.web._mount import web_mount
 
-__all__ = ["web_app", "web_paths"]
+__all__ = ["web_app", "web_mount", "web_paths"]

@@ -1,5 +1,7 @@
 """For the invisible blocks of pages: proof that what a page builds really serves."""
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -9,16 +11,25 @@ from tests.integrations.gate_support import serving
 PATIENCE_SECONDS = 20.0
 
 
-async def asked(app: Any, *paths: str) -> list[int]:  # noqa: ANN401  an application of any framework
-    """Serve it with a real uvicorn, ask for each path in turn, and say what came back.
-
-    A path behind a gate is answered once the service is ready, so ask for one of those first.
-    """
+@asynccontextmanager
+async def asking(app: Any) -> AsyncGenerator[Callable[[str], Awaitable[int]]]:  # noqa: ANN401  of any framework
+    """Serve an application with a real uvicorn; yields what asks for a path and says what came."""
     async with (
         serving(app) as port,
         httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as client,
     ):
-        return [
-            (await client.get(f"http://127.0.0.1:{port}{path}", follow_redirects=True)).status_code
-            for path in paths
-        ]
+
+        async def ask(path: str) -> int:
+            url = f"http://127.0.0.1:{port}{path}"
+            return (await client.get(url, follow_redirects=True)).status_code
+
+        yield ask
+
+
+async def asked(app: Any, *paths: str) -> list[int]:  # noqa: ANN401  the same
+    """Ask for each path in turn.
+
+    A path behind a gate is answered once the service is ready, so ask for one of those first.
+    """
+    async with asking(app) as ask:
+        return [await ask(path) for path in paths]

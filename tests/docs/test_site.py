@@ -117,8 +117,8 @@ def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path: Path
     assert list(without_a_place(pages)) == []
     assert not [name for name, page in pages.items() if "Alias for field number" in page]
     events = pages[API / "orchestrator.html"]
-    for name in StageChanged._fields:
-        assert events.count(f'id="orchestrator.StageChanged.{name}"') == 1
+    for field in StageChanged._fields:
+        assert events.count(f'id="orchestrator.StageChanged.{field}"') == 1
 
 
 def without_a_place(pages: Mapping[Path, str]) -> Iterator[str]:

@@ -20,8 +20,8 @@ from orchestrator import AlreadyStarted, ConditionSpec, Observer, Orchestrator, 
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, lifespan
 from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
-from orchestrator.web import _recorder, _stream, web_app, web_paths
-from orchestrator.web._http import ASGIApp, Message
+from orchestrator.web import _recorder, _stream, web_app, web_mount, web_paths
+from orchestrator.web._http import ASGIApp, Message, Receive, Scope, Send
 from tests.integrations.gate_support import (
     HANG_UP,
     App,
@@ -487,6 +487,48 @@ async def test_without_its_slash_it_leads_to_the_page() -> None:
         caller = await ask(service.app, "/a/startup", root_path="/a/startup")
         assert caller.status == 307
         assert caller.headers["location"] == "startup/"
+
+
+STATUSES = {"/startup": 307, "/startup/": 200, "/startup/state": 200, "/startups": 503, "/": 503}
+
+
+async def test_in_front_of_a_gate_it_is_reached_while_everything_else_is_refused() -> None:
+    startup = Orchestrator(ScriptedProbe([WRONG_PASSWORD]), clock=ManualClock())
+    gate = ReadinessGate(App(), startup)
+    app = web_mount(gate, web_app(startup, gate=gate))
+    async with startup:
+        await settled()
+        assert {path: (await ask(app, path)).status for path in STATUSES} == STATUSES
+        assert (await ask(app, "/startup")).headers["location"] == "startup/"
+        closed = Caller(app, websocket_scope("/startup/events"))
+        await closed.run()
+        assert closed.sent == [{"type": "websocket.close"}]
+    assert gate.counts.refused == 2  # the page's own paths are none of the gate's
+
+
+@pytest.mark.parametrize("path", ["/startup/state", "/api/startup/state"])
+async def test_behind_a_server_with_a_prefix_it_is_found_as_well(path: str) -> None:
+    async with a_service() as service:
+        app = web_mount(App(), service.app, "/startup/")
+        assert b'"stage"' in (await ask(app, path, root_path="/api")).body
+
+
+async def test_the_lifespan_is_that_of_the_application_it_is_in_front_of() -> None:
+    seen = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        seen.append(scope["type"])
+
+    async with a_service() as service:
+        await Caller(web_mount(app, service.app), {"type": "lifespan"}).run()
+    assert seen == ["lifespan"]
+
+
+@pytest.mark.parametrize("path", ["", "/", "startup"])
+async def test_it_is_mounted_at_a_path(path: str) -> None:
+    async with a_service() as service:
+        with pytest.raises(ValueError, match="must begin with a slash and name a place"):
+            web_mount(App(), service.app, path)
 
 
 async def test_it_is_seen_through_a_gate_that_holds_everything_else() -> None:

@@ -32,7 +32,7 @@ from orchestrator.redis import RedisProbe
 from orchestrator.settings import Settings, detect_platform
 from orchestrator.settings.pydantic import OrchestratorSettings
 from orchestrator.testing import ManualClock, Pretence, ScriptedProbe, StageLog, pretend
-from orchestrator.web import web_app, web_paths
+from orchestrator.web import web_app, web_mount, web_paths
 
 settings = Settings.from_environment()
 assert_type(settings, Settings)
@@ -123,7 +123,7 @@ assert_type(gate.counts, AdmissionCounts)
 assert_type(gate.closes, Counter[int | str])
 lifespan(startup, background)
 health_app(startup)
-web_app(startup)
+web_mount(gate, web_app(startup, gate=gate))
 assert_type(web_paths(), tuple[str, ...])
 assert_type(ManualClock().now(), float)
 assert_type(pretend(startup, "degraded"), Pretence)
