@@ -24,7 +24,7 @@ _OTHERS = (
 
 _TAIL = """\
 The platform is detected from the environment alone, by the first of these that is set:
-`CLOUD_RUN_JOB`, `FUNCTION_TARGET`, `GAE_ENV`, `K_SERVICE` (Cloud Run), `KUBERNETES_SERVICE_HOST`.
+`KUBERNETES_SERVICE_HOST`, `CLOUD_RUN_JOB`, `FUNCTION_TARGET`, `GAE_ENV`, `K_SERVICE` (Cloud Run).
 
 ## What cannot work
 

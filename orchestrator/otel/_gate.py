@@ -1,5 +1,7 @@
 """The metrics of gates."""
 
+import os
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from operator import methodcaller
@@ -12,6 +14,7 @@ from orchestrator import __version__
 from orchestrator._answers import APPLICATION_ERROR
 from orchestrator._ports import GateFigures, GateMetrics
 from orchestrator.otel._metrics import is_unset_meter_provider
+from orchestrator.otel._providers import SCHEMA_URL
 
 _HELD_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30)
 """From a loop that is only busy to the longest that clients wait for an answer."""
@@ -51,8 +54,9 @@ class OpenTelemetryGateMetrics(GateMetrics):
         # Before the application sets the global provider, the API makes stand-ins that become real
         # instruments then, and measure nothing until then.
         meter = (meter_provider or metrics.get_meter_provider()).get_meter(
-            "startup-orchestrator", __version__
+            "startup-orchestrator", __version__, schema_url=SCHEMA_URL
         )
+        _forget_at_fork(self)
         meter.create_observable_counter(
             "orchestrator.gate.admissions",
             [self._admissions],
@@ -93,6 +97,11 @@ class OpenTelemetryGateMetrics(GateMetrics):
                 return  # the exporter's thread was quicker
             self._held_duration.record(seconds, {_OUTCOME: outcome})
 
+    def forget_used(self) -> None:
+        """In a forked process: what its parent's gates have counted is the parent's to tell."""
+        self._gates = [gate for gate in self._gates if not any(gate.admissions().values())]
+        self._early.clear()
+
     # -- called by the exporter, in its own thread -------------------------------------------------
 
     def _admissions(self, _: CallbackOptions) -> Iterator[Observation]:
@@ -108,6 +117,17 @@ class OpenTelemetryGateMetrics(GateMetrics):
         closes = [gate.websocket_closes() for gate in self._gates]
         for code, number in _sum([shown, *closes]).items():
             yield Observation(number, {_CLOSE_CODE: code})
+
+
+def _forget_at_fork(gate_metrics: OpenTelemetryGateMetrics) -> None:
+    if hasattr(os, "register_at_fork"):
+        itself = weakref.ref(gate_metrics)
+
+        def forked() -> None:
+            if (found := itself()) is not None:
+                found.forget_used()
+
+        os.register_at_fork(after_in_child=forked)
 
 
 def _sum(parts: Iterable[Mapping[str, int] | Mapping[int | str, int]]) -> dict[str, int]:

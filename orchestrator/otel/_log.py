@@ -1,6 +1,7 @@
 """A bound on what the exporters log while a collector is away."""
 
 import logging
+import os
 import time
 from threading import Lock
 
@@ -41,6 +42,10 @@ class LogLimit(logging.Filter):
         self._left_out = 0
         self._closed = False
 
+    def forked(self) -> None:
+        """In a forked process: the lock may be held by a thread that is not there."""
+        self._lock = Lock()
+
     def close(self) -> None:
         """Let nothing through any more: threads left behind must not write during the exit."""
         self._closed = True
@@ -74,6 +79,8 @@ def _make_one_line(record: logging.LogRecord, left_out: int) -> None:
 def limit_exporter_lines() -> LogLimit:
     """Limit the lines of all exporters and of what drives them, together."""
     limit = LogLimit(_LINES_PER_MINUTE)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=limit.forked)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).addFilter(limit)
     return limit

@@ -31,6 +31,13 @@ _NO_SPAN = Context()
 
 Attributes = dict[str, AttributeValue]
 
+_measured = False
+
+
+def has_measured() -> bool:
+    """Whether an orchestrator was measured in this process, or in one that it was forked from."""
+    return _measured
+
 
 class Instruments(NamedTuple):
     """One instrument for each metric, named by the last parts of its name."""
@@ -88,13 +95,19 @@ class MetricsWriter:
         context: What the observer was told at the start.
         provider: Where the metrics go; the global one, once it is set, if not given.
         version: The version of the instrumentation scope.
+        schema_url: That of its attributes.
     """
 
     def __init__(
-        self, context: StartupContext, provider: MeterProvider | None, version: str
+        self,
+        context: StartupContext,
+        provider: MeterProvider | None,
+        version: str,
+        schema_url: str,
     ) -> None:
         self._provider = provider
         self._version = version
+        self._schema_url = schema_url
         self._instruments: Instruments | None = None
         self._early: deque[tuple[Fact, StageChanged | None]] = deque(maxlen=_EARLY_FACTS)
         self._startup: tuple[Episode, Context] | None = None
@@ -179,7 +192,11 @@ class MetricsWriter:
             return self._instruments
         if is_unset_meter_provider(self.provider):
             return None
-        meter = self.provider.get_meter("startup-orchestrator", self._version)
+        global _measured  # noqa: PLW0603  it is about the process, and only ever becomes true
+        _measured = True
+        meter = self.provider.get_meter(
+            "startup-orchestrator", self._version, schema_url=self._schema_url
+        )
         self._instruments = instruments = make_instruments(meter)
         for stage in Stage:  # so that every stage has a series from the beginning
             current = stage is self._stage

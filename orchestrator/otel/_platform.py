@@ -19,7 +19,15 @@ attribute's own first. The first that is set counts."""
 
 def platform_attributes(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
     """What the platform says in the environment, in names of the semantic conventions."""
-    return _google_cloud(environ) or _kubernetes(environ)
+    if "KUBERNETES_SERVICE_HOST" in environ:
+        return _knative(environ) | _kubernetes(environ)
+    return _google_cloud(environ)
+
+
+def _knative(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
+    """Knative has the variables of Cloud Run, which serves its API, on any Kubernetes."""
+    names = {"service.name": "K_SERVICE", "faas.name": "K_SERVICE", "faas.version": "K_REVISION"}
+    return {attribute: environ[name] for attribute, name in names.items() if environ.get(name)}
 
 
 def _google_cloud(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
@@ -50,13 +58,11 @@ def _google_cloud(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
 
 def _kubernetes(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
     """A container of a pod, as far as its manifest tells it."""
-    if "KUBERNETES_SERVICE_HOST" not in environ:
-        return {}
     found: dict[str, AttributeValue] = {}
     for attribute, names in _KUBERNETES.items():
         value = next((environ[name] for name in names if environ.get(name)), None)
         if value is not None:
             found[attribute] = value
-    if (deployment := found.get("k8s.deployment.name")) is not None:
+    if "K_SERVICE" not in environ and (deployment := found.get("k8s.deployment.name")):
         found["service.name"] = deployment
     return found

@@ -110,7 +110,8 @@ def setup_telemetry(
 
     It may be called before a server forks its workers (gunicorn's `--preload`), over HTTP: each
     worker then sends on its own, under a `service.instance.id` of its own. Over gRPC call it in the
-    worker, since a gRPC channel does not survive a fork.
+    worker, since a gRPC channel does not survive a fork. A process that is forked from a running
+    service, such as one of a pool, sends no metrics: its counters are copies of its parent's.
 
     Args:
         service_name: `service.name`; on Cloud Run, the service's own name if nobody gives one.
@@ -126,9 +127,8 @@ def setup_telemetry(
     Raises:
         ValueError: When the protocol is unknown.
     """
-    asked = protocol or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http"
-    if asked not in PROTOCOLS:
-        raise ValueError(f"unknown OTLP protocol {asked!r}; it must be 'http' or 'grpc'")
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise ValueError(f"unknown OTLP protocol {protocol!r}; it must be 'http' or 'grpc'")
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         logger.info("OTEL_SDK_DISABLED is set: no telemetry is set up")
         return Telemetry()
@@ -137,8 +137,21 @@ def setup_telemetry(
         return Telemetry()
     resource = _resource(service_name, resource_attributes or {})
     lines = limit_exporter_lines()
-    exporters = make_exporters(asked, endpoint, logs=logs)
+    exporters = make_exporters(protocol or _given_protocol(), endpoint, logs=logs)
     return Telemetry(_install(resource, exporters), lines)
+
+
+def _given_protocol() -> str:
+    """The environment's. What the SDKs of other languages know must not end a start-up."""
+    given = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip().lower() or "http"
+    if given in PROTOCOLS:
+        return given
+    logger.warning(
+        "OTEL_EXPORTER_OTLP_PROTOCOL is %r, which Python's exporters do not speak:"
+        " telemetry is sent by http/protobuf",
+        given,
+    )
+    return "http"
 
 
 def _nothing_set() -> bool:
@@ -149,10 +162,9 @@ def _nothing_set() -> bool:
 def _install(resource: "Resource", exporters: Exporters) -> list[Callable[[], object]]:
     """Make the providers, set them, and return what ends each."""
     from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415  only when it is wanted
-    from opentelemetry.sdk.metrics.export import (  # noqa: PLC0415  the same
-        PeriodicExportingMetricReader,
-    )
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  the same
+
+    from orchestrator.otel._reader import Reader  # noqa: PLC0415  it loads the SDK
 
     # shutdown_on_exit would wait for the collector without a limit.
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -160,7 +172,7 @@ def _install(resource: "Resource", exporters: Exporters) -> list[Callable[[], ob
         tracers.add_span_processor(_batching(exporters.spans))
     readers = []
     if _wanted("OTEL_METRICS_EXPORTER"):
-        readers.append(PeriodicExportingMetricReader(exporters.metrics))
+        readers.append(Reader(exporters.metrics))
     meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(meters)

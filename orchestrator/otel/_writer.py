@@ -20,7 +20,7 @@ from orchestrator._ports import StartupContext
 from orchestrator.otel._episode import Episode, EpisodeName
 from orchestrator.otel._flush import Flusher
 from orchestrator.otel._metrics import MetricsWriter
-from orchestrator.otel._providers import Providers
+from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._recorder import Recorder
 from orchestrator.otel._trace import TraceWriter
 from states import Fact, Stage, StageChanged
@@ -85,7 +85,7 @@ class Writer:
         self._providers = providers
         self._recorder = Recorder(context)
         self._traces = TraceWriter(context, parent, span_events=span_events)
-        self._metrics = MetricsWriter(context, providers.given_meters, __version__)
+        self._metrics = MetricsWriter(context, providers.given_meters, __version__, SCHEMA_URL)
         self._flusher = Flusher()
         self._untraced, self._unlogged = _Backlog(), _Backlog()
         self._linked: dict[str, SpanContext] = {}

@@ -24,13 +24,14 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 _HARMLESS = re.compile(r"[\w.+ -]{0,40}")
 """What is surely no URL, and can be shown in an error."""
 
-# The first that is set decides. Functions set K_SERVICE too, so they come first.
+# The first that is set decides. Functions set K_SERVICE too, so they come before it; and so does
+# Knative, which is no Google Cloud, on a Kubernetes of its own.
 _SIGNS = (
+    ("KUBERNETES_SERVICE_HOST", Platform.KUBERNETES),
     ("CLOUD_RUN_JOB", Platform.CLOUD_RUN_JOB),
     ("FUNCTION_TARGET", Platform.CLOUD_FUNCTIONS),
     ("GAE_ENV", Platform.APP_ENGINE),
     ("K_SERVICE", Platform.CLOUD_RUN),
-    ("KUBERNETES_SERVICE_HOST", Platform.KUBERNETES),
 )
 
 

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 ROOT = Path(__file__).parents[2]
@@ -82,15 +83,26 @@ class Receiver(ThreadingHTTPServer):
         found: dict[str, set[str]] = {}
         for request in self.traces:
             for resource in request.resource_spans:
-                (instance,) = (
-                    a.value.string_value
-                    for a in resource.resource.attributes
-                    if a.key == "service.instance.id"
-                )
+                instance = _instance(resource.resource)
                 for scope in resource.scope_spans:
                     for span in scope.spans:
                         found.setdefault(span.trace_id.hex(), set()).add(instance)
         return found
+
+    def metric_instances(self) -> set[str]:
+        """The `service.instance.id` of all that sent the stage of an orchestrator."""
+        return {
+            _instance(resource.resource)
+            for request in self.metrics
+            for resource in request.resource_metrics
+            for scope in resource.scope_metrics
+            if any(metric.name == "orchestrator.stage" for metric in scope.metrics)
+        }
+
+
+def _instance(resource: Resource) -> str:
+    (found,) = (a for a in resource.attributes if a.key == "service.instance.id")
+    return str(found.value.string_value)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -45,6 +45,21 @@ def values(traced: Traced, metric: str) -> dict[str, float]:
     }
 
 
+async def test_a_forked_process_does_not_tell_what_its_parent_has_counted(traced: Traced) -> None:
+    measured = OpenTelemetryGateMetrics(traced.meters)
+    async with Startup() as startup, anyio.create_task_group() as tasks:
+        used, fresh = (ReadinessGate(App(), startup, metrics=measured) for _ in range(2))
+        startup.make_ready()
+        await settled()
+        tasks.start_soon(Caller(used, http_scope()).run)
+        await settled()
+        assert values(traced, "orchestrator.gate.admissions")["admitted"] == 1
+        measured.forget_used()
+        assert values(traced, "orchestrator.gate.admissions")["admitted"] == 0
+        await Caller(fresh, http_scope()).run()  # made before the fork, and used after it
+        assert values(traced, "orchestrator.gate.admissions")["admitted"] == 1
+
+
 async def test_admissions_and_waits_by_outcome(traced: Traced) -> None:
     clock = ManualClock()
     async with Startup() as startup, anyio.create_task_group() as tasks:

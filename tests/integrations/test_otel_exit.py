@@ -166,6 +166,33 @@ def test_a_fork_after_set_up_loses_nothing_and_mixes_nothing_up(receiver: Receiv
     assert len({next(iter(sent[trace])) for trace in traces}) == 3
 
 
+FORKED_LATE = (
+    START
+    + """
+import os, sys, warnings
+
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+telemetry = setup_telemetry("chat")
+
+async def fork_while_running() -> None:
+    async with Orchestrator(ScriptedProbe([REFUSED]), observers=[observer]) as startup:
+        await startup.wait_for(Stage.PROBING_REDIS, timeout_seconds=5)
+        assert observer.wait_until_written(5)
+        if os.fork() == 0:
+            telemetry.shutdown()  # sends what there is to send
+            os._exit(0)
+        assert os.wait()[1] == 0
+
+anyio.run(fork_while_running)
+"""
+)
+
+
+def test_a_process_of_a_pool_does_not_tell_the_metrics_of_its_parent(receiver: Receiver) -> None:
+    run(FORKED_LATE, **at(receiver))
+    assert len(receiver.metric_instances()) == 1
+
+
 FORKED_EXIT = (
     START
     + """

@@ -175,6 +175,25 @@ def test_an_unknown_protocol_is_one_clear_line() -> None:
         setup_telemetry(protocol="udp")
 
 
+def test_a_protocol_of_other_languages_in_the_environment_ends_no_start() -> None:
+    done = run(
+        """
+        import logging
+        from orchestrator.otel import setup_telemetry
+        logging.basicConfig(format="%(message)s")
+        with setup_telemetry("chat") as telemetry:
+            assert telemetry.installed
+        """,
+        OTEL_EXPORTER_OTLP_PROTOCOL="http/json",
+        OTEL_TRACES_EXPORTER="none",
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert done.stderr == (
+        "OTEL_EXPORTER_OTLP_PROTOCOL is 'http/json', which Python's exporters do not speak:"
+        " telemetry is sent by http/protobuf\n"
+    )
+
+
 EXIT = """
 import atexit, json, logging, sys, time
 ended = []
@@ -300,6 +319,10 @@ CLOUD_RUN = {"cloud.provider": "gcp", "cloud.platform": "gcp_cloud_run"}
                 "k8s.deployment.name": "chat-api",
                 "service.name": "chat-api",
             },
+        ),
+        (
+            {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "K_SERVICE": "f", "POD_NAME": "f-1-x"},
+            {"service.name": "f", "faas.name": "f", "k8s.pod.name": "f-1-x"},  # Knative
         ),
         ({"POD_NAME": "of something else"}, {}),
     ],

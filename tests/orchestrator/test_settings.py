@@ -27,6 +27,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ({"GAE_ENV": "standard"}, Platform.APP_ENGINE),
         ({"FUNCTION_TARGET": "main", "K_SERVICE": "main"}, Platform.CLOUD_FUNCTIONS),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, Platform.KUBERNETES),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "K_SERVICE": "knative"}, Platform.KUBERNETES),
         ({"K_SERVICE": "chat", "ORCHESTRATOR_PLATFORM": "other"}, Platform.OTHER),
         ({"ORCHESTRATOR_PLATFORM": "Cloud-Run"}, Platform.CLOUD_RUN),
         ({"K_SERVICE": ""}, Platform.OTHER),
