@@ -269,20 +269,34 @@ async def test_it_can_be_heard(browser: Browser) -> None:
             (node["role"]["value"], node.get("name", {}).get("value", ""))
             for node in await page.accessible()
         ]
-        assert ("heading", "Chat" + "start-up and readiness") in [
-            (role, name.replace(" start", "start")) for role, name in heard
-        ]
+        assert ("heading", "Chat start-up and readiness") in heard
         for name in ("Grace", "Stages", "Timeline", "Redis", "Conditions", "What happened"):
             assert ("heading", name) in heard
             assert name == "Grace" or ("region", name) in heard
         assert ("list", "The stages and the time spent in each") in heard
         assert [name for role, name in heard if role == "image"] == [
-            await page.ask("document.querySelector('#timeline').getAttribute('aria-label')")
+            await page.ask("document.querySelector('#timeline-told').getAttribute('aria-label')")
         ]
         assert ("group", "What the timeline shows") in heard
         assert {role for role, _ in heard} >= {"main", "banner", "status", "columnheader"}
         live = "[...document.querySelectorAll('[aria-live], [role=status]')].map(e => e.id)"
         assert await page.ask(live) == ["link", "announce"]
+
+
+async def test_the_timeline_is_one_picture_with_one_text(browser: Browser) -> None:
+    startup = Orchestrator(ScriptedProbe("refused x5, ok"))
+    async with watched(browser, startup) as page:
+        await page.until(f"{STAGE} === 'Ready'")
+        await page.until("document.querySelectorAll('#timeline .fail').length > 0")
+        nodes = await page.accessible()
+        # Its marks would be heard one by one, and are made anew four times a second.
+        assert {node["role"]["value"] for node in nodes} & {"graphics-symbol", "SvgRoot"} == set()
+        (picture,) = [node for node in nodes if node["role"]["value"] == "image"]
+        assert not {child["nodeId"] for child in nodes} & set(picture["childIds"])
+        told = picture["name"]["value"]
+        assert told.startswith("Timeline: Booting for ")
+        assert ", Probing Redis for " in told
+        assert ", then Ready. The table under" in told
 
 
 async def test_it_can_be_used_with_keys_alone(browser: Browser) -> None:
