@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from orchestrator._errors import AlreadyStarted
 from orchestrator._orchestrator import Orchestrator
+from orchestrator.testing._names import stage_called
 from orchestrator.testing._probe import ScriptedProbe
 from orchestrator.testing._script import REFUSED, WRONG_PASSWORD
 from states import Failure, Stage, StageChanged
@@ -34,7 +35,7 @@ class Pretence:
         # What is replaced is chosen by the application, in the constructor's call, where no test
         # can reach it. Everything else stays: the application meets the real orchestrator.
         self._before = startup._probe, startup._declared, startup.policy  # noqa: SLF001  see above
-        self._redis = ScriptedProbe([_answer(stage)])
+        self._redis = ScriptedProbe([_ANSWERS[stage]])
         startup._probe = self._redis  # noqa: SLF001  see above
         startup._declared = dict.fromkeys(startup._declared, False)  # noqa: SLF001  see above
         startup.policy = replace(
@@ -58,10 +59,21 @@ class Pretence:
         Raises:
             StartupTimeout: When it does not come to believe it.
             NotRunning: When the application is not started.
+            ValueError: When no service can come to that stage, or stay in it.
         """
-        wanted = Stage(stage)
-        self._redis.then(_answer(wanted))
+        wanted = _pretended(stage)
+        if wanted is Stage.PROBING_REDIS and self._startup_is_over():
+            raise ValueError(
+                "no service comes back to probing_redis once it was ready or degraded: become"
+                " 'degraded', or pretend 'probing_redis' before the application is started"
+            )
+        self._redis.then(_ANSWERS[wanted])
         return await self._startup.wait_for(wanted, timeout_seconds=timeout_seconds)
+
+    def _startup_is_over(self) -> bool:
+        known = self._startup.explain()
+        over = known.stage is not Stage.BOOTING and known.budget_left_seconds is None
+        return self._startup.running and over
 
     def undo(self) -> None:
         """Give the orchestrator back what it had, unless it is running."""
@@ -90,13 +102,13 @@ def pretend(startup: Orchestrator, stage: Stage | str = Stage.READY) -> Pretence
 
     Raises:
         AlreadyStarted: When the orchestrator was entered before.
-        ValueError: When no service can stay in that stage.
+        ValueError: When there is no such stage, or no service can stay in it.
     """
-    return Pretence(startup, Stage(stage))
+    return Pretence(startup, _pretended(stage))
 
 
-def _answer(stage: Stage) -> Failure | None:
+def _pretended(name: Stage | str) -> Stage:
+    stage = stage_called(name, _ANSWERS, "pretend")
     if stage not in _ANSWERS:
-        stays = ", ".join(_ANSWERS)
-        raise ValueError(f"no service stays in {stage}: pretend one of {stays}")
-    return _ANSWERS[stage]
+        raise ValueError(f"no service stays in {stage}: pretend one of {', '.join(_ANSWERS)}")
+    return stage

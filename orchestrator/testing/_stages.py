@@ -5,6 +5,7 @@ from types import EllipsisType
 
 from orchestrator._log import cause_in_words
 from orchestrator._ports import Observer, StartupContext
+from orchestrator.testing._names import stage_called
 from states import Fact, Failure, ProbeFailed, ProbeSucceeded, Stage, StageChanged
 
 Expected = Stage | str | EllipsisType
@@ -59,8 +60,9 @@ class StageLog(Observer):
 
         Raises:
             AssertionError: When it never was.
+            ValueError: When there is no stage of that name.
         """
-        wanted = Stage(stage)
+        wanted = stage_called(stage)
         for event in self.events:
             if event.current is wanted:
                 return event.at - self._started_at
@@ -71,9 +73,9 @@ class StageLog(Observer):
 
         Raises:
             AssertionError: With both rows, where they part, and when and why each stage began.
-            ValueError: When a stage has no such name.
+            ValueError: When there is no stage of such a name.
         """
-        wanted = [one if one is ... else Stage(one) for one in expected]
+        wanted = [one if one is ... else stage_called(one) for one in expected]
         if not _matches(wanted, self.stages):
             lines = ["the service did not go through these stages", *self._compared(wanted)]
             raise AssertionError(self._text("\n".join(lines)))
@@ -83,8 +85,9 @@ class StageLog(Observer):
 
         Raises:
             AssertionError: With when and why each stage began.
+            ValueError: When there is no stage of such a name.
         """
-        for stage in map(Stage, stages):
+        for stage in map(stage_called, stages):
             if stage in self.stages:
                 raise AssertionError(self._text(f"the service was {stage}, and never should be"))
 

@@ -188,8 +188,15 @@ async def test_a_stage_that_never_should_be_is_told_with_its_time() -> None:
         log.assert_never("degraded")
     with pytest.raises(AssertionError, match="never became ready"):
         log.seconds_until("ready")
-    with pytest.raises(ValueError, match="redy"):
-        log.assert_went("redy")
+
+
+ALL = "booting, probing_redis, grace, ready, degraded"
+
+
+@pytest.mark.parametrize("ask", ["assert_went", "assert_never", "seconds_until"])
+def test_a_stage_that_is_none_is_told_with_those_there_are(ask: str) -> None:
+    with pytest.raises(ValueError, match=f"^there is no stage 'probing': it is one of {ALL}$"):
+        getattr(StageLog(), ask)("probing")
 
 
 async def test_the_same_script_runs_the_same_each_time() -> None:
@@ -264,6 +271,26 @@ async def test_only_stages_that_last_can_be_pretended() -> None:
             pretend(startup, stage)
     with pytest.raises(NotRunning):
         await pretend(startup).become("ready")
+
+
+async def test_a_stage_that_is_none_cannot_be_pretended() -> None:
+    said = "^there is no stage 'raedy': pretend one of probing_redis, ready, degraded$"
+    with pytest.raises(ValueError, match=said):
+        pretend(an_application(), "raedy")
+    with pytest.raises(ValueError, match=said):
+        await pretend(an_application()).become("raedy")
+
+
+@pytest.mark.parametrize("first", ["ready", "degraded"])
+async def test_what_no_service_comes_back_to_is_refused_at_once(first: str) -> None:
+    startup = an_application()
+    pretence = pretend(startup, "probing_redis")
+    async with startup:
+        await pretence.become("probing_redis")  # while it has been neither
+        await pretence.become(first)
+        with pytest.raises(ValueError, match="no service comes back to probing_redis once"):
+            await pretence.become("probing_redis", timeout_seconds=None)
+        assert startup.stage is Stage(first)
 
 
 # -- the plugin and its documentation ------------------------------------------------------------
