@@ -13,7 +13,7 @@ PEERS := $(VENV)/.peers
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: help install demo test lint types pytest test-minimal test-wheel package faults soak bench \
+.PHONY: help install schemas demo test lint types pytest test-minimal test-wheel package faults soak bench \
 	docs docs-reference clean
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make soak [SECONDS=600]                        a live service while Redis flaps at random"
 	@echo "make bench [ARGS='--only fan-out']             the benchmarks, beside their peers; --page writes the page"
 	@echo "make install                                   only the set-up: $(VENV)"
+	@echo "make schemas                                   also what the Kubernetes manifest is checked against, 108 MB"
 	@echo "make docs                                      the documentation as a site, in build/docs"
 	@echo "make docs-reference                            write the generated reference pages"
 	@echo "make clean                                     remove what the others made"
@@ -40,6 +41,10 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 		$(PIP) --editable ".[$$extra]" 2>/dev/null || echo "$$extra is not made for this machine; the tests that need it are skipped"; \
 	done
 	@touch $@
+
+# Too large for everybody's machine; .ci/run asks for it.
+schemas: install
+	@$(PIP) --editable '.[kubernetes]' 2>/dev/null || echo "could not install the schemas of Kubernetes; the test that needs them is skipped"
 
 demo: install
 	@$(BIN)/startup-orchestrator demo $(ARGS)
