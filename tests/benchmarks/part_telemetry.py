@@ -34,7 +34,8 @@ COLLECTORS = (
 )
 """What the collector does, and over which protocol; those that answer speak HTTP only."""
 
-OBSERVER_MS, EXIT_SECONDS, LINES = 5.0, 2.0, 3
+OBSERVER_MS = STALL_MS = 5.0
+EXIT_SECONDS, LINES = 2.0, 3
 
 
 class _Taking(BaseHTTPRequestHandler):
@@ -133,12 +134,14 @@ def rows(name: str, taken: Sequence[Measured], without: Sequence[Measured]) -> I
         ours=observer,
         verdicts=(below(observer, OBSERVER_MS, "ms"),),
     )
+    stall = figure(taken, "stall_ms", "ours")
     yield Row(
         part=PART,
         what=f"{name}: longest stall of the event loop",
         unit="ms",
-        ours=figure(taken, "stall_ms", "ours"),
+        ours=stall,
         floor=figure(without, "stall_ms", "no telemetry"),
+        verdicts=(below(stall, STALL_MS, "ms"),),
     )
     ours, floor = (
         figure(taken, "exit_seconds", "ours"),

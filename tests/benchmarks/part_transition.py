@@ -39,6 +39,8 @@ from tests.benchmarks.transition_ways import FAILURE, POLICY, Run, bare, ours, p
 PART = "transition"
 TRANSITIONS, FLAPS, ATTEMPTS, REPEAT = 3_000, 100, 20, 5
 
+SAMPLED_OUT = "all threads' share of observing a change of stage: sampled out"
+
 Told = list[tuple[Fact, StageChanged | None]]
 
 
@@ -234,10 +236,12 @@ def unwatched(flaps: int, repeat: int, rounds: int) -> Iterator[Row]:
         "recorded": OpenTelemetryObserver(on, MeterProvider(shutdown_on_exit=False)),
     }
     figures = interleaved(
-        {name: on_the_loop(observer, flaps, repeat) for name, observer in observers.items()},
+        {name: on_the_loop(observer, flaps, repeat) for name, observer in observers.items()}
+        | {SAMPLED_OUT: in_all(OpenTelemetryObserver(off, NoOpMeterProvider()), flaps, repeat)},
         rounds=rounds,
     )
     on.shutdown()
+    of_all = figures.pop(SAMPLED_OUT)
     for name, figure in figures.items():
         yield Row(
             part=PART,
@@ -246,6 +250,7 @@ def unwatched(flaps: int, repeat: int, rounds: int) -> Iterator[Row]:
             ours=Figure("ours", figure.values),
             verdicts=() if name == "recorded" else (below(figure, 2, "us"),),
         )
+    yield Row(part=PART, what=SAMPLED_OUT, unit="us", ours=Figure("ours", of_all.values))
 
 
 def measure(

@@ -28,6 +28,7 @@ def test_every_row_comes_with_every_candidate() -> None:
         "no provider",
         "sampled out",
         "recorded",
+        "sampled out",
     ]
     assert all(len(row.ours.values) == 2 for row in (alone, *rest))
 
