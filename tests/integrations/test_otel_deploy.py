@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestrator.otel._platform import platform_attributes
 from tests.integrations.collector_support import (
     COLLECTOR_CONFIG,
     find_program,
@@ -30,6 +31,7 @@ def read(path: Path) -> Yaml:
 
 
 COMPOSE = read(DEPLOY / "compose.yaml")["services"]
+RULES = [rule for group in read(DEPLOY / "alerts.yaml")["groups"] for rule in group["rules"]]
 
 
 def test_the_service_starts_is_gated_traced_and_measured() -> None:
@@ -61,6 +63,25 @@ def test_the_service_starts_is_gated_traced_and_measured() -> None:
         for metric in scope.metrics
     }
     assert {"orchestrator.startup.duration", "orchestrator.gate.admissions"} <= names
+
+
+def test_the_manifest_of_kubernetes_names_all_that_the_downward_api_knows() -> None:
+    deployment = next(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environ = {one["name"]: one.get("value", "of the pod") for one in container["env"]}
+    found = platform_attributes(environ | {"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    page = (ROOT / "docs/reference/telemetry.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`(k8s\.[a-z.]+)`", page))
+    assert listed - {"k8s.cluster.name"} == found.keys() - {"service.name"}
+    assert found["k8s.container.name"] == container["name"]
+    assert found["k8s.deployment.name"] == deployment["metadata"]["name"]
+    assert {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_METRIC_EXPORT_INTERVAL"} <= environ.keys()
+
+
+def test_a_bar_of_a_graph_is_as_wide_as_metrics_are_sent() -> None:
+    sources = read(DEPLOY / "grafana/provisioning/datasources/datasources.yaml")["datasources"]
+    interval = int(COMPOSE["service"]["environment"]["OTEL_METRIC_EXPORT_INTERVAL"])
+    assert sources[0]["jsonData"]["timeInterval"] == f"{interval // 1000}s"
 
 
 def test_everything_that_compose_mounts_or_builds_is_there() -> None:
@@ -194,6 +215,50 @@ def test_the_rules_are_valid() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_alerts_pass_their_unit_tests() -> None:
+    done = subprocess.run(
+        [find_program("PROMTOOL", "promtool"), "test", "rules", str(DEPLOY / "alerts_test.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_seen_to_fire_in_a_unit_test() -> None:
+    tests = read(DEPLOY / "alerts_test.yaml")
+    fired = {
+        one["alertname"]
+        for test in tests["tests"]
+        for one in test["alert_rule_test"]
+        if one.get("exp_alerts")
+    }
+    assert fired == {rule["alert"] for rule in RULES}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
+def test_a_wrong_threshold_does_not_pass_the_unit_tests(tmp_path: Path, rule: Yaml) -> None:
+    """That the tests can fail: each rule, its comparison turned off, breaks one of its own."""
+    tests = read(DEPLOY / "alerts_test.yaml")
+    for test in tests["tests"]:
+        asked = [one for one in test["alert_rule_test"] if one["alertname"] == rule["alert"]]
+        test["alert_rule_test"] = asked
+    tests["tests"] = [test for test in tests["tests"] if test["alert_rule_test"]]
+    (tmp_path / "alerts_test.yaml").write_text(json.dumps(tests), encoding="utf-8")
+    off, replaced = re.subn(r"(<|>=?) [\d.]+\s*$", "== 12345", rule["expr"])
+    assert replaced == 1
+    for expr in (rule["expr"], off):
+        groups = [{"name": "one", "rules": [rule | {"expr": expr}]}]
+        (tmp_path / "alerts.yaml").write_text(json.dumps({"groups": groups}), encoding="utf-8")
+        done = subprocess.run(
+            [find_program("PROMTOOL", "promtool"), "test", "rules", "alerts_test.yaml"],
+            capture_output=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert (done.returncode == 0) == (expr != off)
 
 
 @pytest.mark.parametrize("logs", [False, True], ids=["as it is", "with the pipeline for logs"])
