@@ -120,7 +120,7 @@ async def test_the_hold_limit(ws: str) -> None:
     async with serving(gate, ws=ws) as port, httpx.AsyncClient(trust_env=False) as http:
         began_at = time.perf_counter()
         assert await ping(port) == "503"
-        assert 0.2 <= time.perf_counter() - began_at < 1.5
+        assert 0.2 <= time.perf_counter() - began_at < 4  # and not the 5 s of the default
         response = await http.get(f"http://127.0.0.1:{port}/")
         assert response.status_code == 503
         assert response.headers["retry-after"] in ("1", "2", "3")
