@@ -124,13 +124,13 @@ async def test_callbacks_that_raise_cancel_or_call_back_hurt_only_themselves(
     @startup.on(Stage.READY)
     async def calls_back(event: StageChanged) -> None:
         startup.condition("a").set(False, reason="by a callback")
-        await startup.wait_for(Stage.DEGRADED, timeout_seconds=5)
+        await startup.wait_for(Stage.DEGRADED, timeout_seconds=20)
         seen.append(f"degraded after {event.current}")
 
     async with startup:
         startup.condition("a").set(True)
-        await startup.wait_for(Stage.DEGRADED, timeout_seconds=5)
-        with anyio.fail_after(5):
+        await startup.wait_for(Stage.DEGRADED, timeout_seconds=20)
+        with anyio.fail_after(10):
             while len(seen) < 2:  # noqa: ASYNC110  a callback's end has no event
                 await anyio.sleep(0.002)
         assert sorted(seen) == ["cancelled itself", "degraded after ready"]
@@ -146,7 +146,7 @@ async def test_two_orchestrators_do_not_know_each_other(server: RedisServer) -> 
         async with Orchestrator(
             elsewhere, policy=Policy(budget_seconds=0.2, attempt_timeout_seconds=0.1)
         ) as second:
-            await second.wait_for(Stage.DEGRADED, timeout_seconds=5)
+            await second.wait_for(Stage.DEGRADED, timeout_seconds=20)
             assert first.stage is Stage.READY
         diary.forget()
         await diary.until(lambda: len(diary.attempts) > 3)
@@ -158,7 +158,7 @@ async def test_start_stop_start_takes_new_objects(server: RedisServer) -> None:
     for _ in range(3):
         probe = RedisProbe(server.url)
         async with Orchestrator(probe, policy=QUICK) as startup:
-            await startup.wait_for(Stage.READY, timeout_seconds=5)
+            await startup.wait_for(Stage.READY, timeout_seconds=20)
     with pytest.raises(AlreadyStarted):
         await startup.__aenter__()
     diary = Diary()

@@ -34,7 +34,7 @@ observer = OpenTelemetryObserver()
 async def serve() -> None:
     probe = ScriptedProbe([REFUSED, None])
     async with Orchestrator(probe, observers=[observer]) as startup:
-        await startup.wait_for(Stage.READY, timeout_seconds=5)
+        await startup.wait_for(Stage.READY, timeout_seconds=20)
 """
 
 

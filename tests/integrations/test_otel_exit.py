@@ -110,7 +110,7 @@ async def serve() -> None:
     async with Orchestrator(
         ScriptedProbe([WRONG_PASSWORD]), observers=[OpenTelemetryObserver()]
     ) as startup:
-        await startup.wait_for(Stage.DEGRADED, timeout_seconds=5)
+        await startup.wait_for(Stage.DEGRADED, timeout_seconds=20)
         print("failed", flush=True)
         await anyio.sleep_forever()
 
@@ -176,7 +176,7 @@ telemetry = setup_telemetry("chat")
 
 async def fork_while_running() -> None:
     async with Orchestrator(ScriptedProbe([REFUSED]), observers=[observer]) as startup:
-        await startup.wait_for(Stage.PROBING_REDIS, timeout_seconds=5)
+        await startup.wait_for(Stage.PROBING_REDIS, timeout_seconds=20)
         assert observer.wait_until_written(5)
         if os.fork() == 0:
             telemetry.shutdown()  # sends what there is to send
