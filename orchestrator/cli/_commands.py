@@ -6,7 +6,7 @@ Each loads what it needs only when it runs: `wait` and `check` are started often
 import inspect
 import json as json_text
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
@@ -14,7 +14,8 @@ import typer
 from orchestrator.cli._check_policy_command import check_policy
 from orchestrator.cli._errors import UserError
 from orchestrator.cli._exit_codes import OK
-from orchestrator.cli._process import become, end_by_signal
+from orchestrator.cli._output import lost, note, print_json
+from orchestrator.cli._process import become, end_by_signal, named
 
 _REST_IS_CMD = {"allow_interspersed_args": False}
 """Options end with the first word of CMD: the rest is CMD's own."""
@@ -95,10 +96,11 @@ def wait(
     """
     from orchestrator.cli import _progress, _wait  # noqa: PLC0415  see above
 
+    named(command or ())
     settings = _wait.settings_for(redis, timeout)
     waited = _wait.wait(settings, _progress.make_progress(quiet=quiet or json))
     if json:
-        typer.echo(json_text.dumps(waited.as_json()))
+        _tell_json(waited.as_json(), anyway=bool(command))
     else:
         _wait.tell(waited, quiet=quiet)
     if waited.signal_number:
@@ -106,6 +108,16 @@ def wait(
     if waited.status == OK and command:
         become(command)
     return waited.status
+
+
+def _tell_json(told: Mapping[str, object], *, anyway: bool) -> None:
+    """Print JSON; go on where that is not possible, if there is something to go on with."""
+    try:
+        print_json(told)
+    except OSError as error:
+        if not anyway:
+            raise
+        note(str(lost(error)))
 
 
 def run(  # noqa: PLR0913  each is an option of the command line
@@ -150,6 +162,7 @@ def run(  # noqa: PLR0913  each is an option of the command line
 
     if not command:
         raise UserError("run needs a command: run -- CMD [ARGS]...")
+    named(command)
     if not 0 <= port <= 65_535:  # noqa: PLR2004  the ports that there are
         raise UserError(f"--port is {port}; it must be from 0 to 65535")
     if start not in list(_run.Start):

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from collections.abc import Mapping
 from functools import cache
 
 import states._stages
@@ -14,6 +15,20 @@ def mermaid() -> str:
     lines = ["stateDiagram-v2", f"    [*] --> {Stage.BOOTING}"]
     lines += [f"    {row.source} --> {row.target} : {_label(row)}" for row in TABLE]
     return "\n".join(lines) + "\n"
+
+
+def diagram_as_json() -> Mapping[str, object]:
+    """The same as an object: the stages, and each row of the table in its order."""
+    rows = [
+        {
+            "from": row.source,
+            "facts": [fact.__name__ for fact in row.facts],
+            "when": row.guard.value,
+            "to": row.target,
+        }
+        for row in TABLE
+    ]
+    return {"first": Stage.BOOTING, "stages": list(Stage), "transitions": rows}
 
 
 _HEAD = """\

@@ -14,3 +14,7 @@ class UserError(Exception):
     def __init__(self, text: str, status: int = USAGE) -> None:
         super().__init__(text)
         self.status = status
+
+
+class Interrupted(Exception):  # noqa: N818  named after what is the case
+    """Ctrl-C has ended a command. Typer would make an exit status of it that CMD may have, too."""

@@ -4,12 +4,12 @@ import contextlib
 import errno
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from orchestrator.cli._errors import UserError
 from orchestrator.cli._exit_codes import NOT_EXECUTABLE, NOT_FOUND, SIGNALLED
+from orchestrator.cli._output import flush
 
 IGNORED_BY_PYTHON = tuple(
     getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name)
@@ -21,17 +21,30 @@ that comes after it, which would then not end when the reader of its pipe does."
 def become(command: Sequence[str]) -> NoReturn:
     """Turn this process into `command`: the same process id, parent, terminal and environment.
 
+    Output that cannot be written is no reason to leave it out.
+
     Raises:
         UserError: When it is not found (127) or cannot be executed (126), as shells say it.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     for number in IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], list(command))  # noqa: S606  no shell is what is wanted
     except (OSError, ValueError) as error:
         raise cannot_start(command[0], error) from None
+
+
+def named(command: Sequence[str]) -> None:
+    """See to it that a command has a name, before anything is waited for.
+
+    Raises:
+        UserError: When it has none: most likely a shell's variable that is not set.
+    """
+    if command and not command[0]:
+        raise UserError(
+            'the command is "", which is no program: is a variable of it not set?', NOT_FOUND
+        )
 
 
 def cannot_start(program: str, error: OSError | ValueError) -> UserError:
@@ -53,8 +66,7 @@ def end_by_signal(number: int) -> int:
 
         # The program that dumped core is another one.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     with contextlib.suppress(OSError, ValueError):
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)

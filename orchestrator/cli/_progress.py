@@ -5,6 +5,8 @@ It goes to standard error, so that standard output belongs to CMD and to JSON.
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,6 +21,7 @@ from orchestrator import (
     Target,
 )
 from orchestrator.cli._look import STAGE_STYLES, can_move, console_on
+from orchestrator.cli._output import print_error
 from states import Fact
 
 if TYPE_CHECKING:
@@ -55,8 +58,6 @@ class PlainProgress(Progress):
         where, budget = place(context.target), context.policy.budget_seconds
         if context.enabled:
             self._say(f"waiting for {where}, at most {budget:g} s")
-        else:
-            self._say("disabled by ORCHESTRATOR_ENABLED: nothing is asked")
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
         """Say why an attempt failed, once for each kind: there may be hundreds of attempts."""
@@ -65,8 +66,7 @@ class PlainProgress(Progress):
             self._say(fact.failure.reason)
 
     def _say(self, text: str) -> None:
-        line = f"{time.monotonic() - self._began_at:7.2f} s  {text}"
-        print(line, file=sys.stderr, flush=True)  # noqa: T201  this is a command line
+        print_error(f"{time.monotonic() - self._began_at:7.2f} s  {text}")
 
 
 class LiveProgress(Progress):
@@ -85,17 +85,28 @@ class LiveProgress(Progress):
 
     async def keep_moving(self, startup: Orchestrator) -> None:
         """Draw the line again and again."""
-        self._live.start()
         try:
-            while True:
-                self._live.update(_line(startup.explain()), refresh=True)
-                await anyio.sleep(_REFRESH_SECONDS)
+            with _unless_it_cannot_be_written():
+                self._live.start()
+                while True:
+                    self._live.update(_line(startup.explain()), refresh=True)
+                    await anyio.sleep(_REFRESH_SECONDS)
         finally:
             self.close()
 
     def close(self) -> None:
         """Take the line away."""
-        self._live.stop()
+        with _unless_it_cannot_be_written():
+            self._live.stop()
+
+
+@contextmanager
+def _unless_it_cannot_be_written() -> Iterator[None]:
+    """A terminal that is gone ends what is shown, and not the waiting. Rich exits then."""
+    try:
+        yield
+    except (OSError, ValueError, SystemExit):
+        return
 
 
 def _line(known: Explanation) -> "Text":

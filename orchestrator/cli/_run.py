@@ -24,6 +24,7 @@ from orchestrator.cli._health_server import HealthServer, open_port, port_of
 from orchestrator.cli._process import end_by_signal
 from orchestrator.cli._supervisor import ENDING, PASSED_ON, Child, become_subreaper
 from orchestrator.cli._systemd import Notifier, without_notify
+from orchestrator.cli._terminal import SUSPEND, Terminal, suspend
 from orchestrator.cli._wait import is_permanent, load_redis_beside, probe_for
 from orchestrator.settings import Settings
 
@@ -98,6 +99,7 @@ class _Supervisor:
         self._options = options
         self._notifier = notifier
         self._child = Child()
+        self._terminal = Terminal()
         self._stopping = False
         self._told_ready = False
         self._ended = anyio.Event()
@@ -124,6 +126,8 @@ class _Supervisor:
                 await self._ended.wait()
                 self._stop()
             tasks.cancel_scope.cancel()
+        self._terminal.take_back()
+        self._terminal.close()
         self._notifier.close()
         if self._error is not None:
             raise self._error
@@ -138,6 +142,7 @@ class _Supervisor:
             self._error = error
             self._ended.set()
         else:
+            self._terminal.give_to(self._child.pid)
             logger.info("started %s as process %d", self._options.command[0], self._child.pid)
 
     def _end(self, status: int) -> None:
@@ -159,11 +164,19 @@ class _Supervisor:
                 if number == signal.SIGCHLD:
                     self._bury()
                 elif self._child.pid:
-                    if number in ENDING:
-                        self._stop()
-                    self._child.pass_on(number)
+                    self._pass_on(number)
+                elif number == SUSPEND:
+                    suspend()
                 elif number in ENDING or number == signal.SIGHUP:
+                    name = signal.Signals(number).name
+                    logger.warning("stopped by %s before CMD was started", name)
                     self._end(-number)
+
+    def _pass_on(self, number: int) -> None:
+        if number == signal.SIGCONT:
+            self._terminal.give_to(self._child.pid)
+        if self._child.pass_on(number) and number in ENDING:
+            self._stop()
 
     def _bury(self) -> None:
         orphans = self._child.bury()
@@ -174,6 +187,8 @@ class _Supervisor:
             how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
             logger.info("process %d has ended %s", self._child.pid, how)
             self._end(status)
+        elif self._child.stopped_by:
+            self._terminal.stop_with(self._child.stopped_by)
 
     # -- the stages --------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The settings of this environment, and their reference page, generated from `Policy`."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 
 from orchestrator.cli._markdown import table
@@ -67,3 +68,17 @@ def settings_lines(settings: Settings) -> list[str]:
             mark = "" if value == getattr(defaults, field.name) else "  (set)"
             lines.append(f"{PREFIX}{field.name.upper()}={value:.4g}{mark}")
     return lines
+
+
+def settings_as_json(settings: Settings) -> Mapping[str, object]:
+    """The same as an object. `set` names the fields that are not their platform's default."""
+    policy = settings.policy
+    defaults = Policy.for_platform(policy.platform)
+    names = [field.name for field in fields(Policy) if field.name != "platform"]
+    return {
+        "platform": policy.platform,
+        "enabled": settings.enabled,
+        "redis_url_is_set": settings.redis_url != DEFAULT_REDIS_URL,
+        "policy": {name: getattr(policy, name) for name in names},
+        "set": [name for name in names if getattr(policy, name) != getattr(defaults, name)],
+    }

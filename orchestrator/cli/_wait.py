@@ -5,7 +5,6 @@ import importlib
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,9 +22,9 @@ from orchestrator import (
     Stage,
     StageChanged,
 )
-from orchestrator.cli import PROGRAM
 from orchestrator.cli._errors import UserError
 from orchestrator.cli._exit_codes import BUDGET_SPENT, OK, PERMANENT, SIGNALLED
+from orchestrator.cli._output import note
 from orchestrator.cli._progress import Progress
 from orchestrator.redis import RedisProbe
 from orchestrator.settings import PREFIX, Settings, SettingsError
@@ -58,11 +57,13 @@ class Waited:
         outcome: How.
         known: What was known then.
         signal_number: The signal that ended it; 0 for none.
+        enabled: False where nothing was asked, because the environment says so.
     """
 
     outcome: Outcome
     known: Explanation
     signal_number: int = 0
+    enabled: bool = True
 
     @property
     def status(self) -> int:
@@ -84,6 +85,7 @@ class Waited:
         failure = self.known.last_failure
         return {
             "outcome": self.outcome,
+            "enabled": self.enabled,
             "exit_status": self.status,
             "stage": self.known.stage,
             "elapsed_seconds": round(self.elapsed_seconds, 4),
@@ -177,7 +179,7 @@ async def _wait(startup: Orchestrator, progress: Progress) -> Waited:
                 if event.current in (Stage.READY, Stage.DEGRADED):
                     ended = event
                     break
-            waited = Waited(_outcome(ended), startup.explain())
+            waited = Waited(_outcome(ended), startup.explain(), enabled=startup.enabled)
         tasks.cancel_scope.cancel()
     if ended is None:
         return Waited(Outcome.INTERRUPTED, startup.explain(), signals[0])
@@ -214,22 +216,22 @@ def tell(waited: Waited, *, quiet: bool) -> None:
     """Say on standard error how it ended: always if badly, and otherwise unless `quiet`."""
     known, seconds = waited.known, waited.elapsed_seconds
     if waited.outcome is Outcome.READY:
+        if not waited.enabled:
+            text = "disabled by ORCHESTRATOR_ENABLED: nothing was asked"
+        else:
+            text = f"ready after {seconds:.2f} s and {known.attempts} attempt(s)"
         if not quiet:
-            _say(f"ready after {seconds:.2f} s and {known.attempts} attempt(s)")
+            note(text)
         return
     if waited.outcome is Outcome.INTERRUPTED:
         name = signal.Signals(waited.signal_number).name
-        _say(f"stopped by {name} after {seconds:.2f} s, in {known.stage}")
+        note(f"stopped by {name} after {seconds:.2f} s, in {known.stage}")
         return
     why = known.last_failure.reason if known.last_failure is not None else "no attempt had ended"
     if waited.outcome is Outcome.PERMANENT_FAILURE:
-        _say(f"waiting does not mend this: {why}")
+        note(f"waiting does not mend this: {why}")
     else:
-        _say(f"not ready within {seconds:.2f} s and {known.attempts} attempt(s): {why}")
-
-
-def _say(text: str) -> None:
-    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)  # noqa: T201  this is a command line
+        note(f"not ready within {seconds:.2f} s and {known.attempts} attempt(s): {why}")
 
 
 def silence_log() -> None:

@@ -1,16 +1,15 @@
 """`watch`: the stages of a running service, live."""
 
 import contextlib
-import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from orchestrator.cli._client import Address, Unreachable, events
-from orchestrator.cli._exit_codes import BUDGET_SPENT, OK, SIGNALLED
+from orchestrator.cli._exit_codes import BUDGET_SPENT, OK
+from orchestrator.cli._output import ReaderGone
 from orchestrator.cli._process import end_by_signal
 from orchestrator.cli._watch_view import View
 
@@ -34,7 +33,7 @@ def watch(base: Address, view: View, *, until: str | None, timeout_seconds: floa
         The exit status.
 
     Raises:
-        UserError: When there is a service, but no event stream.
+        UserError: When there is a service, but no event stream, or when nobody reads on.
     """
     watcher = _Watcher(base.below("events"), view, until, timeout_seconds)
     try:
@@ -42,11 +41,8 @@ def watch(base: Address, view: View, *, until: str | None, timeout_seconds: floa
             return watcher.run()
     except _Ended as ended:
         return end_by_signal(ended.number)
-    except (BrokenPipeError, SystemExit):
-        # The reader has what it wanted, as `head` does; rich makes an exit of that. Nothing that is
-        # left may be flushed into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SIGNALLED + signal.SIGPIPE
+    except (BrokenPipeError, SystemExit):  # rich makes an exit of that
+        raise ReaderGone from None
 
 
 class _Watcher:

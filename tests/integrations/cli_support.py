@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import signal
+import select
 import subprocess
 import sys
 import tempfile
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 30.0
@@ -64,9 +66,17 @@ def a_command(*arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]
         yield process
     finally:
         # With all that it has started: what survives it would keep the pipes open.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_all(process.pid)
         process.communicate()
+
+
+def kill_all(pid: int) -> None:
+    """Kill a process and those that it has started, and these."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for one in [*parent.children(recursive=True), parent]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 def line_with(process: subprocess.Popen[str], text: str) -> str:
@@ -86,3 +96,56 @@ def until(true: Callable[[], bool], what: str) -> None:
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)
+
+
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class InTerminal:
+    """A command that is the first in a terminal of its own, as in `docker run -it`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], keyboard: int) -> None:
+        self.process = process
+        self._keyboard = keyboard
+        self.shown = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._keyboard, text.encode())
+
+    def until(self, text: str) -> None:
+        """Read what is shown until it has this in it."""
+        while text not in self.shown:
+            ready, _, _ = select.select([self._keyboard], [], [], PATIENCE_SECONDS)
+            assert ready, f"it never showed {text!r}: {self.shown!r}"
+            try:
+                part = os.read(self._keyboard, 65536)
+            except OSError:  # the other side's end reads as an error (EIO)
+                part = b""
+            assert part, f"it ended without showing {text!r}: {self.shown!r}"
+            self.shown += part.decode()
+
+
+@contextmanager
+def in_a_terminal(*command: str, **environ: str) -> Iterator[InTerminal]:
+    """A command in a terminal while the block runs, killed with it."""
+    ours, its = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _TAKE_TERMINAL, *command],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        cwd=ROOT,
+        env=environment(TERM="dumb", **environ),
+        start_new_session=True,
+    )
+    os.close(its)
+    try:
+        yield InTerminal(process, ours)
+    finally:
+        kill_all(process.pid)
+        process.wait()
+        os.close(ours)

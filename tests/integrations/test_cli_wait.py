@@ -93,7 +93,20 @@ def test_the_environment_says_where_redis_is(server: RedisServer) -> None:
 def test_disabled_it_asks_nothing(nobody: str) -> None:
     done = finished("wait", "--redis", nobody, ORCHESTRATOR_ENABLED="false")
     assert done.returncode == 0
-    assert "disabled by ORCHESTRATOR_ENABLED" in done.stderr
+    wanted = "startup-orchestrator: disabled by ORCHESTRATOR_ENABLED: nothing was asked\n"
+    assert done.stderr == wanted
+    done = finished("wait", "--json", "--redis", nobody, ORCHESTRATOR_ENABLED="false")
+    assert json.loads(done.stdout)["enabled"] is False
+
+
+@pytest.mark.parametrize("command", ["wait", "run"])
+def test_a_cmd_without_a_name_is_found_before_anything_is_waited_for(
+    command: str, nobody: str
+) -> None:
+    done = finished(command, "--redis", nobody, "--", "", "x")
+    assert done.returncode == 127
+    wanted = 'the command is "", which is no program: is a variable of it not set?'
+    assert done.stderr == f"startup-orchestrator: {wanted}\n"
 
 
 def test_a_cmd_that_is_missing_or_not_executable_is_as_in_a_shell(

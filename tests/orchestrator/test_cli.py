@@ -1,16 +1,22 @@
 """The command line: what it prints, and one clear line for each mistake."""
 
 import importlib.util
+import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator import __version__
 from orchestrator.cli import main
 from orchestrator.cli._diagram import mermaid, stages_page
+from states import TABLE, Stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,6 +24,60 @@ ROOT = Path(__file__).parents[2]
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"startup-orchestrator {__version__}\n"
+
+
+def json_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> Mapping[str, Any]:
+    assert main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert isinstance(told, dict)
+    return told
+
+
+def test_the_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = {"name": "startup-orchestrator", "version": __version__}
+    assert json_of(capsys, "--version", "--json") == wanted
+    assert main(["--json"]) == 2
+    assert "--json goes with --version here" in capsys.readouterr().err
+
+
+def test_the_settings_as_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@x")
+    monkeypatch.setenv("ORCHESTRATOR_BUDGET_SECONDS", "12")
+    told = json_of(capsys, "settings", "--json")
+    assert (told["redis_url_is_set"], told["set"]) == (True, ["budget_seconds"])
+    assert told["policy"]["budget_seconds"] == 12
+    assert "hunter2" not in str(told)
+
+
+def test_the_diagram_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    told = json_of(capsys, "diagram", "--json")
+    assert told["stages"] == list(Stage)
+    rows = [(row["from"], row["facts"], row["to"]) for row in told["transitions"]]
+    facts = [[fact.__name__ for fact in row.facts] for row in TABLE]
+    wanted = [(row.source, names, row.target) for row, names in zip(TABLE, facts, strict=True)]
+    assert rows == wanted
+
+
+def test_ctrl_c_while_modules_are_loaded_is_no_traceback(tmp_path: Path) -> None:
+    # A module that is slow to load, in place of one that is needed.
+    (tmp_path / "typer.py").write_text(
+        "print('loading', flush=True)\nimport signal\nsignal.pause()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "settings"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (-signal.SIGINT, "")
 
 
 def test_the_diagram_and_the_page(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,7 +109,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["nothing"], "nothing"),
         (["diagram", "--nope"], "--nope"),
         (["demo", "extra"], "extra"),
-        (["demo", "--json"], "--json"),
+        (["demo", "--json"], "(startup-orchestrator demo --help says more)"),
         (["demo", "--connections", "many"], "--connections"),
         (["demo", "--connections", "0"], "--connections is 0; it must be from 1 to 10000"),
         (["demo", "--settle", "nan"], "--settle is nan; it must be from 0 to 20"),
