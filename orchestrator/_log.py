@@ -2,7 +2,7 @@
 
 import logging
 
-from orchestrator._ports import Observer
+from orchestrator._ports import Observer, StartupContext
 from states import (
     ConditionChanged,
     Fact,
@@ -29,6 +29,46 @@ def _is_not_ours(record: logging.LogRecord) -> bool:
 logging.getLogger("transitions.core").addFilter(_is_not_ours)
 
 
+class Lack:
+    """What a start-up lacks, gathered from its facts: that is why its budget was not enough.
+
+    Hand it what an observer is told, and before the words are asked for.
+    """
+
+    def __init__(self) -> None:
+        self._failure = "no attempt had ended"
+        self._answers = False
+        self._missing: dict[str, str] = {}
+        self._required: frozenset[str] = frozenset()
+
+    def started(self, context: StartupContext) -> None:
+        """Begin with the conditions that are required: none holds yet."""
+        required = (name for name, needed in context.conditions.items() if needed)
+        self._missing = dict.fromkeys(required, "")
+        self._required = frozenset(self._missing)
+
+    def observed(self, fact: Fact) -> None:
+        """Take a fact."""
+        match fact:
+            case ProbeSucceeded():
+                self._answers = True
+            case ProbeFailed(failure=failure):
+                self._answers, self._failure = False, failure.reason
+            case ConditionChanged(name=name, satisfied=True):
+                self._missing.pop(name, None)
+            case ConditionChanged(name=name, reason=reason) if name in self._required:
+                self._missing[name] = reason
+
+    def in_words(self) -> str:
+        """What is lacking now; of conditions only while Redis answers: they may need it."""
+        if not self._answers:
+            return self._failure
+        return "; ".join(
+            f"condition {name} does not hold" + (f" ({reason})" if reason else "")
+            for name, reason in self._missing.items()
+        )
+
+
 class TransitionLog(Observer):
     """Logs one line for each change of stage, with `degraded` as a warning.
 
@@ -36,8 +76,16 @@ class TransitionLog(Observer):
     `previous_stage`, `stage_sequence` and `elapsed_seconds`.
     """
 
-    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+    def __init__(self) -> None:
+        self._lack = Lack()
+
+    def started(self, context: StartupContext) -> None:
+        """Remember what is required."""
+        self._lack.started(context)
+
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Log a change of stage."""
+        self._lack.observed(fact)
         if changed is None:
             return
         level = logging.WARNING if changed.current is Stage.DEGRADED else logging.INFO
@@ -47,7 +95,7 @@ class TransitionLog(Observer):
             changed.previous,
             changed.current,
             changed.elapsed_seconds,
-            cause_in_words(changed),
+            cause_in_words(changed, self._lack.in_words()),
             extra={
                 "stage": changed.current.value,
                 "previous_stage": changed.previous.value,
@@ -57,8 +105,13 @@ class TransitionLog(Observer):
         )
 
 
-def cause_in_words(changed: StageChanged) -> str:
-    """Why the stage changed, for a person."""
+def cause_in_words(changed: StageChanged, lack: str = "") -> str:
+    """Why the stage changed, for a person.
+
+    Args:
+        changed: The change.
+        lack: What was lacking then, if it is known: a `TimerFired` does not tell. See `Lack`.
+    """
     match changed.cause:
         case ProbeSucceeded(latency_seconds=latency):
             return f"Redis answered in {latency * 1000:.1f} ms"
@@ -69,6 +122,7 @@ def cause_in_words(changed: StageChanged) -> str:
         case ConditionChanged(name=name, reason=reason):
             return f"condition {name} is lost" + (f": {reason}" if reason else "")
         case TimerFired():
-            return "grace is served" if changed.current is Stage.READY else "the budget is spent"
+            spent = "the budget is spent" + (f": {lack}" if lack else "")
+            return "grace is served" if changed.current is Stage.READY else spent
         case _:
             return "the process is set up"

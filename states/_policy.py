@@ -201,6 +201,9 @@ class Policy:
         else:
             good = value > 0 if "above 0" in allowed else value >= 0
         if not good:
+            bounded = name in ("failures_to_degrade", "retry_jitter")
+            if number and value >= _TOO_LARGE and not bounded:
+                allowed += " and below 1e9"
             raise PolicyError(name, value, allowed)
 
     def _check_together(self) -> None:

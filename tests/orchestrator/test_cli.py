@@ -117,6 +117,7 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--port", "70000"], "--port is 70000; it must be from 0 to 65535"),
         (["demo", "--json", "/nowhere/x.json"], "cannot write /nowhere/x.json: No such file"),
         (["demo", "--svg", "/nowhere/x.svg"], "cannot write /nowhere/x.svg: No such file"),
+        (["wait", "--timeout", "1e9"], "1e+09; it must be a number above 0 and below 1e9"),
         (["nothing"], "(startup-orchestrator --help says more)"),
         (["demo", "extra"], "(startup-orchestrator demo --help says more)"),
         (["demo", "--json", "/dev/null"], "cannot write /dev/null: not a regular file"),
