@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from orchestrator import Policy
 from tests.benchmarks import detection_candidates as known
+from tests.benchmarks import detection_commands as commands
 from tests.benchmarks.detection_crew import HEAD_START_SECONDS, Crew, Job, Outcome, installed
 from tests.benchmarks.detection_servers import Late, prepared, signal_at, start_all
 from tests.benchmarks.rows import Figure, Plot, Row, Series, Verdict, at_most
@@ -45,7 +46,7 @@ Trials = dict[str, list[tuple[float, int, float]]]
 
 
 def measure(
-    outages: Mapping[float, int] = OUTAGES, unix: int = 40, frozen: int = 40
+    outages: Mapping[float, int] = OUTAGES, unix: int = 40, frozen: int = 40, waits: int = 21
 ) -> Iterator[Row | Plot]:
     """Measure the part; the arguments are numbers of trials."""
     lines: dict[str, list[tuple[float, float]]] = {}
@@ -67,6 +68,7 @@ def measure(
     )
     yield from unix_rows(unix)
     yield from frozen_rows(frozen)
+    yield from command_rows(waits)
 
 
 def p99(values: Sequence[float]) -> float:
@@ -81,10 +83,10 @@ def waves(number: int, most: int = WAVE) -> Iterator[int]:
         number -= most
 
 
-def outage_trials(crew: Crew, seconds: float, number: int) -> Trials:
+def outage_trials(crew: Crew, seconds: float, number: int, most: int = WAVE) -> Trials:
     """Outages around `seconds`, all candidates waiting for the same servers."""
     trials: Trials = {}
-    for size in waves(number):
+    for size in waves(number, most):
         begins, servers = late_servers(size, seconds)
         with prepared(servers):
             first = shift(servers)
@@ -291,3 +293,11 @@ def thaws(crew: Crew, number: int) -> dict[str, tuple[float, ...]]:
         )
         for name, own in dealt(FROZEN, sent).items()
     }
+
+
+def command_rows(number: int) -> Iterator[Row]:
+    """What waits in front of a program, from when Redis can answer to the end of the command."""
+    with Crew(commands.__name__, list(commands.CANDIDATES)) as crew:
+        trials = outage_trials(crew, commands.OUTAGE_SECONDS, number, commands.WAVE)
+    latencies = {name: [ms for ms, *_rest in taken] for name, taken in trials.items()}
+    yield commands.command_row(PART, latencies)

@@ -2,13 +2,20 @@
 
 import importlib.util
 import random
+import shutil
 import time
 from collections.abc import Iterator
 
 import anyio
 import pytest
 
-from tests.benchmarks import detection_candidates, detection_watchers, part_detection, part_loss
+from tests.benchmarks import (
+    detection_candidates,
+    detection_commands,
+    detection_watchers,
+    part_detection,
+    part_loss,
+)
 from tests.benchmarks.detection_crew import Candidate, Crew, Job, Outcome
 from tests.benchmarks.part_detection import Trials, latency_ms, outage_rows, outage_trials
 from tests.benchmarks.part_loss import cost_rows, latency_rows
@@ -69,6 +76,24 @@ def test_every_candidate_of_an_outage_is_in_its_rows() -> None:
     for row in rows:
         names = {row.ours.name, *(peer.name for peer in row.peers)}
         assert names == trials.keys() - set(part_detection.OURS) | {row.ours.name}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize("name", detection_commands.CANDIDATES)
+def test_a_command_ends_when_redis_answers_and_not_before(name: str) -> None:
+    with Crew(detection_commands.__name__, [name]) as crew:
+        (taken,) = outage_trials(crew, 1.0, 1)[name]
+    latency, _attempts, outage = taken
+    assert 0 <= latency < 5000
+    assert outage > 0.5
+
+
+def test_every_command_is_in_the_row_and_is_to_be_beaten() -> None:
+    names = list(detection_commands.CANDIDATES)
+    latencies = {name: [100.0 * place] * 7 for place, name in enumerate(names, start=1)}
+    row = detection_commands.command_row("detection", latencies)
+    assert [row.ours.name, *(peer.name for peer in row.peers)] == names
+    assert [verdict.met for verdict in row.verdicts] == [True] * 3
 
 
 def test_who_was_resumed_twice_or_too_early_is_refused() -> None:
