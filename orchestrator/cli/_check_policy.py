@@ -1,7 +1,7 @@
 """`check-policy`: whether budget, grace, drain and probe numbers can work together."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from orchestrator.cli._exit_codes import FAILED, OK
@@ -9,6 +9,7 @@ from orchestrator.cli._numbers import (
     CLIENT_SECONDS,
     Numbers,
     Place,
+    most_threshold,
     threshold_for,
     verdict_seconds,
 )
@@ -89,9 +90,11 @@ class Checked:
         )
         parts = [f"{self.place}: decided after at most {verdict:g} s ({sums})"]
         if self.place.probed:
+            first = numbers.initial_delay_seconds
+            delay = f"{first:g} s + " if first else ""
             parts.append(
                 f"the platform waits {numbers.window_seconds:g} s"
-                f" ({numbers.failure_threshold} x {numbers.period_seconds:g} s)"
+                f" ({delay}{numbers.failure_threshold} x {numbers.period_seconds:g} s)"
             )
         if self.place is Place.SYSTEMD:
             parts.append(f"systemd waits {numbers.start_limit_seconds:g} s")
@@ -102,29 +105,21 @@ class Checked:
 
 def check(policy: Policy, numbers: Numbers, place: Place) -> Checked:
     """Compare a policy with the numbers of a platform."""
-    found = [*_start(policy, numbers, place), *_probes(numbers, place), *_stop(numbers, place)]
+    found = [
+        *_start(policy, numbers, place),
+        *_probes(policy, numbers, place),
+        *_stop(numbers, place),
+    ]
     found += _gate(policy, numbers)
     return Checked(place, policy, numbers, tuple(found))
 
 
 def _start(policy: Policy, numbers: Numbers, place: Place) -> Iterator[Finding]:
     verdict = verdict_seconds(policy, numbers.boot_seconds)
-    if place.probed and numbers.window_seconds < verdict:
-        needed = threshold_for(policy, numbers.boot_seconds, numbers.period_seconds)
-        yield Finding(
-            Severity.ERROR,
-            "window-too-short",
-            f"the platform gives up after {numbers.window_seconds:g} s, and the start-up may be"
-            f" decided only after {verdict:g} s: nobody would learn why. Set failureThreshold to"
-            f" {needed}, or a shorter budget",
-        )
-    if place is Place.SYSTEMD and numbers.start_limit_seconds < verdict:
-        yield Finding(
-            Severity.ERROR,
-            "start-limit-too-short",
-            f"systemd gives up after {numbers.start_limit_seconds:g} s, and the start-up may be"
-            f" decided only after {verdict:g} s: set TimeoutStartSec to {verdict:g} or more",
-        )
+    if place.probed:
+        yield from _window(policy, numbers, place, verdict)
+    if place is Place.SYSTEMD:
+        yield from _systemd(policy, numbers, verdict)
     if place is Place.KUBERNETES and numbers.window_seconds > _PROGRESS_DEADLINE_SECONDS:
         yield Finding(
             Severity.WARNING,
@@ -141,18 +136,82 @@ def _start(policy: Policy, numbers: Numbers, place: Place) -> Iterator[Finding]:
         )
 
 
-def _probes(numbers: Numbers, place: Place) -> Iterator[Finding]:
-    if not place.probed:
-        return
-    limit = CLOUD_RUN_STARTUP_LIMIT_SECONDS
-    product = numbers.period_seconds * numbers.failure_threshold
-    cloud_run = place.platform.is_gcp
-    if cloud_run and product > limit:
+def _window(policy: Policy, numbers: Numbers, place: Place, verdict: float) -> Iterator[Finding]:
+    needed = _needed(policy, numbers)
+    most = most_threshold(place, numbers.period_seconds)
+    if most is not None and needed > most:
+        yield Finding(
+            Severity.ERROR,
+            "cloud-run-limit",
+            f"the start-up may be decided only after {verdict:g} s, and Cloud Run allows"
+            f" failureThreshold x periodSeconds to be {CLOUD_RUN_STARTUP_LIMIT_SECONDS:g} s at"
+            f" most: {_shorter(policy, numbers, most)}",
+        )
+    elif most is not None and numbers.failure_threshold > most:
+        product = numbers.period_seconds * numbers.failure_threshold
         yield Finding(
             Severity.ERROR,
             "cloud-run-limit",
             f"failureThreshold x periodSeconds is {product:g} s, and Cloud Run allows at most"
-            f" {limit:g} s: take less, with a budget that fits",
+            f" {CLOUD_RUN_STARTUP_LIMIT_SECONDS:g} s: set failureThreshold to {needed}",
+        )
+    elif numbers.failure_threshold < needed:
+        gives_up = f"the platform gives up after {numbers.window_seconds:g} s"
+        if numbers.window_seconds >= verdict:
+            gives_up = f"the last probe begins after {numbers.last_probe_seconds:g} s"
+        yield Finding(
+            Severity.ERROR,
+            "window-too-short",
+            f"{gives_up}, and the start-up may be decided only after {verdict:g} s: nobody would"
+            f" learn why. Set failureThreshold to {needed}, or a shorter budget",
+        )
+
+
+def _needed(policy: Policy, numbers: Numbers) -> int:
+    return threshold_for(
+        policy, numbers.boot_seconds, numbers.period_seconds, numbers.initial_delay_seconds
+    )
+
+
+def _shorter(policy: Policy, numbers: Numbers, most: int) -> str:
+    """What to do where the platform does not wait long enough."""
+    last = numbers.initial_delay_seconds + numbers.period_seconds * (most - 1)
+    budget = last - numbers.boot_seconds - policy.grace_seconds
+    if most and budget >= max(policy.grace_seconds, policy.attempt_timeout_seconds):
+        return f"set failureThreshold to {most}, and the budget to at most {budget:g} s"
+    return "set periodSeconds to 1, or let the process start faster"
+
+
+def _systemd(policy: Policy, numbers: Numbers, verdict: float) -> Iterator[Finding]:
+    if numbers.start_limit_seconds < verdict:
+        yield Finding(
+            Severity.ERROR,
+            "start-limit-too-short",
+            f"systemd gives up after {numbers.start_limit_seconds:g} s, and the start-up may be"
+            f" decided only after {verdict:g} s: set TimeoutStartSec to {verdict:g} or more",
+        )
+    interval, burst = numbers.start_limit_interval_seconds, numbers.start_limit_burst
+    # A start that fails takes the whole budget: as many as are allowed, together.
+    together = burst * (policy.budget_seconds + numbers.restart_seconds)
+    if interval and burst and interval >= together:
+        yield Finding(
+            Severity.ERROR,
+            "start-limit-reached",
+            f"{burst} failed starts take {together:g} s, and so many within {interval:g} s make"
+            " systemd give up for good, however soon Redis is back: set StartLimitIntervalSec to 0",
+        )
+
+
+def _probes(policy: Policy, numbers: Numbers, place: Place) -> Iterator[Finding]:
+    if not place.probed:
+        return
+    cloud_run = place.platform.is_gcp
+    if cloud_run and numbers.initial_delay_seconds > CLOUD_RUN_STARTUP_LIMIT_SECONDS:
+        yield Finding(
+            Severity.ERROR,
+            "cloud-run-delay",
+            f"initialDelaySeconds is {numbers.initial_delay_seconds:g}, and Cloud Run allows at"
+            f" most {CLOUD_RUN_STARTUP_LIMIT_SECONDS:g}: set it to 0",
         )
     if numbers.timeout_seconds > numbers.period_seconds:
         yield Finding(
@@ -166,7 +225,7 @@ def _probes(numbers: Numbers, place: Place) -> Iterator[Finding]:
             Severity.WARNING,
             "slow-probe",
             f"ready is noticed up to {numbers.period_seconds:g} s late, and nobody is let in"
-            " before: set periodSeconds to 1",
+            f" before: set {_faster(policy, numbers, place)}",
         )
     liveness = numbers.liveness_period_seconds * numbers.liveness_threshold
     if liveness < _LEAST_LIVENESS_SECONDS:
@@ -178,9 +237,27 @@ def _probes(numbers: Numbers, place: Place) -> Iterator[Finding]:
         )
 
 
+def _faster(policy: Policy, numbers: Numbers, place: Place) -> str:
+    """The probe that asks once a second, and still as long as it has to."""
+    faster = replace(numbers, period_seconds=1.0)
+    needed, most = _needed(policy, faster), most_threshold(place, 1.0)
+    names = "periodSeconds and timeoutSeconds" if numbers.timeout_seconds > 1 else "periodSeconds"
+    # What cannot be seen at any pace has its own finding.
+    return f"{names} to 1, and failureThreshold to {min(needed, most or needed)}"
+
+
 def _stop(numbers: Numbers, place: Place) -> Iterator[Finding]:
     stop = numbers.pre_stop_seconds + numbers.drain_seconds
-    if stop > numbers.stop_limit_seconds:
+    limit = numbers.stop_limit_seconds
+    if place.platform.is_gcp and limit != place.stop_limit_seconds:
+        limit = place.stop_limit_seconds
+        yield Finding(
+            Severity.ERROR,
+            "stop-limit-is-fixed",
+            f"the platform kills {limit:g} s after SIGTERM, and that cannot be changed to"
+            f" {numbers.stop_limit_seconds:g} s: leave --stop-limit out",
+        )
+    if stop > limit:
         names = {
             Place.KUBERNETES: "terminationGracePeriodSeconds",
             Place.SYSTEMD: "TimeoutStopSec",
@@ -189,8 +266,7 @@ def _stop(numbers: Numbers, place: Place) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "killed-while-draining",
-            f"stopping takes up to {stop:g} s, and the platform kills after"
-            f" {numbers.stop_limit_seconds:g} s: {mend}",
+            f"stopping takes up to {stop:g} s, and the platform kills after {limit:g} s: {mend}",
         )
 
 

@@ -5,7 +5,6 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ import typer
 from orchestrator.cli._check_policy import Checked, Severity, check
 from orchestrator.cli._errors import UserError
 from orchestrator.cli._look import console_on
-from orchestrator.cli._numbers import Numbers, Place, recommended
+from orchestrator.cli._numbers import Place, recommended
 from orchestrator.settings import PREFIX, Settings, SettingsError, detect_platform
 from states import Policy
 
@@ -30,6 +29,9 @@ _FIELDS = {
     "drain": "drain_seconds",
     "stop_limit": "stop_limit_seconds",
     "start_limit": "start_limit_seconds",
+    "restart_delay": "restart_seconds",
+    "start_limit_interval": "start_limit_interval_seconds",
+    "start_limit_burst": "start_limit_burst",
     "hold": "hold_seconds",
 }
 _ABOVE_ZERO = (
@@ -39,6 +41,13 @@ _ABOVE_ZERO = (
     "failure_threshold",
     "liveness_threshold",
 )
+
+_WHOLE = ("initial_delay", "probe_period", "probe_timeout", "liveness_period")
+"""What platforms take as whole seconds only."""
+
+_WHOLE_ON_KUBERNETES = ("pre_stop", "stop_limit")
+_TOO_LARGE = 1e9
+"""Seconds, as in a policy: whatever is longer is a mistake."""
 
 
 def check_policy(  # noqa: PLR0913  each is an option of the command line
@@ -100,6 +109,16 @@ def check_policy(  # noqa: PLR0913  each is an option of the command line
     start_limit: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="TimeoutStartSec.")
     ] = None,
+    restart_delay: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="RestartSec.")
+    ] = None,
+    start_limit_interval: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="StartLimitIntervalSec; systemd's own default is 10."),
+    ] = None,
+    start_limit_burst: Annotated[
+        int | None, typer.Option(metavar="N", help="StartLimitBurst.")
+    ] = None,
     hold: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="hold_seconds of the gate.")
     ] = None,
@@ -107,12 +126,11 @@ def check_policy(  # noqa: PLR0913  each is an option of the command line
 ) -> int:
     """Say when budget, grace, drain and probe numbers cannot work together.
 
-    What is not given is as recommended for the policy. The exit status is 1 when something cannot
-    work; a warning is no failure.
+    What is not given is as recommended for the policy and for what is given. The exit status is 1
+    when something cannot work; a warning is no failure.
     """
     place = _place(platform)
-    policy = _policy(place, _usable({"budget": budget, "grace": grace}))
-    numbers = recommended(policy, place)
+    policy = _policy(place, _usable({"budget": budget, "grace": grace}, place))
     seconds = {
         "boot": boot,
         "initial_delay": initial_delay,
@@ -123,11 +141,17 @@ def check_policy(  # noqa: PLR0913  each is an option of the command line
         "drain": drain,
         "stop_limit": stop_limit,
         "start_limit": start_limit,
+        "restart_delay": restart_delay,
+        "start_limit_interval": start_limit_interval,
         "hold": hold,
     }
-    counts = {"failure_threshold": failure_threshold, "liveness_threshold": liveness_threshold}
-    changes = _usable(seconds) | _usable(counts)
-    numbers = Numbers(**(asdict(numbers) | {_FIELDS[name]: one for name, one in changes.items()}))
+    counts = {
+        "failure_threshold": failure_threshold,
+        "liveness_threshold": liveness_threshold,
+        "start_limit_burst": start_limit_burst,
+    }
+    given = _usable(seconds, place) | _usable(counts, place)
+    numbers = recommended(policy, place, {_FIELDS[name]: one for name, one in given.items()})
     checked = check(policy, numbers, place)
     if json:
         typer.echo(json_text.dumps(checked.as_json()))
@@ -160,15 +184,23 @@ def _policy(place: Place, changes: Mapping[str, float]) -> Policy:
         raise UserError(text) from None
 
 
-def _usable(values: Mapping[str, float | None]) -> dict[str, float]:
+def _usable(values: Mapping[str, float | None], place: Place) -> dict[str, float]:
     usable: dict[str, float] = {}
+    whole_names = _WHOLE + (_WHOLE_ON_KUBERNETES if place is Place.KUBERNETES else ())
     for name, value in values.items():
         if value is None:
             continue
-        option, above = "--" + name.replace("_", "-"), name in _ABOVE_ZERO
-        if not math.isfinite(value) or value < 0 or (above and value == 0):
+        option, above, whole = (
+            "--" + name.replace("_", "-"),
+            name in _ABOVE_ZERO,
+            name in whole_names,
+        )
+        good = math.isfinite(value) and 0 <= value < _TOO_LARGE and not (above and value == 0)
+        if not good or (whole and value != int(value)):
+            kind = "whole number" if whole else "number"
             allowed = "above 0" if above else "of 0 or more"
-            raise UserError(f"{option} is {value:g}; it must be a number {allowed}")
+            bound = " and below 1e9" if value >= _TOO_LARGE else ""
+            raise UserError(f"{option} is {value:g}; it must be a {kind} {allowed}{bound}")
         usable[name] = value
     return usable
 

@@ -4,10 +4,15 @@
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from states import Platform, Policy
+
+# The limit is where the policy checks its budget against it, too.
+from states._policy import CLOUD_RUN_STARTUP_LIMIT_SECONDS
 
 BOOT_SECONDS = 10.0
 """What is allowed for the process to start: image, interpreter, imports and set-up. The budget
@@ -26,6 +31,7 @@ CLIENT_SECONDS = 10.0
 """How long common WebSocket clients wait for a handshake."""
 
 _STOP_MARGIN_SECONDS = 5.0
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 class Place(StrEnum):
@@ -73,6 +79,9 @@ class Numbers:
         drain_seconds: How long the service takes from SIGTERM to its end.
         stop_limit_seconds: How long the platform waits for both before it kills.
         start_limit_seconds: How long systemd waits for READY=1.
+        restart_seconds: How long systemd waits before it starts a failed service again.
+        start_limit_interval_seconds: In how long a time systemd counts starts; 0 for never.
+        start_limit_burst: How many it then allows; 0 for any.
         hold_seconds: How long the gate holds a request.
     """
 
@@ -87,12 +96,20 @@ class Numbers:
     drain_seconds: float
     stop_limit_seconds: float
     start_limit_seconds: float
+    restart_seconds: float
+    start_limit_interval_seconds: float
+    start_limit_burst: int
     hold_seconds: float
 
     @property
     def window_seconds(self) -> float:
         """How long the platform waits for the start-up probe to succeed."""
         return self.initial_delay_seconds + self.period_seconds * self.failure_threshold
+
+    @property
+    def last_probe_seconds(self) -> float:
+        """When the last of the start-up probes begins, which has to see the verdict."""
+        return self.initial_delay_seconds + self.period_seconds * (self.failure_threshold - 1)
 
 
 def verdict_seconds(policy: Policy, boot_seconds: float = BOOT_SECONDS) -> float:
@@ -103,29 +120,55 @@ def verdict_seconds(policy: Policy, boot_seconds: float = BOOT_SECONDS) -> float
     return boot_seconds + policy.budget_seconds + policy.grace_seconds
 
 
-def threshold_for(policy: Policy, boot_seconds: float, period_seconds: float) -> int:
+def threshold_for(
+    policy: Policy, boot_seconds: float, period_seconds: float, initial_delay_seconds: float = 0.0
+) -> int:
     """The least failure threshold with which a start-up probe sees every verdict."""
-    return math.ceil(verdict_seconds(policy, boot_seconds) / period_seconds) + 1
+    after = max(0.0, verdict_seconds(policy, boot_seconds) - initial_delay_seconds)
+    # Sums of decimal fractions come out a little too large now and then.
+    return math.ceil(round(after / period_seconds, 6)) + 1
 
 
-def recommended(policy: Policy, place: Place) -> Numbers:
-    """Numbers that work together with a policy."""
-    pre_stop = PRE_STOP_SECONDS if place is Place.KUBERNETES else 0.0
-    stop_limit = place.stop_limit_seconds
+def most_threshold(place: Place, period_seconds: float) -> int | None:
+    """The largest failure threshold that the platform takes; `None` for any."""
     if not place.platform.is_gcp:
-        stop_limit = pre_stop + DRAIN_SECONDS + _STOP_MARGIN_SECONDS
-    return Numbers(
-        boot_seconds=BOOT_SECONDS,
-        initial_delay_seconds=0.0,
-        # Until the probe succeeds nobody is let in: each second between probes is one of waiting.
-        period_seconds=1.0,
+        return None
+    return int(CLOUD_RUN_STARTUP_LIMIT_SECONDS // period_seconds)
+
+
+def recommended(policy: Policy, place: Place, given: Mapping[str, float] = _NOTHING) -> Numbers:
+    """Numbers that work together with a policy.
+
+    Args:
+        policy: The policy.
+        place: Where the service is deployed.
+        given: Numbers that are settled, by the names of their fields: the others follow from them.
+    """
+    gcp = place.platform.is_gcp
+    boot = given.get("boot_seconds", BOOT_SECONDS)
+    delay = given.get("initial_delay_seconds", 0.0)
+    # Until the probe succeeds nobody is let in: each second between probes is one of waiting.
+    least = max(1.0, given.get("timeout_seconds", 1.0)) if gcp else 1.0
+    period = given.get("period_seconds", least)
+    threshold = threshold_for(policy, boot, period, delay)
+    most = most_threshold(place, period)
+    pre_stop = PRE_STOP_SECONDS if place is Place.KUBERNETES else 0.0
+    stop_limit = pre_stop + DRAIN_SECONDS + _STOP_MARGIN_SECONDS
+    fitting = Numbers(
+        boot_seconds=boot,
+        initial_delay_seconds=delay,
+        period_seconds=period,
         timeout_seconds=1.0,
-        failure_threshold=threshold_for(policy, BOOT_SECONDS, 1.0),
+        failure_threshold=threshold if most is None else max(1, min(threshold, most)),
         liveness_period_seconds=10.0,
         liveness_threshold=3,
         pre_stop_seconds=pre_stop,
         drain_seconds=DRAIN_SECONDS,
-        stop_limit_seconds=stop_limit,
-        start_limit_seconds=math.ceil(verdict_seconds(policy) + _STOP_MARGIN_SECONDS),
+        stop_limit_seconds=place.stop_limit_seconds if gcp else stop_limit,
+        start_limit_seconds=math.ceil(verdict_seconds(policy, boot) + _STOP_MARGIN_SECONDS),
+        restart_seconds=1.0,
+        start_limit_interval_seconds=0.0,  # an outage may outlast any number of starts
+        start_limit_burst=5,
         hold_seconds=HOLD_SECONDS,
     )
+    return Numbers(**{**asdict(fitting), **given})

@@ -39,9 +39,12 @@ def probes_of(container: Yaml) -> dict[str, Yaml]:
 
 
 def numbers_in(startup: Yaml, liveness: Yaml, **others: float) -> Numbers:
+    place_free: dict[str, float]
     place_free = {"boot_seconds": 10.0, "hold_seconds": 5.0, "start_limit_seconds": 0.0}
+    place_free |= {"restart_seconds": 1.0, "start_limit_interval_seconds": 0.0}
     return Numbers(
         **place_free,
+        start_limit_burst=5,
         initial_delay_seconds=startup.get("initialDelaySeconds", 0),
         period_seconds=startup["periodSeconds"],
         timeout_seconds=startup["timeoutSeconds"],
@@ -140,6 +143,8 @@ def test_systemd() -> None:
     wanted = recommended(Policy(), Place.SYSTEMD)
     assert float(service["TimeoutStartSec"]) == wanted.start_limit_seconds
     assert float(service["TimeoutStopSec"]) == wanted.stop_limit_seconds
+    assert float(unit["Unit"]["StartLimitIntervalSec"]) == wanted.start_limit_interval_seconds
+    assert float(service["RestartSec"]) == wanted.restart_seconds
     assert service["Type"] == "notify"
     assert str(PERMANENT) in service["RestartPreventExitStatus"].split()
     words = re.sub(r"^\S+", "", service["ExecStart"]).split()

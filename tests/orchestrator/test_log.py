@@ -57,7 +57,7 @@ def test_the_log_says_why_the_budget_was_not_enough(caplog: pytest.LogCaptureFix
     log.started(CONTEXT)
     log.observed(REFUSED, None)
     spent = TimerFired(31.0)
-    log.observed(spent, StageChanged(31.0, Stage.PROBING_REDIS, Stage.DEGRADED, spent, 1, 30.0))
+    log.observed(spent, StageChanged(2, Stage.PROBING_REDIS, Stage.DEGRADED, spent, 31.0, 30.0))
     assert caplog.messages == [
         "probing_redis -> degraded after 30.000 s: the budget is spent: it refused"
     ]
@@ -65,5 +65,5 @@ def test_the_log_says_why_the_budget_was_not_enough(caplog: pytest.LogCaptureFix
 
 def test_where_nobody_knows_it_the_words_are_those_of_the_cause() -> None:
     spent = TimerFired(31.0)
-    changed = StageChanged(31.0, Stage.PROBING_REDIS, Stage.DEGRADED, spent, 1, 30.0)
+    changed = StageChanged(2, Stage.PROBING_REDIS, Stage.DEGRADED, spent, 31.0, 30.0)
     assert cause_in_words(changed) == "the budget is spent"
