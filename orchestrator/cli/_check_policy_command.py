@@ -55,7 +55,9 @@ def check_policy(  # noqa: PLR0913  each is an option of the command line
     platform: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Where it runs, systemd included; else that of the environment."
+            metavar="NAME",
+            help="Where it runs, systemd included; else that of the environment.",
+            autocompletion=lambda: list(Place),
         ),
     ] = None,
     budget: Annotated[

@@ -15,8 +15,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from orchestrator.cli._errors import UserError
+from orchestrator.cli._errors import Unreachable, UserError
 from orchestrator.cli._exit_codes import UNREACHABLE
+
+BEHIND_GATE = (
+    'is it behind the gate? Then let it pass with bypass=[*HEALTH_PATHS, *web_paths("/startup")]'
+)
+NO_PAGE = (
+    "does the application mount web_app(startup) at this path, or does `run` have --details there?"
+)
 
 _MOST_BYTES = 1 << 20
 _MOST_LINE_BYTES = 1 << 16
@@ -41,13 +48,6 @@ class Answer:
         except ValueError:
             return None
         return value if isinstance(value, dict) else None
-
-
-class Unreachable(UserError):  # noqa: N818  named after what is the case
-    """Nobody answers there, or nothing that could be understood."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text, UNREACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +192,23 @@ def events(address: Address, silence_seconds: float) -> Iterator[Event]:
             response = connection.getresponse()
             kind = response.headers.get_content_type()
             if response.status == http.client.SERVICE_UNAVAILABLE:
-                raise Unreachable(f"{address} answered 503: too many are watching, or none may yet")
+                answer = Answer(response.status, response.read(_MOST_BYTES))
+                raise Unreachable(f"{address} answered 503: {_why_unavailable(answer)}")
             if response.status != http.client.OK or kind != "text/event-stream":
                 raise NoStream(
-                    f"{address} answered {response.status} and no event stream:"
-                    " does the application mount web_app(startup) at this path?"
+                    f"{address} answered {response.status} and no event stream: {NO_PAGE}"
                 )
             yield from _parsed(response)
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{address}: {_in_words(error, silence_seconds)}") from None
+
+
+def _why_unavailable(answer: Answer) -> str:
+    told = answer.as_object() or {}
+    # The page says it of its own streams; all else comes from what stands before it.
+    if "watching" in str(told.get("detail")):
+        return "too many are watching already"
+    return BEHIND_GATE
 
 
 class NoStream(UserError):  # noqa: N818  named after what is the case

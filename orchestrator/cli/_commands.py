@@ -5,20 +5,22 @@ Each loads what it needs only when it runs: `wait` and `check` are started often
 
 import inspect
 import json as json_text
-import math
 from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli._check_policy_command import check_policy
-from orchestrator.cli._errors import UserError
+from orchestrator.cli._errors import Unreachable, UserError
 from orchestrator.cli._exit_codes import OK
 from orchestrator.cli._output import lost, note, print_json
 from orchestrator.cli._process import become, end_by_signal, named
 
 _REST_IS_CMD = {"allow_interspersed_args": False}
 """Options end with the first word of CMD: the rest is CMD's own."""
+
+_TOO_LARGE = 1e9
+"""Seconds, as in a policy: whatever is longer is a mistake, and too much for a clock."""
 
 _RedisUrl = Annotated[
     str | None,
@@ -50,6 +52,13 @@ _Url = Annotated[
 _AnswerTimeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", help="How long the answer may take.")
 ]
+
+
+def _stages() -> list[str]:
+    """What a shell completes."""
+    from states import Stage  # noqa: PLC0415  as said above
+
+    return list(Stage)
 
 
 def flowing(command: Callable[..., object]) -> str:
@@ -129,7 +138,12 @@ def run(  # noqa: PLR0913  each is an option of the command line
         str, typer.Option(help="Their address; all of the machine's if not given.")
     ] = "",
     start: Annotated[
-        str, typer.Option(metavar="WHEN", help="Start CMD when-ready or at-once.")
+        str,
+        typer.Option(
+            metavar="WHEN",
+            help="Start CMD when-ready or at-once.",
+            autocompletion=lambda: ["when-ready", "at-once"],
+        ),
     ] = "when-ready",
     exit_when_degraded: Annotated[
         bool,
@@ -151,6 +165,7 @@ def run(  # noqa: PLR0913  each is an option of the command line
         typer.Option("--subreaper", help="Inherit orphans below, as process 1 does (Linux)."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")] = False,
     command: _Command = None,
 ) -> int:
     """Run CMD once Redis is ready, and stay beside it as its parent.
@@ -158,7 +173,7 @@ def run(  # noqa: PLR0913  each is an option of the command line
     It serves /livez, /readyz and /startupz, tells systemd (NOTIFY_SOCKET), passes signals on, and
     waits for orphans where it is process 1. The exit status is that of CMD.
     """
-    from orchestrator.cli import _run, _wait  # noqa: PLC0415  see above
+    from orchestrator.cli import _run, _run_log, _wait  # noqa: PLC0415  see above
 
     if not command:
         raise UserError("run needs a command: run -- CMD [ARGS]...")
@@ -167,7 +182,7 @@ def run(  # noqa: PLR0913  each is an option of the command line
         raise UserError(f"--port is {port}; it must be from 0 to 65535")
     if start not in list(_run.Start):
         raise UserError(f"--start is {start}; it must be {' or '.join(_run.Start)}")
-    _run.log_to_stderr(quiet=quiet)
+    _run_log.log_to_stderr(quiet=quiet, as_json=json)
     options = _run.RunOptions(
         command=command,
         host=host,
@@ -195,15 +210,27 @@ def check(
     from orchestrator.cli import _check  # noqa: PLC0415  see above
 
     _positive("--timeout", timeout)
-    checked = _check.check(url, timeout)
+    try:
+        checked = _check.check(url, timeout)
+    except Unreachable as error:
+        return _nobody(error, quiet=quiet, json=json)
     if json:
-        typer.echo(json_text.dumps(checked.as_json()))
+        print_json(checked.as_json())
     elif not quiet:
         typer.echo(str(checked))
     return checked.exit_status
 
 
-def explain(url: _Url, timeout: _AnswerTimeout = 5.0, json: _Json = False) -> int:
+def _nobody(error: Unreachable, *, quiet: bool, json: bool) -> int:
+    """Nobody answers: as it is wanted to be told, and with its exit status."""
+    if json:
+        print_json({"exit_status": error.status, "error": str(error)})
+    elif not quiet:
+        raise error
+    return error.status
+
+
+def explain(url: _Url, timeout: _AnswerTimeout = 8.0, json: _Json = False) -> int:
     """Say what a running service waits for, and why.
 
     URL is that of its status page; without a path, /startup. The exit status is 2 when nobody
@@ -212,7 +239,10 @@ def explain(url: _Url, timeout: _AnswerTimeout = 5.0, json: _Json = False) -> in
     from orchestrator.cli import _explain  # noqa: PLC0415  see above
 
     _positive("--timeout", timeout)
-    state = _explain.fetch_state(_explain.base_address(url), timeout)
+    try:
+        state = _explain.fetch_state(_explain.base_address(url), timeout)
+    except Unreachable as error:
+        return _nobody(error, quiet=False, json=json)
     typer.echo(json_text.dumps(state) if json else "\n".join(_explain.lines(state)))
     return OK
 
@@ -220,7 +250,12 @@ def explain(url: _Url, timeout: _AnswerTimeout = 5.0, json: _Json = False) -> in
 def watch(
     url: _Url,
     until: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="End with 0 once this stage is reached.")
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="End with 0 once this stage is reached.",
+            autocompletion=_stages,
+        ),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="End with 124 after this time.")
@@ -245,5 +280,6 @@ def watch(
 
 
 def _positive(option: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise UserError(f"{option} is {value:g}; it must be a number above 0")
+    if not 0 < value < _TOO_LARGE:
+        bound = " and below 1e9" if value >= _TOO_LARGE else ""
+        raise UserError(f"{option} is {value:g}; it must be a number above 0{bound}")

@@ -1,6 +1,6 @@
 """What the user can mend, as one line and an exit status."""
 
-from orchestrator.cli._exit_codes import USAGE
+from orchestrator.cli._exit_codes import UNREACHABLE, USAGE
 
 
 class UserError(Exception):
@@ -18,3 +18,10 @@ class UserError(Exception):
 
 class Interrupted(Exception):  # noqa: N818  named after what is the case
     """Ctrl-C has ended a command. Typer would make an exit status of it that CMD may have, too."""
+
+
+class Unreachable(UserError):  # noqa: N818  named after what is the case
+    """Nobody answers there, or nothing that could be understood."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, UNREACHABLE)

@@ -14,22 +14,37 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (f"{OK}", "it went well; with a CMD, the status of CMD takes its place"),
     (
         f"{FAILED}",
-        "`check`: the service fails; `check-policy`: numbers cannot work; `demo`: failed",
+        (
+            "`check`: the service fails; `check-policy`: numbers cannot work; `demo`: failed; the"
+            " output cannot be written"
+        ),
     ),
-    (f"{USAGE}", "wrong usage or settings; `check`, `explain`, `watch`: nobody answers there"),
+    (
+        f"{USAGE}",
+        (
+            "wrong usage or settings; `check`, `explain`: nobody answers there; `watch`: there is a"
+            " service, but no status page"
+        ),
+    ),
     (
         f"{PERMANENT}",
         "`wait`, `run --exit-when-degraded`: what waiting does not mend, such as a wrong password",
     ),
     (
         f"{BUDGET_SPENT}",
-        "the time is up, as with `timeout(1)`: `wait`, `run --exit-when-degraded`, `watch --until`",
+        (
+            "the time is up, as with `timeout(1)`: `wait`, `run --exit-when-degraded`,"
+            " `watch --timeout`, which waits for a service that does not answer"
+        ),
     ),
     (f"{NOT_EXECUTABLE}", "CMD was found and cannot be executed, as in a shell"),
     (f"{NOT_FOUND}", "CMD was not found, as in a shell"),
     (
         f"{SIGNALLED}+n",
-        "ended by signal n: by that same signal, or as process 1 with this status",
+        (
+            "ended by signal n: by that same signal; `demo` and process 1 end with this status, and"
+            " with that of SIGPIPE whoever prints what nobody reads"
+        ),
     ),
 )
 """Each status, and what it means, in Markdown."""

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from orchestrator.cli._client import Address, Unreachable, get
+from orchestrator.cli._client import BEHIND_GATE, NO_PAGE, Address, get
+from orchestrator.cli._errors import Unreachable
 
 DEFAULT_PATH = "/startup"
 
@@ -37,15 +38,9 @@ def fetch_state(base: Address, timeout_seconds: float) -> State:
     answer = get(address, timeout_seconds)
     state = answer.as_object()
     if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        raise Unreachable(
-            f"{address} answered 503: is it behind the gate? Then let it pass with"
-            ' bypass=[*HEALTH_PATHS, *web_paths("/startup")]'
-        )
+        raise Unreachable(f"{address} answered 503: {BEHIND_GATE}")
     if answer.status != HTTPStatus.OK or state is None or "stage" not in state:
-        raise Unreachable(
-            f"{address} answered {answer.status} and no state:"
-            " does the application mount web_app(startup) at this path?"
-        )
+        raise Unreachable(f"{address} answered {answer.status} and no state: {NO_PAGE}")
     return state
 
 

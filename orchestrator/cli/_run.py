@@ -4,7 +4,6 @@ import functools
 import logging
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +16,6 @@ from orchestrator import Orchestrator, Stage, StageChanged
 from orchestrator._answers import as_json
 from orchestrator.asgi import health_app
 from orchestrator.asgi._types import ASGIApp, Receive, Scope, Send, respond
-from orchestrator.cli import PROGRAM
 from orchestrator.cli._errors import UserError
 from orchestrator.cli._exit_codes import BUDGET_SPENT, PERMANENT
 from orchestrator.cli._health_server import HealthServer, open_port, port_of
@@ -82,15 +80,6 @@ def run(settings: Settings, options: RunOptions) -> int:
     supervisor = _Supervisor(startup, options, Notifier.from_environment())
     status = anyio.run(functools.partial(supervisor.run))
     return end_by_signal(-status) if status < 0 else status
-
-
-def log_to_stderr(*, quiet: bool) -> None:
-    """Show what happens as lines on standard error, as other supervisors do."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {PROGRAM}: %(message)s"))
-    root = logging.getLogger("orchestrator")
-    root.addHandler(handler)
-    root.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 class _Supervisor:

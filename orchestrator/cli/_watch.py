@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from orchestrator.cli._client import Address, Unreachable, events
+from orchestrator.cli._client import Address, events
+from orchestrator.cli._errors import Unreachable
 from orchestrator.cli._exit_codes import BUDGET_SPENT, OK
-from orchestrator.cli._output import ReaderGone
+from orchestrator.cli._output import ReaderGone, note
 from orchestrator.cli._process import end_by_signal
 from orchestrator.cli._watch_view import View
 
-_SILENCE_SECONDS = 5.0
-"""A stream that tells nothing for so long is dead: the state comes about once a second."""
+_SILENCE_SECONDS = 8.0
+"""A stream that tells nothing for so long is dead: the state comes about once a second. But a gate
+may hold the request for 5 s before it says that it is closed."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -38,11 +40,14 @@ def watch(base: Address, view: View, *, until: str | None, timeout_seconds: floa
     watcher = _Watcher(base.below("events"), view, until, timeout_seconds)
     try:
         with _signals_raise(), contextlib.closing(view):
-            return watcher.run()
+            status = watcher.run()
     except _Ended as ended:
         return end_by_signal(ended.number)
     except (BrokenPipeError, SystemExit):  # rich makes an exit of that
         raise ReaderGone from None
+    if status == BUDGET_SPENT:
+        watcher.say_what_was_missed()  # below what the view has shown, not in it
+    return status
 
 
 class _Watcher:
@@ -53,6 +58,8 @@ class _Watcher:
         self._view = view
         self._until = until
         self._ends_at = float("inf") if timeout_seconds is None else _now() + timeout_seconds
+        self._timeout_seconds = timeout_seconds or 0.0
+        self._stage = ""
         self._seen: set[tuple[object, object]] = set()
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
@@ -70,6 +77,11 @@ class _Watcher:
             time.sleep(max(0.0, min(self._pause_seconds, self._ends_at - _now())))
             self._pause_seconds = min(self._pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
         return BUDGET_SPENT
+
+    def say_what_was_missed(self) -> None:
+        what = f"{self._until} was not reached" if self._until else "the time is up"
+        seen = f"the stage is {self._stage}" if self._stage else "nobody has answered"
+        note(f"{what} after {self._timeout_seconds:g} s: {seen}")
 
     def _follow(self, silence_seconds: float) -> bool:
         """Show one stream; return whether `until` is reached."""
@@ -89,6 +101,7 @@ class _Watcher:
                     reached = data.get("current") if told_history else None
             elif event.name == "state":
                 told_history = True
+                self._stage = str(data.get("stage"))
                 self._view.state(data)
                 reached = data.get("stage")
             if self._until is not None and reached == self._until:

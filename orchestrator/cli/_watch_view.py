@@ -158,7 +158,8 @@ def _panel(state: State, *, gone: str) -> "RenderableType":
         rows.add_row("attempts", f"{state.get('attempts')}, {state.get('failures_in_row')} failed")
         failure = state.get("last_failure")
         if isinstance(failure, dict):
-            rows.add_row("failure", str(failure.get("reason")))
+            when = "" if state.get("failures_in_row") else " (last time)"
+            rows.add_row("failure", f"{failure.get('reason')}{when}")
         for name, words in conditions(state):
             rows.add_row("condition", f"{name} {words}")
     style = "red" if gone else "bright_black"

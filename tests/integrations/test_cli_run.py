@@ -134,6 +134,22 @@ def test_a_start_that_fails_ends_it_only_where_wanted() -> None:
         assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
 
 
+def test_its_log_is_json_where_wanted(server: RedisServer) -> None:
+    wanted = ("--port", "0", "--json", "--redis", server.url, "--", "true")
+    done = finished("run", *wanted)
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [one["stage"] for one in told if "stage" in one][-1] == "ready"
+    assert all(one["level"] == "info" and one["at"] and one["message"] for one in told)
+
+
+def test_its_log_says_why_the_budget_was_not_enough() -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    wanted = ("--port", "0", "-q", "--redis", nobody, "--timeout", "0.3", "--exit-when-degraded")
+    done = finished("run", *wanted, "--", "true")
+    assert done.returncode == 124
+    assert "the budget is spent: redis at 127.0.0.1" in done.stderr
+
+
 def test_a_port_that_is_taken_is_one_line(server: RedisServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

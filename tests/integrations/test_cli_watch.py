@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import inspect
+import io
 import itertools
 import json
 import os
@@ -10,15 +12,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from rich.console import Console
 from starlette.applications import Starlette
 
 from orchestrator import ConditionSpec, Orchestrator, Stage
 from orchestrator.asgi import health_app, lifespan
-from orchestrator.cli import main
+from orchestrator.cli import _watch, _watch_view, main
+from orchestrator.cli._commands import explain
+from orchestrator.cli._numbers import HOLD_SECONDS
 from orchestrator.redis import RedisProbe
 from orchestrator.web import web_app
 from tests.integrations.cli_support import ROOT, a_command, environment, finished, words
@@ -110,9 +116,38 @@ def test_what_is_no_service_is_unreachable(
 
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
     port = free_port()
+    says = "the connection was refused: nothing listens there"
     for command in ("check", "explain"):
         assert main([command, f"127.0.0.1:{port}"]) == 2
-        assert "the connection was refused: nothing listens there" in capsys.readouterr().err
+        assert says in capsys.readouterr().err
+        assert main([command, "--json", f"127.0.0.1:{port}"]) == 2
+        printed = capsys.readouterr()
+        told = json.loads(printed.out)
+        assert (told["exit_status"], printed.err) == (2, "")
+        assert says in told["error"]
+    assert main(["check", "-q", f"127.0.0.1:{port}"]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_ctrl_c_ends_it_by_its_signal(command: str) -> None:
+    asked = threading.Event()
+
+    def talk(sock: socket.socket) -> None:
+        sock.recv(4096)
+        asked.set()
+        silent(sock)
+
+    with (
+        FakeServer(talk) as server,
+        a_command(command, "--timeout", "60", f"127.0.0.1:{server.port}") as process,
+    ):
+        assert asked.wait(30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == -signal.SIGINT
+        assert process.stderr is not None
+        assert process.stderr.read().strip() == ""
 
 
 @pytest.mark.parametrize("command", ["check", "explain", "watch"])
@@ -150,7 +185,9 @@ def test_other_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 LOADED = """
 import sys
-from orchestrator.cli import main
+from orchestrator.cli import _watch, _watch_view, main
+from orchestrator.cli._commands import explain
+from orchestrator.cli._numbers import HOLD_SECONDS
 main(["check", sys.argv[1]])
 print(sorted({"rich", "redis", "starlette", "uvicorn", "opentelemetry"} & set(sys.modules)))
 """
@@ -181,6 +218,55 @@ def test_a_service_without_a_status_page_says_so(capsys: pytest.CaptureFixture[s
         error = capsys.readouterr().err
         assert f"{base}/startup/events answered 404 and no event stream" in error
         assert "does the application mount web_app(startup)" in error
+
+
+CLOSED = b'{"title":"Service Unavailable","detail":"The service is starting."}'
+CROWDED = b'{"title":"Service Unavailable","detail":"Too many are watching already."}'
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (CLOSED, "is it behind the gate? Then let it pass with bypass="),
+        (b"", "is it behind the gate? Then let it pass with bypass="),
+        (CROWDED, "too many are watching already"),
+    ],
+)
+def test_a_closed_gate_is_told_from_too_many_watchers(
+    body: bytes, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeServer(answering(http_answer(503, body))) as server:
+        assert main(["watch", f"127.0.0.1:{server.port}", "--timeout", "0.3"]) == 124
+    printed = capsys.readouterr()
+    assert f"/startup/events answered 503: {says}" in " ".join(printed.out.split())
+    wanted = "startup-orchestrator: the time is up after 0.3 s: nobody has answered\n"
+    assert printed.err == wanted
+
+
+def test_a_gate_that_holds_is_waited_for() -> None:
+    assert inspect.signature(explain).parameters["timeout"].default > HOLD_SECONDS
+    assert _watch._SILENCE_SECONDS > HOLD_SECONDS
+
+
+def test_a_stage_that_was_not_reached_in_time_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def talk(sock: socket.socket) -> None:
+        answering(STREAM + event("state", stage="grace"))(sock)
+        silent(sock)
+
+    with FakeServer(talk) as server:
+        url = f"127.0.0.1:{server.port}"
+        assert main(["watch", url, "--until", "ready", "--json", "--timeout", "0.5"]) == 124
+    wanted = "startup-orchestrator: ready was not reached after 0.5 s: the stage is grace\n"
+    assert capsys.readouterr().err == wanted
+
+
+@pytest.mark.parametrize(("in_row", "marked"), [(0, True), (2, False)])
+def test_an_old_failure_is_marked(in_row: int, marked: bool) -> None:
+    told: dict[str, object] = {"stage": "ready", "since_seconds": 1.0, "failures_in_row": in_row}
+    told["last_failure"] = {"reason": "it refused"}
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(_watch_view._panel(told, gone=""))
+    assert ("it refused (last time)" in shown.getvalue()) == marked
 
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"

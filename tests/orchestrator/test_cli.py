@@ -16,6 +16,7 @@ import pytest
 from orchestrator import __version__
 from orchestrator.cli import main
 from orchestrator.cli._diagram import mermaid, stages_page
+from orchestrator.cli._numbers import Place
 from states import TABLE, Stage
 
 ROOT = Path(__file__).parents[2]
@@ -190,3 +191,31 @@ print(sorted({"redis", "starlette", "uvicorn", "websockets", "opentelemetry"} & 
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.endswith("\n[]\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("watch --until ", list(Stage)),
+        ("watch --until de", ["degraded"]),
+        ("check-policy --platform ", list(Place)),
+        ("run --start ", ["when-ready", "at-once"]),
+        ("che", ["check", "check-policy"]),
+    ],
+)
+def test_completion(typed: str, wanted: list[str]) -> None:
+    line = f"startup-orchestrator {typed}"
+    asked = {
+        "_STARTUP_ORCHESTRATOR_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **asked},
+        check=False,
+    )
+    assert (sorted(done.stdout.split()), done.stderr) == (sorted(wanted), "")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.demo._figures import FiguresFile, RunFigures, StageFigure, shortcomings
+from orchestrator.cli.demo._process import last_words
 from orchestrator.cli.demo._reports import Listening, Report, SpanReport, Status, decode, encode
 from orchestrator.cli.demo._waterfall import lay_out, traces
 
@@ -133,3 +134,19 @@ def test_a_trace_without_any_length_can_be_drawn() -> None:
 def test_traces_are_kept_apart_in_the_order_of_their_arrival() -> None:
     spans = [span("a", 5, 6, trace="x"), span("b", 1, 2, trace="y"), span("c", 5, 9, trace="x")]
     assert [[each.name for each in trace] for trace in traces(spans)] == [["a", "c"], ["b"]]
+
+
+IN_USE = "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 80): in use"
+
+
+@pytest.mark.parametrize(
+    ("log", "wanted"),
+    [
+        ("", "nothing"),
+        ("INFO: a\nINFO: b\n\n", "INFO: b"),
+        (f"INFO: a\n{IN_USE}\nERROR: Application shutdown failed. Exiting.\n", IN_USE),
+        ("Traceback:\n  x\nValueError: no\nINFO: Waiting for shutdown.\n", "ValueError: no"),
+    ],
+)
+def test_the_last_words_are_those_that_name_the_cause(log: str, wanted: str) -> None:
+    assert last_words(log) == wanted

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ be taken for redis-py."""
 
 _LINE_LIMIT_BYTES = 1 << 20
 _STOP_SECONDS = 8.0
+_CAUSE = re.compile(r"\[Errno -?\d+\]|^[\w.]*(Error|Exception)\b")
 
 
 class ServiceProcess:
@@ -134,8 +136,14 @@ class ServiceProcess:
             process.stdin.close()
 
     def last_words(self) -> str:
-        """The last line of its log."""
+        """The last line of its log that names a cause; else the last one."""
         if not self._log.exists():
             return "nothing"
-        text = self._log.read_text(errors="replace").strip()
-        return text.splitlines()[-1] if text else "nothing"
+        return last_words(self._log.read_text(errors="replace"))
+
+
+def last_words(text: str) -> str:
+    """The last line that names a cause. Servers go on to say that they end, in what order."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line for line in lines if _CAUSE.search(line)]
+    return (causes or lines or ["nothing"])[-1]
