@@ -158,7 +158,10 @@ def run(  # noqa: PLR0913  each is an option of the command line
     ] = False,
     details: Annotated[
         bool,
-        typer.Option("--details", help="Let the endpoints tell what is waited for, to everybody."),
+        typer.Option(
+            "--details",
+            help="Let the endpoints tell what is waited for, to everybody; with the status page.",
+        ),
     ] = False,
     subreaper: Annotated[
         bool,
@@ -170,8 +173,9 @@ def run(  # noqa: PLR0913  each is an option of the command line
 ) -> int:
     """Run CMD once Redis is ready, and stay beside it as its parent.
 
-    It serves /livez, /readyz and /startupz, tells systemd (NOTIFY_SOCKET), passes signals on, and
-    waits for orphans where it is process 1. The exit status is that of CMD.
+    It serves /livez, /readyz and /startupz, with --details /startup, too, for explain and watch;
+    tells systemd (NOTIFY_SOCKET), passes signals on, and waits for orphans where it is process 1.
+    The exit status is that of CMD.
     """
     from orchestrator.cli import _run, _run_log, _wait  # noqa: PLC0415  see above
 

@@ -1,10 +1,11 @@
-"""A very small HTTP server for the health endpoints of `run`.
+"""A very small HTTP server for the health endpoints and the status page of `run`.
 
 It takes one small request without a body on each connection, and refuses everything else early:
 what asks here are probes. What is answered is up to an ASGI application.
 """
 
 import re
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import anyio
@@ -37,7 +38,7 @@ class _RefusedError(Exception):
 
 
 class HealthServer:
-    """Serves an ASGI application that answers GET and HEAD at once.
+    """Serves an ASGI application that answers GET and HEAD.
 
     Args:
         app: The application.
@@ -70,56 +71,73 @@ class HealthServer:
                 await self._answer(stream)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
                 pass  # the client has gone
-            except TimeoutError:
-                pass  # it takes no answer
+            except OSError:
+                pass  # the same, or it takes no answer: a TimeoutError is one too
             finally:
                 self._connections -= 1
 
     async def _answer(self, stream: SocketStream) -> None:
         try:
             with anyio.fail_after(_CLIENT_SECONDS):
-                method, path = _parse(await _read_head(stream))
-            status, headers, body = await self._ask(method, path)
+                request = _parse(await _read_head(stream))
         except TimeoutError:
-            status, headers, body = _refusal(HTTPStatus.REQUEST_TIMEOUT)
+            await _refuse(stream, HTTPStatus.REQUEST_TIMEOUT)
         except _RefusedError as refused:
-            status, headers, body = _refusal(refused.status)
+            await _refuse(stream, refused.status)
+        else:
+            await _ask(self._app, request, stream)
         with anyio.fail_after(_CLIENT_SECONDS):
-            await stream.send(_response(status, headers, body))
             await stream.send_eof()
         # Closing with unread input resets the connection, and the answer might be lost with it.
         with anyio.move_on_after(_LINGER_SECONDS):
             while True:
                 await stream.receive()
 
-    async def _ask(self, method: str, path: str) -> "_Response":
-        sent: list[Message] = []
 
-        async def receive() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": [],
-        }
-        await self._app(scope, receive, send)
-        start, *bodies = sent
-        body = b"".join(message.get("body", b"") for message in bodies)
-        return int(start["status"]), list(start["headers"]), body
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    headers: list[tuple[bytes, bytes]]
 
 
-_Response = tuple[int, list[tuple[bytes, bytes]], bytes]
+async def _ask(app: ASGIApp, request: _Request, stream: SocketStream) -> None:
+    """Let the application answer, as long as it likes: the status page has a stream of events."""
+    messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        try:
+            while True:
+                await stream.receive()  # nothing is expected, and it is not looked at
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+            return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            data = _head(int(message["status"]), list(message["headers"]))
+        else:
+            data = message.get("body", b"")
+        try:
+            with anyio.fail_after(_CLIENT_SECONDS):
+                await stream.send(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise ConnectionResetError from None  # as applications know it of servers
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": "http",
+        "path": request.path,
+        "raw_path": request.path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": request.headers,
+    }
+    await app(scope, receive, send)
 
 
 async def open_port(host: str, port: int) -> list[SocketListener]:
@@ -157,8 +175,7 @@ async def _read_head(stream: SocketStream) -> bytes:
     return head
 
 
-def _parse(head: bytes) -> tuple[str, str]:
-    """Method and path of a request."""
+def _parse(head: bytes) -> _Request:
     first, *lines = head.split(b"\r\n")
     request = _REQUEST_LINE.fullmatch(first)
     if request is None:
@@ -179,16 +196,17 @@ def _parse(head: bytes) -> tuple[str, str]:
         name == b"content-length" and value != b"0" for name, value in headers
     ):
         raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    return method.decode(), target.partition(b"?")[0].decode()
+    return _Request(method.decode(), target.partition(b"?")[0].decode(), headers)
 
 
-def _refusal(status: HTTPStatus) -> _Response:
+async def _refuse(stream: SocketStream, status: HTTPStatus) -> None:
     body = f"{status} {status.phrase}\n".encode()
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-    return status, headers, body
+    with anyio.fail_after(_CLIENT_SECONDS):
+        await stream.send(_head(status, headers) + body)
 
 
-def _response(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
+def _head(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
     lines += [name + b": " + value for name, value in headers]
-    return b"\r\n".join([*lines, b"connection: close", b"", body])
+    return b"\r\n".join([*lines, b"connection: close", b"", b""])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
+from pathlib import PurePath
 
 import anyio
 from anyio.abc import TaskStatus
@@ -25,9 +26,11 @@ from orchestrator.cli._systemd import Notifier, without_notify
 from orchestrator.cli._terminal import SUSPEND, Terminal, suspend
 from orchestrator.cli._wait import is_permanent, load_redis_beside, probe_for
 from orchestrator.settings import Settings
+from orchestrator.web import web_app, web_paths
 
 logger = logging.getLogger("orchestrator.run")
 
+_PAGE = "/startup"
 _TICK_SECONDS = 1.0
 _PATIENCE_SECONDS = 5.0
 """What systemd is asked for beyond the budget: for CMD to be started, and for a busy machine."""
@@ -51,7 +54,8 @@ class RunOptions:
         start: When CMD is started.
         exit_when_degraded: End when the start-up fails before CMD was started.
         drain_when_degraded: Fail `/readyz` in outages after the start-up.
-        details: Let the endpoints tell what is waited for, and the last failure.
+        details: Let the endpoints tell what is waited for, and the last failure; and serve the
+            status page.
         subreaper: Inherit orphans without being process 1.
     """
 
@@ -221,18 +225,27 @@ class _Supervisor:
             details=self._options.details,
             drain_when_degraded=self._options.drain_when_degraded,
         )
+        page = web_app(self._startup, title=self._title()) if self._options.details else None
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["path"] == "/readyz" and (self._stopping or not self._child.running):
-                why = "the service is stopping" if self._stopping else "CMD is not started yet"
-                body = as_json({"status": "fail", "stage": self._startup.stage, "output": why})
-                status, kind = HTTPStatus.SERVICE_UNAVAILABLE, "application/health+json"
-                head = scope["method"] == "HEAD"
-                await respond(send, status, body, content_type=kind, head=head)
+            path = scope["path"]
+            if path == "/readyz" and (self._stopping or not self._child.running):
+                await self._unready(scope, send)
+            elif page is not None and path in web_paths(_PAGE):
+                await page({**scope, "root_path": _PAGE}, receive, send)
             else:
                 await health(scope, receive, send)
 
         return app
+
+    async def _unready(self, scope: Scope, send: Send) -> None:
+        why = "the service is stopping" if self._stopping else "CMD is not started yet"
+        body = as_json({"status": "fail", "stage": self._startup.stage, "output": why})
+        status, kind = HTTPStatus.SERVICE_UNAVAILABLE, "application/health+json"
+        await respond(send, status, body, content_type=kind, head=scope["method"] == "HEAD")
+
+    def _title(self) -> str:
+        return PurePath(self._options.command[0]).name
 
 
 def _status_of(event: StageChanged) -> int:

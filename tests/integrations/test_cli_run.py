@@ -104,6 +104,37 @@ def test_cmd_begins_when_redis_is_ready_and_the_endpoints_tell() -> None:
         server.stop()
 
 
+def test_with_details_it_can_be_explained_and_watched() -> None:
+    redis = RedisServer()
+    command = ("--", sys.executable, "-c", SLEEPER)
+    try:
+        with running("--redis", redis.url, "--details", *command) as process:
+            url = f"127.0.0.1:{port_in(process)}"
+            assert "waits for: Redis to answer" in finished("explain", url).stdout
+            with a_command("watch", "--until", "ready", "--timeout", "25", url) as watching:
+                assert watching.stdout is not None
+                assert "booting -> probing_redis" in watching.stdout.readline()
+                redis.start()
+                assert watching.wait(PATIENCE_SECONDS) == 0
+                assert "grace -> ready" in watching.stdout.read()
+            assert json.loads(finished("explain", "--json", url).stdout)["stage"] == "ready"
+            with a_command("watch", url) as watching:  # an open stream delays no end
+                assert watching.stdout is not None
+                watching.stdout.readline()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+    finally:
+        redis.stop()
+
+
+def test_without_details_there_is_no_status_page(server: RedisServer) -> None:
+    with running("--redis", server.url, "--", sys.executable, "-c", SLEEPER) as process:
+        url = f"127.0.0.1:{port_in(process)}"
+        done = finished("explain", url)
+        assert done.returncode == 2
+        assert "or does `run` have --details there?" in done.stderr
+
+
 def test_exit_status_environment_and_arguments_are_those_of_cmd(server: RedisServer) -> None:
     program = "import os, sys; print(sys.argv[1:], 'NOTIFY_SOCKET' in os.environ); sys.exit(9)"
     done = finished(
@@ -183,6 +214,36 @@ while True:
             assert process.stdout.readline() == f"{number.name}\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_SECONDS) == 3
+
+
+def test_a_signal_to_the_whole_group_reaches_cmd_once(server: RedisServer) -> None:
+    program = """
+import signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: print("USR1", flush=True))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+print("up", flush=True)
+while True:
+    signal.pause()
+"""
+    with running("--redis", server.url, "--", sys.executable, "-c", program) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        for _ in range(3):
+            os.killpg(process.pid, signal.SIGUSR1)
+            assert process.stdout.readline() == "USR1\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 3
+        assert process.stdout.read() == ""
+
+
+def test_it_hears_signals_when_a_watcher_has_left(server: RedisServer) -> None:
+    command = ("--details", "--", sys.executable, "-c", SLEEPER)
+    with running("--redis", server.url, *command) as process:
+        url = f"127.0.0.1:{port_in(process)}"
+        assert finished("watch", "--until", "ready", "--timeout", "25", url).returncode == 0
+        assert finished("check", url).returncode == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
 
 
 def test_a_cmd_that_is_killed_ends_it_as_killed(server: RedisServer) -> None:
