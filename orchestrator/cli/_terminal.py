@@ -9,6 +9,7 @@ duties of a shell when CMD is stopped or has ended.
 import contextlib
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -91,7 +92,13 @@ def suspend() -> None:
 
 
 def _used() -> bool:
-    return hasattr(os, "tcsetpgrp") and os.isatty(0) and os.isatty(1)
+    """Whether CMD is used from a terminal: what is started with & in a script is not."""
+    if not hasattr(os, "tcsetpgrp") or not os.isatty(0):
+        return False
+    try:
+        return not stat.S_ISFIFO(os.fstat(1).st_mode)
+    except OSError:
+        return True
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 import http.client
 import re
+import shlex
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +87,25 @@ def test_cmd_reads_what_is_typed(server: RedisServer) -> None:
         assert terminal.process.wait(PATIENCE_SECONDS) == 0
 
 
+def test_a_pager_keeps_the_terminal(server: RedisServer) -> None:
+    # It reads from the terminal while CMD, whose output it gets, is still running.
+    pager = 'read line < /dev/tty; echo "p"aged $line'
+    command = shlex.join(run_words(server, "sh", "-c", "echo out; exec sleep 600"))
+    with in_a_terminal("/bin/sh", "-c", f"{command} | {{ {pager}; }}") as terminal:
+        terminal.until("started")
+        terminal.type("hello\n")
+        terminal.until("paged hello\r\n")
+
+
+def test_a_file_takes_no_terminal_away(server: RedisServer, tmp_path: Path) -> None:
+    program = "import sys; print('read', input(), file=sys.stderr, flush=True)"
+    command = shlex.join(run_words(server, sys.executable, "-c", program))
+    with in_a_terminal("/bin/sh", "-c", f"{command} > {tmp_path / 'log'}") as terminal:
+        terminal.until("started")
+        terminal.type("hello\n")
+        terminal.until("read hello\r\n")
+
+
 def test_where_no_shell_can_continue_it_cmd_is_not_left_stopped(server: RedisServer) -> None:
     with in_a_terminal(*run_words(server, sys.executable, "-c", NOTES)) as terminal:
         terminal.until("listens\r\n")
@@ -100,7 +121,7 @@ def test_a_shell_stops_and_continues_it_and_has_its_terminal_back(server: RedisS
     with in_a_terminal(shutil.which("bash") or "", *shell[1:], PS1="$ ") as terminal:
         terminal.until("$ ")
         program = 'echo liste"ns"; read line; echo "r"ead $line'
-        terminal.type(" ".join(f"'{one}'" for one in run_words(server, "sh", "-c", program)) + "\n")
+        terminal.type(shlex.join(run_words(server, "sh", "-c", program)) + "\n")
         terminal.until("listens\r\n")
         terminal.type("\x1a")
         terminal.until("Stopped")
@@ -113,7 +134,7 @@ def test_a_shell_stops_and_continues_it_and_has_its_terminal_back(server: RedisS
 
 
 def test_a_script_has_the_terminal_back(server: RedisServer) -> None:
-    command = " ".join(f"'{one}'" for one in run_words(server, "true"))
+    command = shlex.join(run_words(server, "true"))
     script = f'{command}; read line; echo "r"ead $line'
     with in_a_terminal("/bin/sh", "-c", script) as terminal:
         terminal.until("has ended")
