@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli._errors import UserError
+from orchestrator.cli._exit_codes import FAILED
+from orchestrator.cli._output import ReaderGone
 from orchestrator.cli.demo._errors import DemoError
 from orchestrator.cli.demo._figures import FiguresFile
 from orchestrator.cli.demo._options import DemoOptions
@@ -75,7 +77,9 @@ def demo(  # noqa: PLR0913  each is an option of the command line
     try:
         return _flow.run_demo(options, gates, _redis_server(), _figures_file(json))
     except DemoError as error:
-        raise UserError(str(error), status=1) from None
+        raise UserError(str(error), FAILED) from None
+    except (BrokenPipeError, SystemExit):  # rich makes an exit of that
+        raise ReaderGone(FAILED) from None  # nobody has seen that it went well
 
 
 def _export_to(endpoint: str) -> None:

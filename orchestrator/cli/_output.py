@@ -109,7 +109,11 @@ def lost(error: OSError) -> UserError:
 
 
 class ReaderGone(UserError):  # noqa: N818  named after what is the case
-    """The reader has what it wanted, as `head` does: nothing is to be said of that."""
+    """The reader has what it wanted, as `head` does: nothing is to be said of that.
 
-    def __init__(self) -> None:
-        super().__init__("nobody reads standard output", SIGNALLED + signal.SIGPIPE)
+    Args:
+        status: The exit status.
+    """
+
+    def __init__(self, status: int = SIGNALLED + signal.SIGPIPE) -> None:
+        super().__init__("nobody reads standard output", status)
