@@ -87,7 +87,7 @@ def _export_to(endpoint: str) -> None:
         # Not shown: it may carry a token.
         raise UserError(f"--otlp takes a URL, such as {OTLP_ENDPOINT}")
     # The service inherits it: OpenTelemetry's own variables, of which the narrower one would win.
-    os.environ["OTEL_EXPORTEROTLP_ENDPOINT"] = endpoint
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
     os.environ.pop("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None)
 
 
