@@ -175,6 +175,34 @@ def test_an_unknown_protocol_is_one_clear_line() -> None:
         setup_telemetry(protocol="udp")
 
 
+SWITCHING = """
+import sys
+from orchestrator.otel import setup_telemetry
+sys.setswitchinterval({before})
+with setup_telemetry("chat"{arguments}):
+    print(round(sys.getswitchinterval(), 6))
+    {meanwhile}
+print(round(sys.getswitchinterval(), 6))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "arguments", "meanwhile", "expected"),
+    [
+        (0.005, "", "pass", ["0.001", "0.005"]),
+        (0.0002, "", "pass", ["0.0002", "0.0002"]),  # short enough
+        (0.005, "", "sys.setswitchinterval(0.002)", ["0.001", "0.002"]),  # somebody else's
+        (0.005, ", switch_interval_seconds=None", "pass", ["0.005", "0.005"]),
+    ],
+)
+def test_exporting_threads_yield_sooner_until_the_end(
+    before: float, arguments: str, meanwhile: str, expected: list[str]
+) -> None:
+    code = SWITCHING.format(before=before, arguments=arguments, meanwhile=meanwhile)
+    done = run(code, OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none")
+    assert done.stdout.split() == expected
+
+
 def test_a_protocol_of_other_languages_in_the_environment_ends_no_start() -> None:
     done = run(
         """
