@@ -48,5 +48,6 @@ nitpick_ignore_regex = [
     # What the library makes or inherits for itself.
     ("py:class", r"orchestrator\._(admission\.Admission|feed\.Feed|live\.LiveSockets)"),
     ("py:class", r"orchestrator\._(answers\.RetryAfter|orchestrator\.CallbackT)"),
-    ("py:class", r"orchestrator\.(otel\._(log\.LogLimit|switching\.SwitchInterval)|web\._state\.Gate)"),
+    ("py:class", r"orchestrator\.otel\._(log\.LogLimit|switching\.SwitchInterval)"),
+    ("py:class", r"orchestrator\.web\._state\.Gate"),
 ]
