@@ -147,8 +147,10 @@ def has_collector() -> bool:
 
 def scraped(stack: ExitStack) -> tuple[MetricReader, int, Callable[[], object]]:
     if find_spec("opentelemetry.exporter.prometheus") is None:
-        pytest.skip("this Prometheus takes no OTLP, and opentelemetry-exporter-prometheus is not"
-                    " installed, which it could scrape")  # fmt: skip
+        pytest.skip(
+            "this Prometheus takes no OTLP, and opentelemetry-exporter-prometheus is not"
+            " installed, which it could scrape"
+        )
     from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415  optional
     from prometheus_client import start_http_server  # noqa: PLC0415  the same
 
@@ -189,8 +191,11 @@ async def run_once(fed: Fed, meters: MeterProvider) -> None:
         await startup.wait_for(Stage.READY, timeout_seconds=_LONG_SECONDS)
         await connect(gate, "/")
         await connect(gate, "/raises")
-        await published(fed, f"{admitted} == 5 and on() orchestrator_stage_transitions_total"
-                        '{orchestrator_stage_to="ready"} == 2')  # fmt: skip
+        await published(
+            fed,
+            f"{admitted} == 5 and on() orchestrator_stage_transitions_total"
+            '{orchestrator_stage_to="ready"} == 2',
+        )
     server.stop()
     await published(fed, "sum(orchestrator_stage) == 0")
 
@@ -244,8 +249,12 @@ def test_the_figures_of_the_checklist_are_those_of_the_run(fed: Fed) -> None:
     assert fed.panel("Availability of the gated path") == {"": [pytest.approx(5 / 6)]}
     assert fed.panel("Failed starts") == {"": [0]}
     took = fed.one("orchestrator_startup_duration_seconds_sum")
-    limits = [0, *sorted(float(one["le"]) for one, _ in fed.ask(
-        "orchestrator_startup_duration_seconds_bucket"))]  # fmt: skip
+    limits = [
+        0,
+        *sorted(
+            float(one["le"]) for one, _ in fed.ask("orchestrator_startup_duration_seconds_bucket")
+        ),
+    ]
     below = max(limit for limit in limits if limit < took)
     for title, target in (("Start-up time, 95th percentile", "A"), ("Start-up time", "B")):
         ((shown, *_),) = fed.panel(title, target).values()
