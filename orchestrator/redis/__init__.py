@@ -9,7 +9,7 @@ Example::
 Importing this does not import redis-py: the probe does, when it finds a server for the first time.
 """
 
-from orchestrator.redis._checks import Checks
+from orchestrator.redis._expect import Expect
 from orchestrator.redis._probe import RedisProbe
 
-__all__ = ["Checks", "RedisProbe"]
+__all__ = ["Expect", "RedisProbe"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.redis._checks import Step, ok
+from orchestrator.redis._expect import Step, ok
 from orchestrator.redis._failures import (
     BadOptionsError,
     Phase,

@@ -15,7 +15,7 @@ import anyio
 
 from orchestrator._ports import Probe, ProbeResult, Target
 from orchestrator.redis._appearance import Appearance
-from orchestrator.redis._checks import Checks
+from orchestrator.redis._expect import Expect
 from orchestrator.redis._failures import PATH_MISSING, timed_out
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._worker import Question, Worker
@@ -43,18 +43,18 @@ class RedisProbe(Probe):
         url: `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or
             `unix://[user:password@]/path[?db=0]`, with the options `protocol` and `ssl_*` of
             redis-py.
-        checks: What each attempt asks besides PING; nothing if not given.
+        expect: What each attempt asks besides PING; nothing if not given.
 
     Raises:
         ValueError: When the URL cannot be used. The text never holds a part of the URL.
     """
 
-    def __init__(self, url: str, *, checks: Checks | None = None) -> None:
-        self._use(replace(RedisSettings.from_url(url), checks=checks or Checks()))
+    def __init__(self, url: str, *, expect: Expect | None = None) -> None:
+        self._use(replace(RedisSettings.from_url(url), expect=expect or Expect()))
 
     @classmethod
     def from_client(
-        cls, client: "redis.Redis | redis.asyncio.Redis", *, checks: Checks | None = None
+        cls, client: "redis.Redis | redis.asyncio.Redis", *, expect: Expect | None = None
     ) -> Self:
         """A probe that connects as `client` does; no connection of the client is used.
 
@@ -63,13 +63,13 @@ class RedisProbe(Probe):
 
         Args:
             client: The application's client.
-            checks: What each attempt asks besides PING; nothing if not given.
+            expect: What each attempt asks besides PING; nothing if not given.
 
         Raises:
             ValueError: When the client has no single address, as those of a cluster or a sentinel.
         """
         settings = RedisSettings.from_client(client)
-        return cls._of(replace(settings, checks=checks or Checks()))
+        return cls._of(replace(settings, expect=expect or Expect()))
 
     @classmethod
     def from_sentinel(
@@ -79,7 +79,7 @@ class RedisProbe(Probe):
         *,
         url: str = "redis://",
         sentinel_url: str = "redis://",
-        checks: Checks | None = None,
+        expect: Expect | None = None,
     ) -> Self:
         """A probe of the master that sentinels name.
 
@@ -92,7 +92,7 @@ class RedisProbe(Probe):
             url: How to log in to the master: the URL of any server of the service. Its host and
                 port are not used.
             sentinel_url: The same for the sentinels.
-            checks: What each attempt asks besides PING and the role.
+            expect: What each attempt asks besides PING and the role.
 
         Raises:
             ValueError: When a URL cannot be used, or there is no sentinel or no service name.
@@ -101,7 +101,7 @@ class RedisProbe(Probe):
             raise ValueError("from_sentinel needs at least one sentinel and the service's name")
         settings = replace(
             RedisSettings.from_url(url),
-            checks=replace(checks or Checks(), master=True),
+            expect=replace(expect or Expect(), role="master"),
             sentinels=tuple((str(host), int(port)) for host, port in sentinels),
             service_name=service_name,
             sentinel=RedisSettings.from_url(sentinel_url),

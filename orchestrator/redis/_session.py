@@ -6,8 +6,8 @@ All of it runs in the worker's thread, except `interrupt`, `watch` and `abandon`
 import socket
 from collections import deque
 
-from orchestrator.redis._checks import Step, steps_of
 from orchestrator.redis._dialing import Dialer, Line
+from orchestrator.redis._expect import Step, steps_of
 from orchestrator.redis._failures import CLOSED, Phase, Situation, classify
 from orchestrator.redis._interruption import Interruption
 from orchestrator.redis._replies import OLD_LOGIN
@@ -29,7 +29,7 @@ class Session:
     def __init__(self, settings: RedisSettings) -> None:
         self._interruption = Interruption()
         self._dialer = Dialer(settings, self._interruption)
-        self._steps = steps_of(settings.checks)
+        self._steps = steps_of(settings.expect)
         self._line: Line | None = None
         self._pending: deque[Step] = deque()
         self._unanswered = 0

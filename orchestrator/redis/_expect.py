@@ -4,20 +4,24 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from orchestrator.redis._failures import UnfitError, WrongAnswerError
 from states import FailureKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checks:
+class Expect:
     """What each attempt asks besides PING, all in the same round trip.
 
     PING alone is answered by a read-only replica, by a Redis that is out of memory and by a node
     of a cluster that is down.
 
     Attributes:
-        master: Refuse a read-only replica. Always done where the master comes from sentinels.
+        role: `"master"` refuses a read-only replica, and `"any"` takes what answers. It is always
+            `"master"` where the server comes from sentinels. Ask for it where a failover moves a
+            name to another server: the old one lives on as a replica, and open connections stay
+            with it. A refused server's connection is closed, and the name resolved again.
         cluster: The server is a node of a Redis Cluster, whose state must be ok.
         canary_prefix: If not empty, each attempt writes one small key whose name begins with this,
             and so fails where the application could not write. The user needs `SET` on
@@ -25,16 +29,18 @@ class Checks:
         canary_expiry_seconds: How long that key lives.
 
     Raises:
-        ValueError: When the expiry is not above 0, or a canary is asked of a cluster, where the key
-            may belong to another node.
+        ValueError: When there is no such role, the expiry is not above 0, or a canary is asked of a
+            cluster, where the key may belong to another node.
     """
 
-    master: bool = False
+    role: Literal["any", "master"] = "any"
     cluster: bool = False
     canary_prefix: str = ""
     canary_expiry_seconds: float = 10.0
 
     def __post_init__(self) -> None:
+        if self.role not in ("any", "master"):
+            raise ValueError('role must be "any" or "master"')
         if not 0 < self.canary_expiry_seconds < math.inf:
             raise ValueError("canary_expiry_seconds must be above 0")
         if self.cluster and self.canary_prefix:
@@ -59,17 +65,17 @@ class Step:
         return str(self.command[0])
 
 
-def steps_of(checks: Checks) -> Sequence[Step]:
+def steps_of(expect: Expect) -> Sequence[Step]:
     """The commands of one attempt, PING first, so that a server that is not well says so there."""
     steps = [Step(("PING",), _pong)]
-    if checks.master:
+    if expect.role == "master":
         steps.append(Step(("ROLE",), _master))
-    if checks.cluster:
+    if expect.cluster:
         steps.append(Step(("CLUSTER", "INFO"), _cluster_ok))
-    if checks.canary_prefix:
+    if expect.canary_prefix:
         # One key for each probe: instances do not wait for each other, and none is left behind.
-        key = checks.canary_prefix + secrets.token_hex(8)
-        expiry = max(1, round(checks.canary_expiry_seconds * 1000))
+        key = expect.canary_prefix + secrets.token_hex(8)
+        expiry = max(1, round(expect.canary_expiry_seconds * 1000))
         steps.append(Step(("SET", key, "1", "PX", expiry), ok))
     return steps
 
