@@ -1,10 +1,36 @@
-"""Certificates for tests, made on the spot with the openssl program."""
+"""Certificates for tests, made on the spot with the openssl program.
+
+They have what RFC 5280 asks for and Python checks from 3.13 on (`ssl.VERIFY_X509_STRICT`): the
+authority says that it is one and may sign, and each certificate names the key that signed it.
+"""
 
 import shutil
 import subprocess
 from pathlib import Path
 
 HAVE_OPENSSL = shutil.which("openssl") is not None
+
+_AUTHORITY = """\
+[req]
+prompt = no
+distinguished_name = name
+x509_extensions = extensions
+[name]
+CN = ca
+[extensions]
+basicConstraints = critical,CA:true
+keyUsage = critical,keyCertSign,cRLSign
+subjectKeyIdentifier = hash
+"""
+
+_SIGNED = """\
+basicConstraints = critical,CA:false
+keyUsage = critical,digitalSignature
+extendedKeyUsage = serverAuth,clientAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+subjectAltName = IP:127.0.0.1
+"""
 
 
 def openssl(directory: Path, *arguments: str) -> None:
@@ -13,16 +39,16 @@ def openssl(directory: Path, *arguments: str) -> None:
 
 def make_certificates(directory: Path) -> None:
     """An authority, a server certificate for 127.0.0.1 only, and one for a client."""
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    openssl(
-        directory, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca"
-    )
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    (directory / "ca.cnf").write_text(_AUTHORITY)
+    own = ("-config", "ca.cnf", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2")
+    openssl(directory, "req", "-x509", *key, *own)
+    (directory / "signed.ext").write_text(_SIGNED)
     for name in ("server", "client"):
-        (directory / f"{name}.ext").write_text("subjectAltName=IP:127.0.0.1\n")
-        request = ["-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"]
-        openssl(directory, "req", *key[:-2], *request)
+        request = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(directory, "req", *key, *request)
         openssl(
             directory,
             *("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", "-days", "2"),
-            *("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", f"{name}.ext"),
+            *("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "signed.ext"),
         )

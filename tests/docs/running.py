@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.docs.blocks import ROOT, Block, Page, PageError, steps
 from tests.integrations.cli_support import PATIENCE_SECONDS, environment, until
-from tests.redis_server import RedisServer, find_redis_server, free_port
+from tests.redis_server import RedisServer, folder_with_redis_server, free_port
 
 SHELLS = ("console", "bash", "sh")
 
@@ -40,7 +40,10 @@ class Runner:
         for entry in ROOT.iterdir():
             if not entry.name.startswith(".") and entry.name not in NOT_LINKED:
                 (directory / entry.name).symlink_to(entry)
-        programs = [str(Path(sys.executable).parent), str(Path(find_redis_server()).parent)]
+        programs = [
+            str(Path(sys.executable).parent),
+            folder_with_redis_server(directory / ".server"),
+        ]
         self._environ = {
             name: value
             for name, value in environment().items()

