@@ -136,19 +136,23 @@ class Admission:
     def is_open(self) -> bool:
         """Whether requests are let in: by the stage as it is now, not by the last event seen."""
         startup = self.startup
-        stage = startup.stage
-        if stage is Stage.READY or not startup.enabled:
+        if startup.ready or not startup.enabled:
             return True
-        return self._admit_degraded and (stage is Stage.DEGRADED or recovering(startup))
+        if not self._admit_degraded or startup.ended is not None:
+            return False
+        return startup.stage is Stage.DEGRADED or recovering(startup)
 
     def refuses_at_once(self) -> bool:
         """Whether nobody is held, since waiting would be of no use."""
-        degraded = self.startup.stage is Stage.DEGRADED
-        return self.stopped or (degraded and not self._admit_degraded)
+        startup = self.startup
+        if self.stopped or startup.ended is not None:
+            return True
+        return startup.stage is Stage.DEGRADED and not self._admit_degraded
 
     def why(self, outcome: Outcome) -> str:
         """One line for a client that is turned away."""
-        return reason(outcome, self.startup.stage, stopped=self.stopped)
+        stopped = self.stopped or self.startup.ended is not None
+        return reason(outcome, self.startup.stage, stopped=stopped)
 
     # -- requests ----------------------------------------------------------------------------------
 

@@ -47,6 +47,9 @@ class Driver:
         clock: The time.
         observers: Who is told of every fact.
         policy: The total time of one attempt, and the least time between two.
+
+    Attributes:
+        ended: Why it takes no more facts; `None` while it does. Committed before the feed closes.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Driver:
         self._wake = anyio.Event()
         self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
+        self.ended: str | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -120,12 +124,23 @@ class Driver:
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Drive until stopped or cancelled. Started once the machine has left `booting`."""
-        with self._scope:
-            await self._drive(task_status)
+        try:
+            with self._scope:
+                await self._drive(task_status)
+        except BaseException as error:
+            self._end(f"the orchestrator's driver ended with {_name_of(error)}")
+            raise
+        finally:
+            self._end("the orchestrator's driver was cancelled")
+            self._feed.close()
 
     def stop(self) -> None:
         """Take no more facts: what falls from now on falls because the service ends."""
+        self._end("the orchestrator was stopped")
         self._scope.cancel()
+
+    def _end(self, why: str) -> None:
+        self.ended = self.ended or why  # the first reason is the cause of the others
 
     async def _drive(self, task_status: TaskStatus[None]) -> None:
         async with anyio.create_task_group() as tasks:
@@ -178,6 +193,13 @@ class Driver:
     def _post(self, make: Callable[[float], Fact]) -> None:
         self._inbox.append(make)
         self._wake.set()
+
+
+def _name_of(error: BaseException) -> str:
+    """The type of an exception, or of the only one in a group. Its text may hold a secret."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return type(error).__name__
 
 
 def _on_the_event_loop() -> bool:

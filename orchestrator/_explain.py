@@ -26,6 +26,7 @@ class Explanation:
             for its result.
         conditions: Every declared condition by name.
         stage_seconds: The time spent in each stage so far.
+        ended: Why the orchestrator has ended, and the stage changes no more; `None` if it has not.
     """
 
     stage: Stage
@@ -39,9 +40,12 @@ class Explanation:
     loop_lag_seconds: float
     conditions: Mapping[str, ConditionState]
     stage_seconds: Mapping[Stage, float]
+    ended: str | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.stage} for {self.in_stage_seconds:.1f} s"]
+        if self.ended is not None:
+            lines.append(f"ended: {self.ended}")
         lines += [f"waits for: {what}" for what in self.waits_for]
         if self.last_failure is not None:
             when = "now" if self.failures_in_row else "last time"
@@ -60,7 +64,12 @@ class Explanation:
 
 
 def explain(
-    known: Snapshot, now: float, *, next_probe_at: float | None, loop_lag_seconds: float
+    known: Snapshot,
+    now: float,
+    ended: str | None,
+    *,
+    next_probe_at: float | None,
+    loop_lag_seconds: float,
 ) -> Explanation:
     """Put what the machine knows at `now` into words."""
     stage_seconds = dict(known.stage_seconds)
@@ -80,6 +89,7 @@ def explain(
         loop_lag_seconds=loop_lag_seconds,
         conditions=known.conditions,
         stage_seconds=stage_seconds,
+        ended=ended,
     )
 
 

@@ -14,12 +14,7 @@ from orchestrator._callbacks import Callback, Callbacks
 from orchestrator._clock import LoopClock
 from orchestrator._conditions import Condition, Conditions, ConditionSpec, declare
 from orchestrator._driver import Driver
-from orchestrator._errors import (
-    AlreadyStarted,
-    NotRunning,
-    StartupTimeout,
-    Stopped,
-)
+from orchestrator._errors import AlreadyStarted, NotRunning, StartupTimeout, Stopped
 from orchestrator._explain import Explanation, explain
 from orchestrator._feed import Feed, Subscription
 from orchestrator._log import TransitionLog
@@ -32,6 +27,8 @@ from states import Policy, Stage, StageChanged, StartupMachine
 logger = logging.getLogger("orchestrator")
 
 CallbackT = TypeVar("CallbackT", bound=Callback)
+
+_READY = Stage.READY  # gates look it up for every request
 
 _DRAIN_SECONDS = 1.0
 """How long callbacks may go on with what they have not seen when the orchestrator is left."""
@@ -106,6 +103,22 @@ class Orchestrator:
         return self._running
 
     @property
+    def ended(self) -> str | None:
+        """Why the orchestrator has ended: it was stopped or left, or its driver failed.
+
+        It is neither live nor ready then, and gates refuse new requests. `None` before, and always
+        where it is disabled.
+        """
+        return self._driver.ended if self._driver is not None and self.enabled else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the stage is `ready` and the orchestrator has not ended."""
+        if self._machine.stage is not _READY or (driver := self._driver) is None:
+            return False
+        return driver.ended is None or not self.enabled
+
+    @property
     def was_ready(self) -> bool:
         """Whether the service has ever been ready."""
         return self._machine.was_ready
@@ -113,15 +126,11 @@ class Orchestrator:
     def explain(self) -> Explanation:
         """What the service waits for and why. Works at any time, and holds no secrets."""
         known = self._machine.snapshot
-        driver = self._driver
-        if driver is None or not self._running:
-            return explain(known, known.last_at, next_probe_at=None, loop_lag_seconds=0.0)
-        return explain(
-            known,
-            max(known.last_at, self._clock.now()),
-            next_probe_at=driver.next_probe_at,
-            loop_lag_seconds=driver.loop_lag_seconds,
-        )
+        now, next_at, lag = known.last_at, None, 0.0
+        if self._driver is not None and self._running:
+            now = max(now, self._clock.now())
+            next_at, lag = self._driver.next_probe_at, self._driver.loop_lag_seconds
+        return explain(known, now, self.ended, next_probe_at=next_at, loop_lag_seconds=lag)
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -209,9 +218,9 @@ class Orchestrator:
         """Begin to leave: the stage stays as it is, no more facts are taken, every stream ends.
 
         Call it where a service begins to shut down its background tasks, so that their conditions,
-        which fall now, are not taken for an outage. Leaving the context does it too; `lifespan`
-        calls it before the application's own shutdown. Calling it twice, or before the orchestrator
-        is entered, does no harm.
+        which fall now, are not taken for an outage. From then on `ended` says so: health checks
+        fail and gates refuse new requests, while those inside go on. Leaving the context does it
+        too, and `lifespan` before the application's own shutdown. A second call does no harm.
         """
         if self._driver is not None and self._feed is not None:
             self._stopping = True
@@ -247,20 +256,14 @@ class Orchestrator:
         started_at = min(now, self._clock.started_at())
         self._machine = StartupMachine(policy, declared, started_at)
         self._feed = Feed()
+        pacer, observers = Pacer(policy, self._random), (TransitionLog(), *self._observers)
         self._driver = Driver(
-            self._machine,
-            self._feed,
-            probe,
-            Pacer(policy, self._random),
-            self._clock,
-            (TransitionLog(), *self._observers),
-            policy,
+            self._machine, self._feed, probe, pacer, self._clock, observers, policy
         )
         # Side by side: what lies between these two readings makes every date wrong by as much.
-        now, unix_nanoseconds = self._clock.now(), time.time_ns()
-        context = StartupContext(
-            policy, probe.target, declared, started_at, now, unix_nanoseconds, self.enabled
-        )
+        now, wall = self._clock.now(), time.time_ns()
+        told = (policy, probe.target, declared, started_at, now, wall, self.enabled)
+        context = StartupContext(*told)
         self._driver.call_observers(lambda observer: observer.started(context))
         tasks.start_soon(self._feed.deliver)
         await tasks.start(self._driver.run)

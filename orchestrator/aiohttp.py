@@ -35,10 +35,10 @@ from orchestrator._answers import (
     RetryAfter,
     problem,
 )
+from orchestrator._health_paths import passes
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._release import Outcome, Place
 from orchestrator._tally import AdmissionCounts, Tally
-from states import Stage
 
 __all__ = ["ReadinessGate"]
 
@@ -68,7 +68,8 @@ class ReadinessGate:
 
     Args:
         startup: The orchestrator.
-        bypass: Paths that pass in every stage, such as those of health endpoints.
+        bypass: Paths that pass in every stage, such as `HEALTH_PATHS` of `orchestrator.asgi`. No
+            WebSocket passes as a health check.
         websocket_only: Let HTTP requests pass in every stage.
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
         close_on_degrade_seconds: Close the open WebSockets with 1013 when the service becomes
@@ -136,11 +137,15 @@ class ReadinessGate:
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Handle one request."""
         admission = self._admission
-        if self._startup.stage is Stage.READY and not admission.line.waiting:
+        if self._startup.ready and not admission.line.waiting:
             admission.counts.admitted += 1
             admission.tally.tell(Outcome.ADMITTED)
             return await self._handle(request, handler)
-        if request.path in self._bypass or (self._websocket_only and not _is_websocket(request)):
+        websocket = _is_websocket(request)
+        raw = request.rel_url.raw_path
+        if (self._websocket_only and not websocket) or passes(
+            request.path, self._bypass, raw=raw, websocket=websocket
+        ):
             return await handler(request)
         place = await admission.ask(request.path, lambda place: _watch(request, place))
         if place.outcome is not Outcome.ADMITTED:

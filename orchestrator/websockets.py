@@ -43,6 +43,7 @@ from orchestrator._answers import (
     RetryAfter,
     problem,
 )
+from orchestrator._health_paths import passes
 from orchestrator._live import LiveSockets
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._release import Outcome, Place
@@ -72,7 +73,7 @@ def process_request(
 
     Args:
         startup: The orchestrator. Enter it around the server.
-        bypass: Paths that pass in every stage.
+        bypass: Paths that pass in every stage. No WebSocket passes as a health check.
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
         close_on_degrade_seconds: Close the open connections with 1013 when the service becomes
             degraded, each at a random moment within so many seconds. `None` leaves them open.
@@ -134,7 +135,8 @@ class ProcessRequest:
     async def __call__(self, connection: ServerConnection, request: Request) -> Response | None:
         """Let a handshake go on, or answer it with a 503."""
         path = urlsplit(request.path).path
-        if path in self._bypass:
+        websocket = request.headers.get("Upgrade", "").lower() == "websocket"
+        if passes(path, self._bypass, raw=path, websocket=websocket):
             return None
         place = await self._admission.ask(path, lambda place: _watch(connection, place))
         if place.outcome is not Outcome.ADMITTED:

@@ -6,9 +6,10 @@ In Starlette and FastAPI: `lifespan=lifespan(startup)` enters the orchestrator,
 wrapped: `ReadinessGate(app, startup, manage_lifespan=True, health=True)`.
 """
 
+from orchestrator._health_paths import HEALTH_PATHS, health_paths
 from orchestrator._tally import AdmissionCounts
 from orchestrator.asgi._gate import ReadinessGate
-from orchestrator.asgi._health import HEALTH_PATHS, health_app
+from orchestrator.asgi._health import health_app
 from orchestrator.asgi._lifespan import lifespan
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "AdmissionCounts",
     "ReadinessGate",
     "health_app",
+    "health_paths",
     "lifespan",
 ]

@@ -10,19 +10,18 @@ from typing import Literal
 from orchestrator._admission import Admission, live_sockets
 from orchestrator._answers import RetryAfter
 from orchestrator._errors import NotRunning
+from orchestrator._health_paths import BYPASS, HEALTH_PATHS, passes
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._ports import Clock, GateMetrics
 from orchestrator._release import Outcome
 from orchestrator._signals import signals_call
 from orchestrator._tally import AdmissionCounts
 from orchestrator.asgi._connection import CloseWatch, Entry, Inbox
-from orchestrator.asgi._health import HEALTH_PATHS, health_app, is_health_check
+from orchestrator.asgi._health import MountHint, health_app
 from orchestrator.asgi._lifespan import STATE_KEY, LateStart, run_lifespan
 from orchestrator.asgi._refusal import Refusal
 from orchestrator.asgi._types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
 from states import Stage, StageChanged
-
-_READY = Stage.READY  # looked up for every request
 
 
 class ReadinessGate:
@@ -54,8 +53,9 @@ class ReadinessGate:
         close_on_degrade_seconds: Close the open WebSockets with 1013 when the service becomes
             degraded, each at a random moment within so many seconds. `None` leaves them open.
         websocket_only: Let HTTP requests pass in every stage.
-        bypass: Paths that pass in every stage, or a function of the scope that tells. By default
-            every path that ends in `/livez`, `/readyz` or `/startupz` does.
+        bypass: Paths that pass in every stage, or a function of the scope that tells. The default
+            are `/livez`, `/readyz` and `/startupz`, also below `/health`; see `health_paths` for
+            health endpoints mounted elsewhere. No WebSocket passes as a health check.
         accept_then_close: Refuse a WebSocket by accepting it and closing it with 1013. Clients
             whose back-off ends with the first open connection then come back at once.
         manage_lifespan: Enter and leave the orchestrator with the server's lifespan, for
@@ -96,7 +96,7 @@ class ReadinessGate:
         admit_degraded: bool = False,
         close_on_degrade_seconds: float | None = None,
         websocket_only: bool = False,
-        bypass: Collection[str] | Callable[[Scope], bool] = is_health_check,
+        bypass: Collection[str] | Callable[[Scope], bool] = BYPASS,
         accept_then_close: bool = False,
         manage_lifespan: bool = False,
         health: bool | ASGIApp = False,
@@ -127,6 +127,7 @@ class ReadinessGate:
         self._startup = startup
         self._websocket_only = websocket_only
         self._bypass = bypass if callable(bypass) else _bypass_paths(bypass)
+        self._mount_hint = MountHint()
         self._late_start = LateStart(startup) if manage_lifespan else None
         if health is True:
             health = health_app(startup, admit_degraded=admit_degraded)
@@ -179,7 +180,7 @@ class ReadinessGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         kind = scope["type"]
-        if self._startup.stage is not _READY or self._waiting or kind == "lifespan":
+        if not self._startup.ready or self._waiting or kind == "lifespan":
             await self._when_not_ready(scope, receive, send)
         elif self._health and kind == "http" and self._asks_for_health(scope):
             await self._health(scope, receive, send)
@@ -204,6 +205,7 @@ class ReadinessGate:
         elif (self._websocket_only and kind != "websocket") or self._bypass(scope):
             await (self._passing if kind == "websocket" else self._app)(scope, receive, send)
         else:
+            self._mount_hint.look(scope)
             await self._ask(scope, Inbox(receive), send)
 
     def _asks_for_health(self, scope: Scope) -> bool:
@@ -265,4 +267,10 @@ def _bypass_paths(paths: Collection[str]) -> Callable[[Scope], bool]:
     if isinstance(paths, str):
         raise ValueError(f"bypass must be a collection of paths: write [{paths!r}]")
     passing = frozenset(paths)
-    return lambda scope: route_path(scope) in passing
+
+    def bypass(scope: Scope) -> bool:
+        raw = str(scope.get("raw_path") or b"", "latin-1")
+        websocket = scope["type"] == "websocket"
+        return passes(route_path(scope), passing, raw=raw, websocket=websocket)
+
+    return bypass

@@ -1,10 +1,12 @@
 """Health endpoints: one answer for each stage, whoever asks."""
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 
 from orchestrator._admission import recovering
 from orchestrator._answers import RetryAfter, as_json, oversized, problem
+from orchestrator._health_paths import HEALTH_PATHS
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import (
     ASGIApp,
@@ -18,16 +20,32 @@ from orchestrator.asgi._types import (
 )
 from states import Stage
 
-HEALTH_PATHS = ("/livez", "/readyz", "/startupz")
-"""Liveness, readiness and start-up, by the names that Kubernetes gave them."""
+logger = logging.getLogger("orchestrator")
 
 _HEALTH_JSON = "application/health+json"
 _PASS, _WARN, _FAIL = "pass", "warn", "fail"
 
 
-def is_health_check(scope: Scope) -> bool:
-    """Whether this is a health endpoint, wherever it is mounted: judged by the path's end."""
-    return route_path(scope).endswith(HEALTH_PATHS)
+class MountHint:
+    """Says once that a request which is held may be for a health endpoint nobody declared.
+
+    Held, such a check fails, and a platform restarts the service again and again.
+    """
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def look(self, scope: Scope) -> None:
+        """Look at a request that is about to be held or refused."""
+        path = route_path(scope)
+        if self._said or scope["type"] != "http" or not path.endswith(HEALTH_PATHS):
+            return
+        self._said = True
+        logger.warning(
+            "the gate does not let %.200r pass before ready. If that is a health endpoint, declare"
+            ' where it is mounted, such as bypass=health_paths("/internal")',
+            path,
+        )
 
 
 def health_app(
@@ -45,7 +63,11 @@ def health_app(
         Mount("/health", health_app(startup))
 
     It answers GET and HEAD with `application/health+json`. `/livez` says only that the event loop
-    turns: Redis has no part in it, and restarting a service does not mend its Redis.
+    turns and that the orchestrator has not ended: Redis has no part in it, and restarting a service
+    does not mend its Redis. Once the orchestrator has ended, all three fail and `output` says why.
+
+    A gate in front lets `/livez` and `/health/livez` pass, and so on. Mounted elsewhere, say so:
+    `ReadinessGate(bypass=health_paths("/internal"))`.
 
     Args:
         startup: The orchestrator.
@@ -107,6 +129,8 @@ class _HealthApp:
 
     def _verdict(self, path: str) -> str:
         startup, stage = self._startup, self._startup.stage
+        if startup.ended is not None:
+            return _FAIL
         degraded = stage is Stage.DEGRADED or recovering(startup)
         if path == "/livez" or stage is Stage.READY:
             return _PASS
@@ -120,6 +144,8 @@ class _HealthApp:
         status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
         headers: list[Header] = [retry_after_header(self._retry_after)] if failed else []
         answer: dict[str, object] = {"status": verdict, "stage": self._startup.stage}
+        if (ended := self._startup.ended) is not None:
+            answer["output"] = ended
         if self._details:
             answer |= _details(self._startup)
         body = as_json(answer)

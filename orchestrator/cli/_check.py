@@ -19,12 +19,14 @@ class Checked:
         status: `pass`, `warn` or `fail`.
         stage: The stage, if it was told.
         waits_for: What the service waits for, if it was told.
+        output: Why it failed beyond the stage, if it was told.
     """
 
     http_status: int
     status: str
     stage: str = ""
     waits_for: tuple[str, ...] = ()
+    output: str = ""
 
     @property
     def exit_status(self) -> int:
@@ -39,12 +41,14 @@ class Checked:
             "status": self.status,
             "stage": self.stage or None,
             "waits_for": self.waits_for,
+            "output": self.output or None,
         }
 
     def __str__(self) -> str:
         stage = f", {self.stage}" if self.stage else ""
         waits = f", waits for: {'; '.join(self.waits_for)}" if self.waits_for else ""
-        return f"{self.status} ({self.http_status}{stage}{waits})"
+        output = f", {self.output}" if self.output else ""
+        return f"{self.status} ({self.http_status}{stage}{output}{waits})"
 
 
 def check(url: str, timeout_seconds: float) -> Checked:
@@ -61,4 +65,5 @@ def check(url: str, timeout_seconds: float) -> Checked:
         status = "fail"
     waits = told.get("waits_for")
     waits_for = tuple(map(str, waits)) if isinstance(waits, list) else ()
-    return Checked(answer.status, status, str(told.get("stage") or ""), waits_for)
+    stage, output = str(told.get("stage") or ""), str(told.get("output") or "")
+    return Checked(answer.status, status, stage, waits_for, output)

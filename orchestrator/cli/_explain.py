@@ -47,6 +47,8 @@ def fetch_state(base: Address, timeout_seconds: float) -> State:
 def lines(state: State) -> list[str]:
     """The state in words, as the service itself would put it."""
     text = [f"{state['stage']} for {seconds(state.get('since_seconds'))}"]
+    if state.get("ended"):
+        text.append(f"ended: {state['ended']}")
     text += [f"waits for: {what}" for what in _listed(state.get("waits_for"))]
     failure = state.get("last_failure")
     if isinstance(failure, dict):

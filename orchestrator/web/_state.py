@@ -87,6 +87,7 @@ class StateReader:
             "sequence": recorder.last_sequence,
             "was_ready": startup.was_ready,
             "running": startup.running,
+            "ended": startup.ended,
             "enabled": startup.enabled,
             "at_unix_seconds": _rounded(at_unix_seconds),
             "started_at_unix_seconds": _rounded(at_unix_seconds - age_seconds),

@@ -12,7 +12,7 @@ import anyio.abc
 import pytest
 
 from orchestrator import Orchestrator, Policy, Stage
-from orchestrator.asgi import ReadinessGate
+from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_paths
 from orchestrator.asgi._types import Message, Receive, Scope, Send
 from orchestrator.testing import WRONG_PASSWORD, ManualClock
 from tests.integrations.gate_support import (
@@ -352,11 +352,110 @@ async def test_bypass_by_a_function() -> None:
         assert not (await world.called(http_scope("/livez"))).sent
 
 
-async def test_health_endpoints_pass_wherever_they_are_mounted() -> None:
+LIKE_HEALTH = [
+    "/rooms/readyz",
+    "/rooms/a/readyz",
+    "/x/livez",
+    "/notlivez",
+    "/livez/",
+    "//livez",
+    "/LIVEZ",
+    "/livez/x",
+    "/health",
+    "/health/",
+    "/health//readyz",
+    "/health/readyz/",
+    "/Health/readyz",
+    "/health/x/readyz",
+    "/readyz;x",
+    "/readyz.",
+    "/./readyz",
+    "/health/../readyz",
+    "readyz",
+    "",
+]
+
+
+@pytest.mark.parametrize("path", LIKE_HEALTH)
+async def test_a_path_that_only_looks_like_a_health_endpoint_is_held(path: str) -> None:
     async with Startup() as startup, a_world(startup) as world:
-        for path in ("/livez", "/health/livez", "/api/health/readyz", "/x/startupz"):
-            assert (await world.called(http_scope(path))).status == 200
-        assert not (await world.called(http_scope("/notlivez"))).sent
+        assert not (await world.called(http_scope(path))).sent
+        assert not (await world.called(http_scope("/api" + path, root_path="/api"))).sent
+        assert world.gate.held == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "raw"),
+    [
+        ("/rooms/a/readyz", b"/rooms/a%2Freadyz"),
+        ("/health/readyz", b"/health%2Freadyz"),
+        ("/health/readyz", b"/health%2freadyz"),
+        ("/health/readyz", b"%2Fhealth/readyz"),
+    ],
+)
+async def test_an_encoded_slash_separates_nothing(path: str, raw: bytes) -> None:
+    async with Startup() as startup, a_world(startup) as world:
+        scope = {**http_scope(path), "raw_path": raw}
+        assert not (await world.called(scope)).sent
+        assert world.gate.held == 1
+
+
+@pytest.mark.parametrize("root_path", ["", "/api", "/api/"])
+@pytest.mark.parametrize("path", [*HEALTH_PATHS, *health_paths()])
+async def test_health_endpoints_pass_at_the_root_and_below_health(
+    path: str, root_path: str
+) -> None:
+    async with Startup() as startup, a_world(startup) as world:
+        whole = root_path.rstrip("/") + path
+        scope = {**http_scope(whole, root_path=root_path), "raw_path": whole.encode()}
+        assert (await world.called(scope)).status == 200
+        assert (await world.called(http_scope(path, root_path=root_path))).status == 200
+        assert (await world.called(http_scope(whole, "HEAD", root_path))).status == 200
+
+
+@pytest.mark.parametrize("mount", ["/internal", "/internal/", "/a/b", ""])
+async def test_health_endpoints_pass_where_their_mount_is_declared(mount: str) -> None:
+    async with Startup() as startup, a_world(startup, bypass=health_paths(mount)) as world:
+        for name in HEALTH_PATHS:
+            assert (await world.called(http_scope(mount.rstrip("/") + name))).status == 200
+            assert not (await world.called(http_scope("/elsewhere" + name))).sent
+            assert not (await world.called(http_scope("/health" + name))).sent
+
+
+def test_a_mount_begins_with_a_slash() -> None:
+    with pytest.raises(ValueError, match="begin with a slash"):
+        health_paths("health")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"health": True},
+        {"bypass": [*HEALTH_PATHS, *health_paths("/rooms")]},
+        {"websocket_only": True},
+    ],
+)
+@pytest.mark.parametrize("path", ["/readyz", "/health/livez", "/rooms/startupz"])
+async def test_no_websocket_is_a_health_check(path: str, options: dict[str, Any]) -> None:
+    async with Startup() as startup, a_world(startup, **options) as world:
+        assert not (await world.called(websocket_scope(path))).sent
+        assert world.gate.held == 1
+
+
+async def test_a_health_endpoint_whose_mount_is_not_declared_is_pointed_out_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Startup() as startup, a_world(startup) as world:
+        await world.called(http_scope("/x"))
+        await world.called(websocket_scope("/rooms/readyz"))
+        assert not caplog.records
+        await world.called(http_scope("/a\x1b[2Jb\n" + "c" * 5000 + "/livez"))
+        await world.called(http_scope("/internal/livez"))
+    (record,) = caplog.records
+    assert 'bypass=health_paths("/internal")' in record.getMessage()
+    assert record.getMessage().isprintable()
+    assert len(record.getMessage()) < 500
 
 
 async def test_websocket_only_lets_http_pass() -> None:

@@ -47,6 +47,7 @@ async def a_server(gate: ReadinessGate) -> AsyncGenerator[int]:
     app = web.Application()
     app.router.add_get("/", hello)
     app.router.add_get("/open", hello)
+    app.router.add_get("/livez", hello)
     app.router.add_get("/chat", chat)
     app.router.add_get("/crash", chat)
     gate.setup(app)
@@ -92,6 +93,29 @@ async def test_those_who_came_too_early_are_served() -> None:
         assert await ping(port) == "pong"
     assert (gate.counts.held, gate.counts.admitted) == (51, 52)
     assert not startup.running
+
+
+async def test_no_websocket_is_a_health_check() -> None:
+    startup = Refused(permanent=True)
+    async with a_server(ReadinessGate(startup, bypass=["/livez"])) as port:
+        await startup.wait_for(Stage.DEGRADED)
+        assert (await get(port, "/livez")).status_code == 200
+        assert (await get(port, "/livez/")).status_code == 503
+        assert await ping(port, "/livez") == "503"
+
+
+async def test_after_the_stop_new_requests_are_refused() -> None:
+    startup = Startup()
+    gate = ReadinessGate(startup)
+    async with a_server(gate) as port:
+        startup.make_ready()
+        await startup.wait_for(Stage.READY)
+        async with connect(port) as inside:
+            startup.stop()
+            assert (await get(port)).status_code == 503
+            assert await ping(port) == "503"
+            await inside.send("ping")
+            assert await inside.recv() == "pong"
 
 
 async def test_a_refusal_as_clients_see_it() -> None:

@@ -77,6 +77,25 @@ async def test_those_who_came_too_early_are_served(whole: bool) -> None:
     assert not check.closes
 
 
+async def test_no_websocket_is_a_health_check() -> None:
+    async with Refused(permanent=True) as startup:
+        await startup.wait_for(Stage.DEGRADED)
+        paths = ["/livez", "/open/readyz", "/open"]
+        async with a_server(process_request(startup, bypass=paths)) as port:
+            assert [await ping(port, path) for path in paths] == ["503", "503", "pong"]
+
+
+async def test_after_the_stop_new_handshakes_are_refused() -> None:
+    async with Startup() as startup, a_server(process_request(startup)) as port:
+        startup.make_ready()
+        await startup.wait_for(Stage.READY)
+        async with connect(port) as inside:
+            startup.stop()
+            assert await ping(port) == "503"
+            await inside.send("ping")
+            assert await inside.recv() == "pong"
+
+
 async def test_a_refusal_as_a_client_sees_it() -> None:
     async with Refused(permanent=True) as startup:
         await startup.wait_for(Stage.DEGRADED)
