@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 import anyio
 
 from orchestrator._answers import reason
+from orchestrator._arguments import wrong_type
 from orchestrator._clock import LoopClock
 from orchestrator._errors import NotRunning
 from orchestrator._live import LiveSockets
@@ -287,6 +288,8 @@ def live_sockets(
 
 
 def check(name: str, value: float, least: int) -> None:
-    """Raise a `ValueError` that names what is out of range."""
+    """Raise an error that names what is out of range, or no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(value, name, "a number", f"give {least} or more")
     if not least <= value < math.inf:
         raise ValueError(f"{name} is {value!r}; it must be a number of {least} or more")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from random import Random
 
+from orchestrator._arguments import require, wrong_type
 from orchestrator._release import Outcome
 from states import Stage
 
@@ -25,6 +26,7 @@ MOST_BYTES = 32 * 1024
 servers pass on whatever comes."""
 
 _DIGITS = 9
+_PAIR = 2
 
 _STOPPING = "The service is stopping."
 _DEGRADED = "The service is degraded: something it depends on is not available."
@@ -40,11 +42,16 @@ class RetryAfter:
         random: The source of the spread; seeded by the system if not given.
 
     Raises:
+        TypeError: When it is no pair of whole numbers.
         ValueError: When the least is below 0 or above the most.
     """
 
     def __init__(self, seconds: tuple[int, int], random: Random | None = None) -> None:
-        least, most = seconds
+        write = "write (1, 3)"
+        given: object = seconds
+        if not isinstance(given, tuple | list) or len(given) != _PAIR:
+            raise wrong_type(given, "retry_after_seconds", "a pair of whole numbers", write)
+        least, most = (require(one, int, "retry_after_seconds", write) for one in given)
         if not 0 <= least <= most:
             raise ValueError(
                 f"retry_after_seconds is {seconds!r}; it must be (least, most), both 0 or more"
@@ -89,5 +96,6 @@ def problem(status: HTTPStatus, detail: str) -> bytes:
 
 
 def as_json(value: Mapping[str, object]) -> bytes:
-    """A body of JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """A body of JSON, whatever text is in it: a lone surrogate becomes JSON's own escape."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from orchestrator._arguments import require, require_flag, require_items, wrong_type
 from orchestrator._errors import DuplicateCondition, UnknownCondition
+from orchestrator._text import MOST_NAME_CHARACTERS, one_line, reason_of
 
 Tell = Callable[[str, bool, str], None]
 """Passes name, satisfied and reason on to the driver."""
@@ -18,30 +20,56 @@ class ConditionSpec:
     Attributes:
         name: Its name, as it appears in events, pages and traces.
         required: Whether ready needs it; one that is not required only reports.
+
+    Raises:
+        TypeError: When the name is no `str`, or `required` no `bool`.
     """
 
     name: str
     required: bool = True
 
+    def __post_init__(self) -> None:
+        require(self.name, str, "the name of a condition", "write ConditionSpec('cache')")
+        require_flag(self.required, "required")
+
+
+_LIST = "write conditions=['cache', ConditionSpec('billing', required=False)]"
+
 
 def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, bool]:
     """Names with whether each is required.
 
+    Names are kept as one printable line: what cannot be shown is escaped.
+
     Raises:
         DuplicateCondition: When a name is declared twice.
-        ValueError: When a name is empty, or `conditions` is a single string.
+        TypeError: When there is something else than names and `ConditionSpec` in it.
+        ValueError: When a name is empty or too long, or `conditions` is a single string.
     """
     if isinstance(conditions, str):
-        raise ValueError(f"conditions must be a list of names: write [{conditions!r}]")
+        raise ValueError(f"conditions must be a list of names: write [{one_line(conditions)!r}]")
     declared: dict[str, bool] = {}
-    for item in conditions:
+    for item in require_items(conditions, "conditions", "a list", _LIST):
         spec = ConditionSpec(item) if isinstance(item, str) else item
-        if not spec.name.strip():
+        if not isinstance(spec, ConditionSpec):
+            raise wrong_type(item, "a condition", "a name or a ConditionSpec", _LIST)
+        name = _kept(spec.name)
+        if not name:
             raise ValueError("a condition needs a name that is not empty")
-        if spec.name in declared:
-            raise DuplicateCondition(f"condition {spec.name!r} is declared twice; drop one of them")
-        declared[spec.name] = spec.required
+        if len(name) > MOST_NAME_CHARACTERS:
+            raise ValueError(
+                f"a condition's name may have {MOST_NAME_CHARACTERS} characters, and"
+                f" {one_line(name, 40)!r} has {len(spec.name)}: shorten it"
+            )
+        if name in declared:
+            raise DuplicateCondition(f"condition {name!r} is declared twice; drop one of them")
+        declared[name] = spec.required
     return declared
+
+
+def _kept(name: str) -> str:
+    """A name as it is kept; one that is too long stays too long."""
+    return one_line(name.strip(), 2 * MOST_NAME_CHARACTERS)
 
 
 class Condition:
@@ -66,13 +94,17 @@ class Condition:
 
         Args:
             satisfied: Whether it holds now.
-            reason: One line for a person. It is shown in pages and traces: no secrets.
+            reason: One line for a person, of 500 characters at most; a longer one is cut, and what
+                cannot be shown is escaped. It is shown in pages and traces: no secrets. Of anything
+                but text and numbers, such as an exception, only the type is shown.
 
         Raises:
             NotRunning: Before the orchestrator is entered.
+            TypeError: When `satisfied` is neither True nor False.
             WrongThread: From another thread than the event loop's.
         """
-        self._tell(self.name, satisfied, reason)
+        require_flag(satisfied, "satisfied", "write set(bool(...)), and call what is a function")
+        self._tell(self.name, satisfied, reason_of(reason))
 
     def __enter__(self) -> Self:
         if self._held:
@@ -93,7 +125,7 @@ class Condition:
         self._held = False
         # Only the type: the text of an exception of the application may hold anything.
         reason = f"its task ended with {kind.__name__}" if kind else "its task ended"
-        self._tell(self.name, False, reason)
+        self._tell(self.name, False, reason_of(reason))
 
 
 class Conditions:
@@ -111,13 +143,16 @@ class Conditions:
         """The handle on a condition, always the same one.
 
         Raises:
+            TypeError: When the name is no `str`.
             UnknownCondition: When it was not declared.
         """
+        require(name, str, "the name of a condition", "write startup.condition('cache')")
+        name = _kept(name)
         try:
             return self._handles[name]
         except KeyError:
             known = ", ".join(map(repr, self._handles)) or "none"
             raise UnknownCondition(
-                f"condition {name!r} was never declared; declared: {known}. Add it to"
+                f"condition {one_line(name)!r} was never declared; declared: {known}. Add it to"
                 " Orchestrator(conditions=[...])"
             ) from None

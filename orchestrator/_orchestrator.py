@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 from anyio.abc import TaskGroup
 
+from orchestrator._arguments import require_flag, wrong_type
 from orchestrator._callbacks import Callback, Callbacks
 from orchestrator._clock import LoopClock
 from orchestrator._conditions import Condition, Conditions, ConditionSpec, declare
@@ -19,6 +20,7 @@ from orchestrator._explain import Explanation, explain
 from orchestrator._feed import Feed, Subscription
 from orchestrator._log import TransitionLog
 from orchestrator._pacing import Pacer
+from orchestrator._parts import check_parts, observers_of, reachable, stages_of, target_of
 from orchestrator._ports import Clock, Observer, Probe, StartupContext
 from orchestrator._prober import AlwaysAnswers
 from orchestrator._tasks import BackgroundTasks, Closable, close_in_time
@@ -56,6 +58,7 @@ class Orchestrator:
 
     Raises:
         DuplicateCondition: When a condition is declared twice.
+        TypeError: When an argument is of the wrong type. The text never holds its value.
     """
 
     def __init__(
@@ -69,10 +72,11 @@ class Orchestrator:
         enabled: bool = True,
         random: Random | None = None,
     ) -> None:
+        check_parts(probe, policy, clock, random)
         self.policy: Policy = policy or Policy()
-        self.enabled = enabled
+        self.enabled: bool = require_flag(enabled, "enabled")
         self._probe = probe
-        self._observers = list(observers)
+        self._observers = observers_of(observers)
         self._clock: Clock = clock or LoopClock()
         self._random = random
         self._declared = declare(conditions)
@@ -151,7 +155,7 @@ class Orchestrator:
             StartupTimeout: After `timeout_seconds`; the text names what was still missing.
             Stopped: When the orchestrator is left meanwhile.
         """
-        stage = _reachable(stage)
+        stage = reachable(stage)
         events = self.subscribe()
         until = math.inf if timeout_seconds is None else self._clock.now() + timeout_seconds
         with self._clock.cancel_at(until):
@@ -172,11 +176,11 @@ class Orchestrator:
         again. Plain functions run on the event loop and must not block it. When the orchestrator is
         left, callbacks get 1 s to see what they have not seen, and are then cancelled.
         """
-        if not stages:
-            raise ValueError("on() needs at least one stage: on(Stage.READY)")
-        wanted = frozenset(map(Stage, stages))
+        wanted = stages_of(stages)
 
         def register(callback: CallbackT) -> CallbackT:
+            if not callable(callback):
+                raise wrong_type(callback, "the callback", "a function", "do not call it yourself")
             self._callbacks.register(wanted, callback)
             return callback
 
@@ -195,7 +199,7 @@ class Orchestrator:
         """
         if self._tasks is not None:
             raise AlreadyStarted("add observers before the orchestrator is entered")
-        self._observers.append(observer)
+        self._observers += observers_of([observer])
 
     # -- conditions --------------------------------------------------------------------------------
 
@@ -262,7 +266,7 @@ class Orchestrator:
         )
         # Side by side: what lies between these two readings makes every date wrong by as much.
         now, wall = self._clock.now(), time.time_ns()
-        told = (policy, probe.target, declared, started_at, now, wall, self.enabled)
+        told = (policy, target_of(probe), declared, started_at, now, wall, self.enabled)
         context = StartupContext(*told)
         self._driver.call_observers(lambda observer: observer.started(context))
         tasks.start_soon(self._feed.deliver)
@@ -311,10 +315,3 @@ class Orchestrator:
                 " `async with Orchestrator(...) as startup`"
             )
         return self._feed, self._driver
-
-
-def _reachable(stage: Stage) -> Stage:
-    stage = Stage(stage)
-    if stage is Stage.BOOTING:
-        raise ValueError("no event leads to booting: it is where every start-up begins")
-    return stage

@@ -1,5 +1,6 @@
 """What the orchestrator asks of the parts that it is given: probe, observer, clock."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -9,7 +10,9 @@ from typing import Protocol
 import anyio
 import anyio.lowlevel
 
-from states import Fact, Failure, Policy, StageChanged
+from orchestrator._arguments import require, require_flag
+from orchestrator._text import MOST_NAME_CHARACTERS, reason_of
+from states import Fact, Failure, FailureKind, Policy, StageChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,40 @@ class ProbeResult:
             add to it.
         failure: Why it failed; `None` for a success.
         loop_lag_seconds: How long the result then waited for the event loop.
+
+    The words of the failure are kept as one printable line each, of 500 characters at most.
+
+    Raises:
+        TypeError: When a part is of the wrong type.
+        ValueError: When a time is negative or no finite number.
     """
 
     latency_seconds: float
     failure: Failure | None = None
     loop_lag_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("latency_seconds", "loop_lag_seconds"):
+            seconds = getattr(self, name)
+            if type(seconds) is not float:  # what nearly every one is
+                require(seconds, int, name, "give the seconds as a float")
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{name} must be a finite number of 0 or more")
+        if self.failure is not None:
+            object.__setattr__(self, "failure", _cleaned(self.failure))
+
+
+def _cleaned(failure: Failure) -> Failure:
+    """The failure with words that can be shown anywhere."""
+    require(failure, Failure, "failure", "write Failure(FailureKind.TRANSIENT, 'Name', 'why')")
+    kind = require(failure.kind, FailureKind, "the failure's kind", "write FailureKind.TRANSIENT")
+    congestion = require_flag(failure.congestion, "the failure's congestion")
+    error_type = reason_of(failure.error_type, MOST_NAME_CHARACTERS)
+    return Failure(kind, error_type, reason_of(failure.reason), congestion)
+
+
+_MOST_ADDRESS_CHARACTERS = 255
+"""The longest name of a host; the path of a Unix socket is shorter still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +69,24 @@ class Target:
         address: `server.address`: a host name, or the path of a Unix socket.
         port: `server.port`; `None` for a Unix socket.
         namespace: `db.namespace`: the number of the database.
+
+    Texts are kept as one printable line each.
+
+    Raises:
+        TypeError: When the port is no `int`.
     """
 
     system: str = "redis"
     address: str = ""
     port: int | None = None
     namespace: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("system", "address", "namespace"):
+            cleaned = reason_of(getattr(self, name), _MOST_ADDRESS_CHARACTERS)
+            object.__setattr__(self, name, cleaned)
+        if self.port is not None:
+            require(self.port, int, "port", "give the number of the port")
 
 
 class Probe(ABC):

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator._arguments import require, wrong_type
 from orchestrator._ports import GateFigures, GateMetrics
 from orchestrator._release import Outcome
 
@@ -56,6 +57,11 @@ class Tally:
         on_close: Callable[[int | str], object] | None,
         metrics: GateMetrics | None,
     ) -> None:
+        for name, hook in (("on_admission", on_admission), ("on_close", on_close)):
+            if hook is not None and not callable(hook):
+                raise wrong_type(hook, name, "a function", "do not call it yourself")
+        if metrics is not None:
+            require(metrics, GateMetrics, "metrics", "give an instance of a subclass")
         self.counts: AdmissionCounts = AdmissionCounts()
         self.closes: Counter[int | str] = Counter()
         self.tells: bool = on_admission is not None

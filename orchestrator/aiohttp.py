@@ -35,6 +35,7 @@ from orchestrator._answers import (
     RetryAfter,
     problem,
 )
+from orchestrator._arguments import paths_of, require
 from orchestrator._health_paths import passes
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._release import Outcome, Place
@@ -79,6 +80,7 @@ class ReadinessGate:
         **holding: How long and how many are held; see `HoldingOptions`.
 
     Raises:
+        TypeError: When an argument is of the wrong type.
         ValueError: When a number is out of range.
     """
 
@@ -95,10 +97,11 @@ class ReadinessGate:
         random: Random | None = None,
         **holding: Unpack[HoldingOptions],
     ) -> None:
+        require(startup, Orchestrator, "startup", "write ReadinessGate(startup)")
         self._live = live_sockets(close_on_degrade_seconds, random)
         self._startup = startup
         self._admission = Admission(startup, live=self._live, **holding)
-        self._bypass = frozenset(bypass)
+        self._bypass = paths_of(bypass)
         self._websocket_only = websocket_only
         self._retry_after = RetryAfter(retry_after_seconds, random)
         # By the identity of the request, since what a request can keep differs between versions.

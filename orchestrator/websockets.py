@@ -43,6 +43,7 @@ from orchestrator._answers import (
     RetryAfter,
     problem,
 )
+from orchestrator._arguments import paths_of, require
 from orchestrator._health_paths import passes
 from orchestrator._live import LiveSockets
 from orchestrator._orchestrator import Orchestrator
@@ -82,12 +83,14 @@ def process_request(
         **holding: How long and how many are held; see `HoldingOptions`.
 
     Raises:
+        TypeError: When an argument is of the wrong type.
         ValueError: When a number is out of range.
     """
+    require(startup, Orchestrator, "startup", "write process_request(startup)")
     live = live_sockets(close_on_degrade_seconds, random)
     admission = Admission(startup, live=live, **holding)
     return ProcessRequest(
-        admission, frozenset(bypass), RetryAfter(retry_after_seconds, random), live
+        admission, paths_of(bypass), RetryAfter(retry_after_seconds, random), live
     )
 
 

@@ -8,6 +8,8 @@ class IllegalFact(ValueError):  # noqa: N818  the field's term for it is a fact,
 class PolicyError(ValueError):
     """A policy that cannot work. The text names the field, its value and what is allowed.
 
+    A value that is no number is not shown: it may be something else, and a secret.
+
     Attributes:
         field: The name of the field of `Policy` that is wrong.
         value: The value that it was given.
@@ -15,7 +17,8 @@ class PolicyError(ValueError):
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"Policy.{field} is {value!r}; it must be {allowed}")
+        shown = repr(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
+        super().__init__(f"Policy.{field} is {shown}; it must be {allowed}")
         self.field = field
         self.value = value
         self.allowed = allowed

@@ -20,8 +20,19 @@ Rule = Callable[[Path], Iterator[str]]
 # A room is a module or package of `orchestrator`; what begins with an underscore and stands beside
 # these is the core, in layers of its own.
 CORE_LAYERS = (
-    {"_errors", "_ports", "_clock", "_tasks", "_signals", "_waiters", "_health_paths"},
-    {"_feed", "_conditions", "_pacing", "_explain", "_log", "_prober", "_release", "_live"},
+    {"_text", "_arguments", "_errors"},
+    {"_ports", "_clock", "_tasks", "_signals", "_waiters", "_health_paths"},
+    {
+        "_feed",
+        "_conditions",
+        "_pacing",
+        "_explain",
+        "_log",
+        "_parts",
+        "_prober",
+        "_release",
+        "_live",
+    },
     {"_callbacks", "_driver", "_tally", "_answers"},
     {"_orchestrator"},
     {"_admission"},

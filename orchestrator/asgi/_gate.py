@@ -9,6 +9,7 @@ from typing import Literal
 
 from orchestrator._admission import Admission, live_sockets
 from orchestrator._answers import RetryAfter
+from orchestrator._arguments import paths_of, require, wrong_type
 from orchestrator._errors import NotRunning
 from orchestrator._health_paths import BYPASS, HEALTH_PATHS, passes
 from orchestrator._orchestrator import Orchestrator
@@ -80,6 +81,7 @@ class ReadinessGate:
         random: The source of jitter; seeded by the system if not given.
 
     Raises:
+        TypeError: When an argument is of the wrong type, as when the first two are swapped.
         ValueError: When a number is out of range.
     """
 
@@ -110,6 +112,13 @@ class ReadinessGate:
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
+        write = "write ReadinessGate(app, startup)"
+        require(startup, Orchestrator, "startup", write)
+        given: object = app
+        if isinstance(given, Orchestrator) or not callable(given):
+            raise wrong_type(given, "app", "an ASGI application", write)
+        if not isinstance(health, bool) and not callable(health):
+            raise wrong_type(health, "health", "a bool or an ASGI application", "see health_app")
         live = live_sockets(close_on_degrade_seconds, random)
         self._admission = admission = Admission(
             startup,
@@ -264,9 +273,7 @@ class _WithStartup:
 
 
 def _bypass_paths(paths: Collection[str]) -> Callable[[Scope], bool]:
-    if isinstance(paths, str):
-        raise ValueError(f"bypass must be a collection of paths: write [{paths!r}]")
-    passing = frozenset(paths)
+    passing = paths_of(paths)
 
     def bypass(scope: Scope) -> bool:
         raw = str(scope.get("raw_path") or b"", "latin-1")

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from orchestrator._admission import recovering
 from orchestrator._answers import RetryAfter, as_json, oversized, problem
+from orchestrator._arguments import require
 from orchestrator._health_paths import HEALTH_PATHS
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import (
@@ -80,8 +81,10 @@ def health_app(
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
 
     Raises:
+        TypeError: When `startup` is no orchestrator.
         ValueError: When `retry_after_seconds` is out of range.
     """
+    require(startup, Orchestrator, "startup", "write health_app(startup)")
     return _HealthApp(
         startup,
         RetryAfter(retry_after_seconds),
@@ -147,7 +150,11 @@ class _HealthApp:
         if (ended := self._startup.ended) is not None:
             answer["output"] = ended
         if self._details:
-            answer |= _details(self._startup)
+            # Nothing that can be told in addition may take the verdict away.
+            try:
+                answer |= _details(self._startup)
+            except Exception:
+                logger.exception("a health endpoint could not tell its details")
         body = as_json(answer)
         await respond(send, status, body, content_type=_HEALTH_JSON, headers=headers, head=head)
 

@@ -6,13 +6,15 @@ then nobody could be held, answered or told why. The gate decides instead, reque
 
 import asyncio
 import contextlib
+import inspect
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
 
+from orchestrator._arguments import require, wrong_type
 from orchestrator._errors import AlreadyStarted, OrchestratorError
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
@@ -40,7 +42,14 @@ def lifespan(startup: Orchestrator, inner: InnerLifespan | None = None) -> Lifes
         startup: The orchestrator.
         inner: The application's own lifespan. It runs inside: conditions can be set in it, and
             what it yields is kept.
+
+    Raises:
+        TypeError: When `startup` is no orchestrator, or `inner` is not the function but what it
+            returned.
     """
+    require(startup, Orchestrator, "startup", "write lifespan(startup, inner)")
+    if inner is not None:
+        _check_inner(inner)
 
     @asynccontextmanager
     async def run(app: object) -> AsyncGenerator[Mapping[str, Any]]:
@@ -55,6 +64,19 @@ def lifespan(startup: Orchestrator, inner: InnerLifespan | None = None) -> Lifes
                         startup.stop()  # the inner tasks end now, which is no outage
 
     return run
+
+
+def _check_inner(inner: InnerLifespan) -> None:
+    given: object = inner
+    write = "give the function itself, as in lifespan(startup, inner)"
+    if isinstance(given, Coroutine):
+        given.close()  # it was never going to be awaited, and need not be warned of
+    # What such a function returns can often be called itself, as a decorator.
+    called = hasattr(type(given), "__aenter__") and not isinstance(given, type)
+    if called or not callable(given):
+        raise wrong_type(given, "inner", "a function of the application", write)
+    if inspect.isasyncgenfunction(given) or inspect.iscoroutinefunction(given):
+        raise TypeError("inner must return a context manager: decorate it with asynccontextmanager")
 
 
 class LateStart:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from orchestrator._arguments import require, require_items, wrong_type
 from orchestrator._ports import Probe, ProbeResult, Target
 from orchestrator.redis._appearance import Appearance
 from orchestrator.redis._expect import Expect
@@ -46,11 +47,12 @@ class RedisProbe(Probe):
         expect: What each attempt asks besides PING; nothing if not given.
 
     Raises:
+        TypeError: When an argument is of the wrong type. The text never holds its value.
         ValueError: When the URL cannot be used. The text never holds a part of the URL.
     """
 
     def __init__(self, url: str, *, expect: Expect | None = None) -> None:
-        self._use(replace(RedisSettings.from_url(url), expect=expect or Expect()))
+        self._use(replace(RedisSettings.from_url(url), expect=_given(expect)))
 
     @classmethod
     def from_client(
@@ -69,7 +71,7 @@ class RedisProbe(Probe):
             ValueError: When the client has no single address, as those of a cluster or a sentinel.
         """
         settings = RedisSettings.from_client(client)
-        return cls._of(replace(settings, expect=expect or Expect()))
+        return cls._of(replace(settings, expect=_given(expect)))
 
     @classmethod
     def from_sentinel(
@@ -97,12 +99,13 @@ class RedisProbe(Probe):
         Raises:
             ValueError: When a URL cannot be used, or there is no sentinel or no service name.
         """
+        require(service_name, str, "service_name", "give the name that the sentinels know")
         if not sentinels or not service_name:
             raise ValueError("from_sentinel needs at least one sentinel and the service's name")
         settings = replace(
             RedisSettings.from_url(url),
-            expect=replace(expect or Expect(), role="master"),
-            sentinels=tuple((str(host), int(port)) for host, port in sentinels),
+            expect=replace(_given(expect), role="master"),
+            sentinels=_addresses(sentinels),
             service_name=service_name,
             sentinel=RedisSettings.from_url(sentinel_url),
         )
@@ -180,3 +183,21 @@ class RedisProbe(Probe):
         """Close the connection and let the thread go, at once."""
         self._worker.stop()
         self._appearance.close()
+
+
+def _given(expect: Expect | None) -> Expect:
+    if expect is None:
+        return Expect()
+    return require(expect, Expect, "expect", "write expect=Expect(role='master')")
+
+
+def _addresses(sentinels: object) -> tuple[tuple[str, int], ...]:
+    """Hosts and ports, each of its type."""
+    write = "write [('sentinel-1', 26379)]"
+    found = []
+    for pair in require_items(sentinels, "sentinels", "a list of pairs", write):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:  # noqa: PLR2004  host and port
+            raise wrong_type(pair, "a sentinel", "a pair of host and port", write)
+        host = require(pair[0], str, "a sentinel's host", write)
+        found.append((host, require(pair[1], int, "a sentinel's port", write)))
+    return tuple(found)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 from urllib.parse import ParseResult, parse_qs, unquote, urlparse
 
+from orchestrator._arguments import wrong_type
 from orchestrator._ports import Target
 from orchestrator.redis._expect import Expect
 
@@ -78,9 +79,12 @@ class RedisSettings:
         """Read a URL as redis-py does, but strictly, and without loading redis-py.
 
         Raises:
+            TypeError: When it is no `str`.
             ValueError: When the URL cannot be used. The text holds nothing of the URL, since any
                 part of a mistyped URL may be a part of its password.
         """
+        if not isinstance(url, str):
+            raise wrong_type(url, "the Redis URL", "a str", _remedy(url))
         try:
             parts = urlparse(url)
             port = parts.port
@@ -125,8 +129,12 @@ class RedisSettings:
         """Take over what the connections of a client are made with.
 
         Raises:
+            TypeError: When it is no client.
             ValueError: When the client has no single address, as those of a cluster or a sentinel.
         """
+        if isinstance(client, str | bytes | type) or not hasattr(client, "execute_command"):
+            write = "write RedisProbe(url) for a URL"
+            raise wrong_type(client, "client", "a client of redis-py", write)
         pool = getattr(client, "connection_pool", None)
         if pool is None or hasattr(pool, "sentinel_manager"):
             raise ValueError(
@@ -145,6 +153,17 @@ class RedisSettings:
             credential_provider=made_with.get("credential_provider"),  # type: ignore[arg-type]  # redis-py expect no type either
             tls=_tls_of(pool.connection_class, made_with),
         )
+
+
+def _remedy(given: object) -> str:
+    """What to write instead of something that is no URL."""
+    if given is None:
+        return "is the variable set that it comes from?"
+    if isinstance(given, bytes):
+        return "decode it"
+    if hasattr(given, "connection_pool"):
+        return "write RedisProbe.from_client(client)"
+    return "write str(...), if that is what it stands for"
 
 
 def _database(parts: ParseResult, options: "_Options") -> int:

@@ -4,6 +4,7 @@ import re
 from http import HTTPStatus
 
 from orchestrator._answers import PROBLEM_JSON, as_json, oversized, problem
+from orchestrator._arguments import require, wrong_type
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.web._http import (
     ASGIApp,
@@ -58,8 +59,16 @@ def web_app(
 
     Raises:
         AlreadyStarted: When the orchestrator was entered before.
+        TypeError: When an argument is of the wrong type.
         ValueError: When `trace_url` or `max_streams` cannot be used.
     """
+    require(startup, Orchestrator, "startup", "write web_app(startup)")
+    require(title, str, "title", "give the name of the service")
+    require(max_streams, int, "max_streams", "give a whole number of 1 or more")
+    if gate is not None and not all(hasattr(gate, name) for name in ("held", "counts", "closes")):
+        raise wrong_type(gate, "gate", "a gate", "write gate=ReadinessGate(app, startup)")
+    if trace_url is not None:
+        require(trace_url, str, "trace_url", "give an address with {trace_id} in it")
     if trace_url is not None and ("{trace_id}" not in trace_url or not _LINK.match(trace_url)):
         raise ValueError(
             f"trace_url is {trace_url!r}; it must be an address of http, https or this server with"
