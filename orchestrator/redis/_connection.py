@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from redis import Connection, SSLConnection, UnixDomainSocketConnection
+from redis._parsers import _RESP2Parser, _RESP3Parser
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
 from redis.retry import Retry
@@ -57,6 +58,9 @@ def build_connection(settings: RedisSettings, login: tuple[str, ...]) -> ProbeCo
     options: dict[str, object] = {
         "protocol": settings.protocol,
         "retry": Retry(NoBackoff(), 0),
+        # The parser of hiredis, where that is installed, reserves as much memory as a server
+        # says that its reply will have; this one takes what comes.
+        "parser_class": _RESP3Parser if settings.protocol == 3 else _RESP2Parser,  # noqa: PLR2004
     }
     kind: Callable[..., object] = _Plain
     if settings.path:

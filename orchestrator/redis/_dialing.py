@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.redis._expect import Step, ok
+from orchestrator.redis._expect import Step, address_of, ok
 from orchestrator.redis._failures import (
     BadOptionsError,
     Phase,
     Situation,
     UnfitError,
-    WrongAnswerError,
     classify,
 )
 from orchestrator.redis._interruption import InterruptedByUs, Interruption
@@ -34,6 +33,10 @@ if TYPE_CHECKING:
     from orchestrator.redis._connection import ProbeConnection
 
 logger = logging.getLogger("orchestrator")
+
+
+_MISREAD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What code raises that was written for the replies of Redis, and is given something else."""
 
 
 class Line:
@@ -64,8 +67,7 @@ class Line:
         """Wait for one reply."""
         try:
             return self.connection.read_response(disconnect_on_error=False)
-        except (ValueError, TypeError, LookupError, RecursionError):
-            # What a parser raises that was written for Redis, and is given something else.
+        except _MISREAD:
             raise NotRedisError from None
 
     def close(self) -> None:
@@ -148,6 +150,9 @@ class Dialer:
         try:
             self.phase = Phase.GREETING
             connection.start(line.wire)
+        except _MISREAD:
+            line.close()
+            raise NotRedisError from None
         except BaseException:
             line.close()
             raise
@@ -229,11 +234,7 @@ class Dialer:
                 step.verify(reply)
         finally:
             line.close()
-        if reply is None:
-            return None
-        if not isinstance(reply, list) or len(reply) != 2:  # noqa: PLR2004  host and port
-            raise WrongAnswerError
-        return bytes(reply[0]).decode(), int(reply[1])
+        return address_of(reply)
 
     def _note_master(self, found: tuple[str, int]) -> None:
         if self._master is not None and self._master != found:

@@ -1,11 +1,13 @@
 """What an attempt asks, and which replies are good ones."""
 
 import math
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator._arguments import require, require_flag
 from orchestrator.redis._failures import UnfitError, WrongAnswerError
 from states import FailureKind
 
@@ -39,6 +41,8 @@ class Expect:
     canary_expiry_seconds: float = 10.0
 
     def __post_init__(self) -> None:
+        require_flag(self.cluster, "cluster")
+        require(self.canary_prefix, str, "canary_prefix", "give how the names of keys begin")
         if self.role not in ("any", "master"):
             raise ValueError('role must be "any" or "master"')
         if not 0 < self.canary_expiry_seconds < math.inf:
@@ -80,6 +84,31 @@ def steps_of(expect: Expect) -> Sequence[Step]:
     return steps
 
 
+_HOST = re.compile(rb"[0-9A-Za-z_.:%-]{1,255}")
+"""Names and addresses of version 4 and 6, with a zone. Sentinels know names in ASCII only."""
+
+_PORT = re.compile(rb"[0-9]{1,5}")
+_MOST_PORT = 65535
+
+
+def address_of(reply: object) -> tuple[str, int] | None:
+    """Where a sentinel says that the master is; `None` for a name that it does not know.
+
+    Nothing of the reply is used before its type, its length and its characters are known: what a
+    server names is looked up, and appears in reasons.
+
+    Raises:
+        WrongAnswerError: When it is no address.
+    """
+    match reply:
+        case None:
+            return None
+        case [bytes(host), bytes(port)] if _HOST.fullmatch(host) and _PORT.fullmatch(port):
+            if 0 < int(port) <= _MOST_PORT:
+                return host.decode(), int(port)
+    raise WrongAnswerError
+
+
 def ok(reply: object) -> None:
     """The reply to a command that only does something."""
     if reply not in (b"OK", "OK"):
@@ -100,9 +129,11 @@ def _master(reply: object) -> None:
 
 
 def _cluster_ok(reply: object) -> None:
-    if not isinstance(reply, bytes) or b"cluster_state:" not in reply:
-        raise WrongAnswerError
-    if b"cluster_state:ok" not in reply:
+    lines = reply.split(b"\r\n") if isinstance(reply, bytes) else []
+    states = [line for line in lines if line.startswith(b"cluster_state:")]
+    if states == [b"cluster_state:fail"]:
         raise UnfitError(
             FailureKind.TRANSIENT, "CLUSTERDOWN", "has a cluster that is down (CLUSTERDOWN)"
         )
+    if states != [b"cluster_state:ok"]:
+        raise WrongAnswerError

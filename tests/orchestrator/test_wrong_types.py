@@ -24,7 +24,7 @@ from orchestrator import (
     Target,
 )
 from orchestrator.asgi import ReadinessGate, health_app, lifespan
-from orchestrator.redis import RedisProbe
+from orchestrator.redis import Expect, RedisProbe
 from orchestrator.testing import ManualClock, ScriptedProbe
 from orchestrator.web import web_app
 from states import Policy, PolicyError
@@ -187,7 +187,9 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: RedisProbe.from_client(given(redis.Redis)),
         "the class Redis",
     ),
-    "checks as a dict": (lambda: RedisProbe("redis://", checks=given({})), "checks must be"),
+    "expecting a dict": (lambda: RedisProbe("redis://", expect=given({})), "expect must be"),
+    "expecting a cluster of text": (lambda: Expect(cluster=given("no")), "cluster must be a bool"),
+    "a canary of bytes": (lambda: Expect(canary_prefix=given(b"x")), "canary_prefix must be"),
     "sentinels as text": (lambda: RedisProbe.from_sentinel(given(URL), "m"), "a list of pairs"),
     "a sentinel as text": (lambda: RedisProbe.from_sentinel([given(URL)], "m"), "a pair of host"),
     "a sentinel of three": (
