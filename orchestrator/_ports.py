@@ -24,6 +24,9 @@ class ProbeResult:
             add to it.
         failure: Why it failed; `None` for a success.
         loop_lag_seconds: How long the result then waited for the event loop.
+        void: Whether the attempt ran out of time because this process did not run, so that it says
+            nothing about what was asked. It counts as neither success nor failure, and is repeated
+            at once; one of many in a row counts as a failure.
 
     The words of the failure are kept as one printable line each, of 500 characters at most.
 
@@ -35,8 +38,10 @@ class ProbeResult:
     latency_seconds: float
     failure: Failure | None = None
     loop_lag_seconds: float = 0.0
+    void: bool = False
 
     def __post_init__(self) -> None:
+        require_flag(self.void, "void")
         for name in ("latency_seconds", "loop_lag_seconds"):
             seconds = getattr(self, name)
             if type(seconds) is not float:  # what nearly every one is
@@ -93,7 +98,13 @@ class Probe(ABC):
     """Asks whether the thing that the service depends on answers.
 
     Subclass it and write `attempt`; the rest has defaults that do nothing.
+
+    Attributes:
+        overtime_seconds: How much longer than its time an attempt may take before it is cancelled,
+            for a probe that keeps its deadline itself and knows when the process was held up.
     """
+
+    overtime_seconds: float = 0.0
 
     @abstractmethod
     async def attempt(self, timeout_seconds: float) -> ProbeResult:

@@ -7,6 +7,7 @@ when the next attempt is wanted, and gets each result through `post`.
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 
@@ -24,6 +25,10 @@ _OVERTIME_SECONDS = 0.04
 one that does not react to that within as long is judged without its result. Where the event loop
 was the one that was late, the probe gets this much once more: its result may be there already, and
 a blocked loop is not to be mistaken for a dead Redis."""
+
+_MOST_VOID = 5
+"""So many attempts in a row may be void. After them one counts as a failure: a process that never
+runs in time cannot say that Redis is well."""
 
 
 class Prober:
@@ -53,6 +58,7 @@ class Prober:
         self._post = post
         self._wake = wake
         self._timeout_seconds = timeout_seconds
+        self._overtime_seconds = _OVERTIME_SECONDS + probe.overtime_seconds
         self._change_floor_seconds = change_floor_seconds
         self.next_at = math.inf
         self._pause: anyio.CancelScope | None = None
@@ -61,6 +67,8 @@ class Prober:
         self._extended = False
         self._given_up = False
         self._late_seconds = 0.0
+        self._void_in_row = 0
+        self._said_void = False
 
     @property
     def idle(self) -> bool:
@@ -111,6 +119,8 @@ class Prober:
         hurried = False
         while True:
             result = await self._ask()
+            if self._is_void(result):
+                continue
             if self._given_up:
                 self._given_up = False  # it was judged already
                 self._wake()
@@ -127,8 +137,22 @@ class Prober:
             hurried = not pause.cancelled_caught
             self._pause = None
 
+    def _is_void(self, result: ProbeResult) -> bool:
+        """Whether the attempt is to be repeated, as if there had been none."""
+        self._void_in_row = self._void_in_row + 1 if result.void else 0
+        if not self._void_in_row or self._void_in_row > _MOST_VOID or self._given_up:
+            return False
+        if not self._said_void:
+            self._said_void = True
+            logger.warning(
+                "an attempt of %r does not count, since this process did not run in time; does C"
+                " code hold the interpreter, or is there too little CPU? This is said only once",
+                self._probe,
+            )
+        return True
+
     async def _ask(self) -> ProbeResult:
-        self._judge_at = self._clock.now() + self._timeout_seconds + _OVERTIME_SECONDS
+        self._judge_at = self._clock.now() + self._timeout_seconds + self._overtime_seconds
         self._extended = False
         self._attempt = anyio.CancelScope()
         self._wake()
@@ -136,7 +160,11 @@ class Prober:
         with self._attempt:
             result = await self._guarded_attempt()
         self._attempt = None
-        return result or self._timed_out()
+        if result is None:
+            return self._timed_out()
+        if result.void and result.failure is None:
+            return replace(result, failure=self._timed_out().failure)
+        return result
 
     async def _guarded_attempt(self) -> ProbeResult:
         began_at = self._clock.now()

@@ -47,20 +47,28 @@ class Line:
         wire: The socket.
         login: The commands that go before all others.
         asked: What was sent already, login and all.
+        asked_at: When the last of it was on its way, in monotonic seconds.
     """
 
     def __init__(
-        self, connection: "ProbeConnection", wire: Wire, login: list[Step], asked: list[Step]
+        self,
+        connection: "ProbeConnection",
+        wire: Wire,
+        login: list[Step],
+        asked: list[Step],
+        asked_at: float,
     ) -> None:
         self.connection = connection
         self.wire = wire
         self.login = login
         self.asked = asked
+        self.asked_at = asked_at
 
     def ask(self, steps: list[Step]) -> list[Step]:
         """Send commands, all in one go; return them for their replies to be awaited."""
         packed = self.connection.pack_commands([step.command for step in steps])
         self.connection.send_packed_command(packed, check_health=False)
+        self.asked_at = time.monotonic()
         return steps
 
     def reply(self) -> object:
@@ -133,20 +141,23 @@ class Dialer:
                 self.phase = Phase.PING
                 asked = [*_first(settings, self._credentials(settings)), *steps]
                 Wire(sock, deadline).sendall(b"".join(encoded(step.command) for step in asked))
+            asked_at = time.monotonic()
             self.phase = Phase.IMPORT
             build = self._interruption.uninterruptible(Phase.IMPORT, _import_builder)
-            self.phase = Phase.CREDENTIALS
+            if settings.credential_provider is not None:
+                self.phase = Phase.CREDENTIALS
             login = self._interruption.uninterruptible(
                 Phase.CREDENTIALS, lambda: self._credentials(settings)
             )
             connection = _built(build, settings, login)
-            self.phase = Phase.TLS
+            if settings.tls is not None:
+                self.phase = Phase.TLS
             sock.settimeout(max(deadline - time.monotonic(), 0.001))
             sock = connection.wrap(sock)
         except BaseException:
             sock.close()
             raise
-        line = Line(connection, Wire(sock, deadline), _first(settings, login), asked)
+        line = Line(connection, Wire(sock, deadline), _first(settings, login), asked, asked_at)
         try:
             self.phase = Phase.GREETING
             connection.start(line.wire)

@@ -7,7 +7,7 @@ anything; only the well-known code words are named. The same goes for the text o
 import errno
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.redis._replies import is_refusal, no_redis, of_reply
@@ -19,6 +19,9 @@ _PERMANENT = FailureKind.PERMANENT
 
 CLOSED = "ConnectionClosed"
 """The `error_type` of a connection that the other side has ended."""
+
+OF_TIME = frozenset({"TimeoutError", "ConnectTimeout", "SentinelsUnreachable"})
+"""The `error_type` of what more time might have mended."""
 
 PATH_MISSING = "FileNotFoundError"
 """The `error_type` of a Unix socket that is not there."""
@@ -35,6 +38,11 @@ class Phase(StrEnum):
     GREETING = "greeting"
     SENTINEL = "asking the sentinels"
     PING = "PING"
+
+
+ENDLESS = frozenset({Phase.RESOLVE, Phase.CREDENTIALS, Phase.TLS})
+"""What waits for others, and no deadline can end; or not to the moment, as TLS, which reads its
+files and certificates first."""
 
 
 class WrongAnswerError(Exception):
@@ -95,6 +103,12 @@ def timed_out(at: Situation) -> Failure:
     congestion = at.phase is Phase.CONNECT
     kind = "ConnectTimeout" if congestion else "TimeoutError"
     return Failure(_TRANSIENT, kind, reasons[at.phase], congestion)
+
+
+def held_up(failure: Failure, seconds: float) -> Failure:
+    """The same failure, of which it has to be said that this process did not run in time."""
+    reason = f"{failure.reason}; this process itself was late by {seconds:.3g} s"
+    return replace(failure, reason=reason)
 
 
 def classify(error: Exception, at: Situation) -> Failure:

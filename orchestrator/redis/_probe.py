@@ -29,6 +29,9 @@ _HEAD_START_SECONDS = 0.03
 """How much later than the worker the event loop takes an attempt's time for up. The worker knows
 better what is missing, and keeps a connection on which a late answer may still come."""
 
+_LATE_SECONDS = 0.1
+"""An event loop that takes an attempt's time for up so much too late was not let run."""
+
 
 class RedisProbe(Probe):
     """Sends PING to Redis over one dedicated connection, which stays open between attempts.
@@ -49,7 +52,12 @@ class RedisProbe(Probe):
     Raises:
         TypeError: When an argument is of the wrong type. The text never holds its value.
         ValueError: When the URL cannot be used. The text never holds a part of the URL.
+
+    Where the process itself did not run in time, since C code held the interpreter or there was too
+    little CPU, the attempt says nothing about Redis: see `ProbeResult.void`.
     """
+
+    overtime_seconds = 10.0
 
     def __init__(self, url: str, *, expect: Expect | None = None) -> None:
         self._use(replace(RedisSettings.from_url(url), expect=_given(expect)))
@@ -148,21 +156,30 @@ class RedisProbe(Probe):
         if not 0 < timeout_seconds < math.inf:
             raise ValueError(f"timeout_seconds is {timeout_seconds!r}; it must be above 0")
         started_at = time.perf_counter()
+        allowed = timeout_seconds + _HEAD_START_SECONDS
         question = Question(timeout_seconds)
         self._worker.submit(question)
         try:
-            with anyio.move_on_after(timeout_seconds + _HEAD_START_SECONDS):
+            with anyio.move_on_after(allowed):
                 await question.answered.wait()
+            late = time.perf_counter() - started_at > allowed + _LATE_SECONDS
+            if not question.finished_at and self._worker.is_held_up:
+                # It will say so itself once it is let run; to end it now would be to break a
+                # connection on which the answer may be there.
+                late = True
+                with anyio.move_on_after(self.overtime_seconds):
+                    await question.answered.wait()
         finally:
             self._worker.give_up(question)
         now = time.perf_counter()
         if question.finished_at:
             failure = question.failure
             self._path_missing = failure is not None and failure.error_type == PATH_MISSING
-            return ProbeResult(question.latency_seconds, failure, now - question.finished_at)
+            lag_seconds = now - question.finished_at
+            return ProbeResult(question.latency_seconds, failure, lag_seconds, question.void)
         # The worker is in something that cannot be interrupted. The next attempt joins it.
         at = self._worker.session.situation(timeout_seconds)
-        return ProbeResult(now - started_at, timed_out(at))
+        return ProbeResult(now - started_at, timed_out(at), void=late)
 
     async def changed(self) -> None:
         """Return when the connection was closed by the other side, or a late answer has come.

@@ -4,11 +4,12 @@ All of it runs in the worker's thread, except `interrupt`, `watch` and `abandon`
 """
 
 import socket
+import time
 from collections import deque
 
 from orchestrator.redis._dialing import Dialer, Line
 from orchestrator.redis._expect import Step, steps_of
-from orchestrator.redis._failures import CLOSED, Phase, Situation, classify
+from orchestrator.redis._failures import CLOSED, OF_TIME, Phase, Situation, classify, held_up
 from orchestrator.redis._interruption import Interruption
 from orchestrator.redis._replies import OLD_LOGIN
 from orchestrator.redis._settings import RedisSettings
@@ -19,11 +20,20 @@ _PATIENCE = 3
 other side may have forgotten it, and would never answer."""
 
 
+_LATE_SECONDS = 0.1
+"""Every wait ends at the deadline. A thread that finds out so much later was not let run, because
+other threads held the interpreter or the machine had no time for it."""
+
+
 class Session:
     """One connection to one Redis, kept from attempt to attempt.
 
     Args:
         settings: Where Redis is and how to log in.
+
+    Attributes:
+        held_up: Whether the last question failed for want of time in which this thread did not run,
+            so that the server had less than its time to answer.
     """
 
     def __init__(self, settings: RedisSettings) -> None:
@@ -33,6 +43,7 @@ class Session:
         self._line: Line | None = None
         self._pending: deque[Step] = deque()
         self._unanswered = 0
+        self.held_up = False
 
     # -- from other threads -----------------------------------------------------------------------
 
@@ -69,6 +80,17 @@ class Session:
 
     def ask(self, deadline: float, timeout_seconds: float) -> Failure | None:
         """PING, over the open connection or a new one; why it failed, or `None`."""
+        failure = self._ask_again(deadline, timeout_seconds)
+        now = time.monotonic()
+        late_seconds = now - deadline
+        self.held_up = False
+        if failure is None or failure.error_type not in OF_TIME or late_seconds < _LATE_SECONDS:
+            return failure
+        asked_at = now if self._line is None else self._line.asked_at
+        self.held_up = now - asked_at < timeout_seconds
+        return held_up(failure, late_seconds)
+
+    def _ask_again(self, deadline: float, timeout_seconds: float) -> Failure | None:
         warm = self._line is not None
         failure = self._ask_once(deadline, timeout_seconds)
         if failure is None:

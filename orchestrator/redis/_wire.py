@@ -5,7 +5,9 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
+
+_T = TypeVar("_T")
 
 Address: TypeAlias = tuple[int, tuple[object, ...] | str]
 """A socket family, and an address in the form that the family has."""
@@ -49,25 +51,26 @@ class Wire:
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Read what there is, until the deadline."""
-        self._arm()
-        data = self._sock.recv(size, flags)
+        data = self._in_time(lambda: self._sock.recv(size, flags))
         self._check(data[:1], len(data))
         return data
 
     def recv_into(self, buffer: bytearray) -> int:
         """Read what there is into `buffer`, until the deadline."""
-        self._arm()
-        size = self._sock.recv_into(buffer)
+        size = self._in_time(lambda: self._sock.recv_into(buffer))
         self._check(bytes(buffer[:1]), size)
         return size
 
     def sendall(self, data: bytes) -> None:
         """Write all of `data`, until the deadline."""
-        self._arm()
         # A server that turns its clients away says why and closes: what it said is still there to
         # be read, and if it said nothing, reading fails in the same way.
         with contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
-            self._sock.sendall(data)
+            try:
+                self._sock.settimeout(self._left())
+                self._sock.sendall(data)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise TimeoutError from None
 
     def shutdown(self, how: int) -> None:
         """End the connection both ways."""
@@ -77,14 +80,28 @@ class Wire:
         """Let go of the socket."""
         self._sock.close()
 
-    def _arm(self) -> None:
-        if not self._waits:
-            self._sock.settimeout(0)
-            return
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left)
+    def _in_time(self, step: Callable[[], _T]) -> _T:
+        """Do a step that may wait until the deadline.
+
+        Once that has passed it is tried without waiting: where this thread was not let run in time,
+        the answer may have been there long ago.
+        """
+        if left := self._left():
+            self._sock.settimeout(left)
+            try:
+                return step()
+            except TimeoutError:
+                pass
+        self._sock.settimeout(0)
+        try:
+            return step()
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if not self._waits:
+                raise
+            raise TimeoutError from None
+
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic()) if self._waits else 0.0
 
     def _check(self, first: bytes, size: int) -> None:
         self._bytes_left -= size

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import anyio
 
+from orchestrator.redis._failures import ENDLESS
 from orchestrator.redis._session import Session
 from orchestrator.redis._settings import RedisSettings
 from states import Failure
@@ -29,11 +30,13 @@ class Question:
         finished_at: When it ended, by `time.perf_counter`; 0 until then.
         joined_at: When it began to wait for one before it; 0 for one that did not.
         given_up: Whether nobody waits for it any more.
+        void: Whether it failed for want of time in which this process did not run.
     """
 
     def __init__(self, timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
         self.deadline = time.monotonic() + timeout_seconds
+        self.void = False
         self.answered = anyio.Event()
         self.failure: Failure | None = None
         self.latency_seconds = 0.0
@@ -42,10 +45,10 @@ class Question:
         self.given_up = False
         self._call_on_loop = _loop_caller()
 
-    def finish(self, failure: Failure | None, started_at: float) -> None:
+    def finish(self, failure: Failure | None, started_at: float, *, void: bool) -> None:
         """Fill in the result and wake the event loop. Called in the worker."""
         ended_at = time.perf_counter()
-        self.failure = failure
+        self.failure, self.void = failure, void
         self.latency_seconds = ended_at - started_at
         self.finished_at = ended_at  # Last: it says that the others are there.
         # The loop may have ended in the meantime; then nobody waits. Trio's error is one too.
@@ -89,6 +92,15 @@ class Worker:
     def busy(self) -> bool:
         """Whether a question is under way or waiting, possibly given up or of another process."""
         return self._running is not None or self._next is not None or self._process != os.getpid()
+
+    @property
+    def is_held_up(self) -> bool:
+        """With the time of a question up: whether the thread would have said so, had it run.
+
+        Otherwise it is in something that no deadline can end.
+        """
+        phase = self.session.situation(0.0).phase
+        return self._running is None or phase not in ENDLESS
 
     def submit(self, question: Question) -> None:
         """Have the question asked.
@@ -144,12 +156,16 @@ class Worker:
     def _run(self) -> None:
         while (question := self._take()) is not None:
             started_at = question.joined_at or time.perf_counter()
+            if not question.joined_at:
+                # It counts from here. A thread that was kept waiting for the interpreter has not
+                # asked anybody yet.
+                question.deadline = time.monotonic() + question.timeout_seconds
             failure = self.session.ask(question.deadline, question.timeout_seconds)
             with self._lock:
                 self._running = None
                 if self._stopped:
                     self.session.close()
-            question.finish(failure, started_at)
+            question.finish(failure, started_at, void=self.session.held_up)
             del question  # A parked thread must not keep the event loop's objects alive.
 
     def _take(self) -> Question | None:
