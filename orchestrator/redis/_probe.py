@@ -43,6 +43,9 @@ class RedisProbe(Probe):
     open for a while: should the answer still come, `changed` returns, and the next attempt succeeds
     with it at once.
 
+    Where the process itself did not run in time, since C code held the interpreter or there was too
+    little CPU, the attempt says nothing about Redis: see `ProbeResult.void`.
+
     Args:
         url: `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or
             `unix://[user:password@]/path[?db=0]`, with the options `protocol` and `ssl_*` of
@@ -52,9 +55,6 @@ class RedisProbe(Probe):
     Raises:
         TypeError: When an argument is of the wrong type. The text never holds its value.
         ValueError: When the URL cannot be used. The text never holds a part of the URL.
-
-    Where the process itself did not run in time, since C code held the interpreter or there was too
-    little CPU, the attempt says nothing about Redis: see `ProbeResult.void`.
     """
 
     overtime_seconds = 10.0
