@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from orchestrator.cli._client import Address, get
+from orchestrator.cli._errors import Unreachable
 from orchestrator.cli._exit_codes import FAILED, OK
+from orchestrator.cli._told import listed, shown
 
 DEFAULT_PATH = "/readyz"
 
@@ -57,13 +59,17 @@ def check(url: str, timeout_seconds: float) -> Checked:
     Raises:
         UserError: When the URL cannot be used, or nobody answers there in time.
     """
-    answer = get(Address.of(url, DEFAULT_PATH), timeout_seconds)
-    told = answer.as_object() or {}
-    good = HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES
-    status = str(told.get("status", "pass"))
-    if not good or status not in ("pass", "warn"):
+    address = Address.of(url, DEFAULT_PATH)
+    answer = get(address, timeout_seconds)
+    told = answer.as_object()
+    looks_like_json = answer.body.lstrip().startswith((b"{", b"["))
+    status: object = (told or {}).get("status", "pass")
+    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         status = "fail"
-    waits = told.get("waits_for")
-    waits_for = tuple(map(str, waits)) if isinstance(waits, list) else ()
-    stage, output = str(told.get("stage") or ""), str(told.get("output") or "")
-    return Checked(answer.status, status, stage, waits_for, output)
+    elif not isinstance(status, str) or (told is None and looks_like_json):
+        raise Unreachable(f"{address} answered {answer.status} and JSON that makes no sense")
+    elif status not in ("pass", "warn"):
+        status = "fail"
+    stage, output = (shown((told or {}).get(name) or "") for name in ("stage", "output"))
+    waits_for = tuple(listed((told or {}).get("waits_for")))
+    return Checked(answer.status, str(status), stage, waits_for, output)

@@ -6,7 +6,6 @@ other.
 
 import contextlib
 import http.client
-import json
 import queue
 import socket
 import ssl
@@ -17,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from orchestrator.cli._errors import Unreachable, UserError
 from orchestrator.cli._exit_codes import UNREACHABLE
+from orchestrator.cli._told import read_object
 
 BEHIND_GATE = (
     'is it behind the gate? Then let it pass with bypass=[*HEALTH_PATHS, *web_paths("/startup")]'
@@ -26,7 +26,7 @@ NO_PAGE = (
 )
 
 _MOST_BYTES = 1 << 20
-_MOST_LINE_BYTES = 1 << 16
+_MOST_LINE_BYTES = _MOST_EVENT_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,7 @@ class Answer:
 
     def as_object(self) -> Mapping[str, object] | None:
         """The JSON object in the body; `None` where it is something else."""
-        try:
-            value = json.loads(self.body)
-        except ValueError:
-            return None
-        return value if isinstance(value, dict) else None
+        return read_object(self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +147,7 @@ def _in_words(error: Exception, timeout_seconds: float) -> str:
             return "the connection was closed without an HTTP answer"
         case _:
             strerror = getattr(error, "strerror", None)
-            return strerror or f"it failed with {type(error).__name__}"
+            return strerror or f"it failed with {type(error).__name__}: is it a URL of HTTP?"
 
 
 def _tls_in_words(error: ssl.SSLError) -> str:
@@ -182,7 +178,7 @@ def events(address: Address, silence_seconds: float) -> Iterator[Event]:
 
     Raises:
         Unreachable: When there is no such stream, or it broke off.
-        NoStream: When there is a service, but no such stream.
+        NoStream: When there is a service, but no such stream, or another one.
     """
     connection = address.connect(silence_seconds)
     with contextlib.closing(connection):
@@ -198,8 +194,13 @@ def events(address: Address, silence_seconds: float) -> Iterator[Event]:
                 raise NoStream(
                     f"{address} answered {response.status} and no event stream: {NO_PAGE}"
                 )
-            yield from _parsed(response)
-        except (OSError, http.client.HTTPException) as error:
+            for name, text in _parsed(response):
+                data = read_object(text) if text is not None else None
+                if name in KNOWN_EVENTS and (data is None or not _is_told(name, data)):
+                    raise NoStream(f"{address} sent an event that is no status page's: {NO_PAGE}")
+                if data is not None:
+                    yield Event(name, data)
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise Unreachable(f"{address}: {_in_words(error, silence_seconds)}") from None
 
 
@@ -218,29 +219,28 @@ class NoStream(UserError):  # noqa: N818  named after what is the case
         super().__init__(text, UNREACHABLE)
 
 
-def _parsed(response: http.client.HTTPResponse) -> Iterator[Event]:
+KNOWN_EVENTS = {"stage": "current", "state": "stage"}
+"""The events that are shown, and which field of each names a stage."""
+
+
+def _is_told(name: str, data: Mapping[str, object]) -> bool:
+    return isinstance(data.get(KNOWN_EVENTS[name]), str)
+
+
+def _parsed(response: http.client.HTTPResponse) -> Iterator[tuple[str, str | None]]:
+    """The name of each event with its data; `None` for data that is too long."""
     name, data, size = "message", list[str](), 0
     while raw := response.readline(_MOST_LINE_BYTES + 1):
         size += len(raw)
-        if size > _MOST_LINE_BYTES:
-            raise http.client.LineTooLong("event")
         line = raw.decode("utf-8", "replace").rstrip("\r\n")
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
+        if size > _MOST_EVENT_BYTES:
+            yield "state", None  # whatever it is called, it is none of a status page's
         if not line:
-            event = _event(name, data)
-            if event is not None:
-                yield event
+            yield name, "\n".join(data)
             name, data, size = "message", [], 0
         elif field == "event":
             name = value
         elif field == "data":
             data.append(value)
-
-
-def _event(name: str, data: list[str]) -> Event | None:
-    with contextlib.suppress(ValueError):
-        value = json.loads("\n".join(data))
-        if isinstance(value, dict):
-            return Event(name, value)
-    return None

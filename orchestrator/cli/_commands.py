@@ -4,7 +4,6 @@ Each loads what it needs only when it runs: `wait` and `check` are started often
 """
 
 import inspect
-import json as json_text
 from collections.abc import Callable, Mapping
 from typing import Annotated
 
@@ -247,7 +246,10 @@ def explain(url: _Url, timeout: _AnswerTimeout = 8.0, json: _Json = False) -> in
         state = _explain.fetch_state(_explain.base_address(url), timeout)
     except Unreachable as error:
         return _nobody(error, quiet=False, json=json)
-    typer.echo(json_text.dumps(state) if json else "\n".join(_explain.lines(state)))
+    if json:
+        print_json(state)
+    else:
+        typer.echo("\n".join(_explain.lines(state)))
     return OK
 
 

@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 from orchestrator.cli._client import BEHIND_GATE, NO_PAGE, Address, get
 from orchestrator.cli._errors import Unreachable
+from orchestrator.cli._told import listed, number, shown
 
 DEFAULT_PATH = "/startup"
 
@@ -39,29 +40,29 @@ def fetch_state(base: Address, timeout_seconds: float) -> State:
     state = answer.as_object()
     if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
         raise Unreachable(f"{address} answered 503: {BEHIND_GATE}")
-    if answer.status != HTTPStatus.OK or state is None or "stage" not in state:
+    if answer.status != HTTPStatus.OK or state is None or not isinstance(state.get("stage"), str):
         raise Unreachable(f"{address} answered {answer.status} and no state: {NO_PAGE}")
     return state
 
 
 def lines(state: State) -> list[str]:
     """The state in words, as the service itself would put it."""
-    text = [f"{state['stage']} for {seconds(state.get('since_seconds'))}"]
+    text = [f"{shown(state['stage'])} for {seconds(state.get('since_seconds'))}"]
     if state.get("ended"):
-        text.append(f"ended: {state['ended']}")
-    text += [f"waits for: {what}" for what in _listed(state.get("waits_for"))]
+        text.append(f"ended: {shown(state['ended'])}")
+    text += [f"waits for: {what}" for what in listed(state.get("waits_for"))]
     failure = state.get("last_failure")
     if isinstance(failure, dict):
         when = "now" if state.get("failures_in_row") else "last time"
-        text.append(f"Redis failed ({when}): {failure.get('reason')}")
-    attempts, failed = state.get("attempts", 0), state.get("failures_in_row", 0)
+        text.append(f"Redis failed ({when}): {shown(failure.get('reason'))}")
+    attempts, failed = (shown(state.get(name, 0)) for name in ("attempts", "failures_in_row"))
     text.append(f"attempts: {attempts}, failed in a row: {failed}")
     if state.get("next_probe_seconds") is not None:
         text.append(f"next attempt in {seconds(state['next_probe_seconds'], 2)}")
     if state.get("budget_left_seconds") is not None:
         text.append(f"start-up budget left: {seconds(state['budget_left_seconds'])}")
-    lag = state.get("loop_lag_seconds")
-    if isinstance(lag, int | float) and lag >= _BLOCKED_SECONDS:
+    lag = number(state.get("loop_lag_seconds"))
+    if lag is not None and lag >= _BLOCKED_SECONDS:
         text.append(
             f"the event loop was {lag:.2f} s late for the last attempt:"
             " something blocks it; this is not Redis"
@@ -69,7 +70,7 @@ def lines(state: State) -> list[str]:
     text += [f"condition {name} {words}" for name, words in conditions(state)]
     spent = state.get("stage_seconds")
     if isinstance(spent, dict):
-        told = [f"{stage} {seconds(time)}" for stage, time in spent.items() if time]
+        told = [f"{shown(stage)} {seconds(time)}" for stage, time in spent.items() if time]
         text.append("time by stage: " + ", ".join(told))
     return text
 
@@ -82,16 +83,13 @@ def conditions(state: State) -> list[tuple[str, str]]:
         if isinstance(one, dict):
             words = "holds" if one.get("satisfied") else "does not hold"
             words += f", for {seconds(one.get('since_seconds'))} now"
-            words += f": {one['reason']}" if one.get("reason") else ""
+            words += f": {shown(one['reason'])}" if one.get("reason") else ""
             words += "" if one.get("required") else " (not required)"
-            found.append((str(name), words))
+            found.append((shown(name), words))
     return found
 
 
 def seconds(value: object, digits: int = 1) -> str:
     """A duration in words."""
-    return f"{value:.{digits}f} s" if isinstance(value, int | float) else "an unknown time"
-
-
-def _listed(value: object) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else []
+    known = number(value)
+    return "an unknown time" if known is None else f"{known:.{digits}f} s"

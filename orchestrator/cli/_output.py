@@ -5,16 +5,21 @@ JSON, must not be lost without a word.
 """
 
 import errno
-import json
+import io
 import os
 import signal
 import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from orchestrator._text import one_line
 from orchestrator.cli import PROGRAM
 from orchestrator.cli._errors import UserError
 from orchestrator.cli._exit_codes import FAILED, SIGNALLED
+from orchestrator.cli._told import json_line
+
+_MOST_LINE_CHARACTERS = 2000
+"""What is said to a person may name paths, addresses and reasons; nothing needs more."""
 
 
 def open_missing_streams() -> None:
@@ -32,6 +37,9 @@ def open_missing_streams() -> None:
         sys.stdout = _stream(1)
     if sys.stderr is None:
         sys.stderr = _stream(2)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # Where the terminal's alphabet is small, a reason in another one must not be an error.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _stream(number: int) -> TextIO:
@@ -46,14 +54,14 @@ def note(text: str) -> None:
 def print_error(line: str) -> None:
     """Print a line on standard error, if that is possible."""
     try:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201  this is a command line
+        print(one_line(line, _MOST_LINE_CHARACTERS), file=sys.stderr, flush=True)  # noqa: T201  this is a command line
     except (OSError, ValueError):  # there is nobody to tell
         return
 
 
 def print_json(told: Mapping[str, object]) -> None:
     """Print one JSON object as a line on standard output."""
-    print(json.dumps(told), flush=True)  # noqa: T201  this is a command line
+    print(json_line(told), flush=True)  # noqa: T201  this is a command line
 
 
 def flush() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,11 +13,15 @@ from orchestrator.cli._errors import Unreachable
 from orchestrator.cli._exit_codes import BUDGET_SPENT, OK
 from orchestrator.cli._output import ReaderGone, note
 from orchestrator.cli._process import end_by_signal
+from orchestrator.cli._told import shown
 from orchestrator.cli._watch_view import View
 
 _SILENCE_SECONDS = 8.0
 """A stream that tells nothing for so long is dead: the state comes about once a second. But a gate
 may hold the request for 5 s before it says that it is closed."""
+
+_STAGES_KEPT = 1024
+"""How many changes of stage are known again when a new stream repeats them; it repeats 256."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -60,7 +65,7 @@ class _Watcher:
         self._ends_at = float("inf") if timeout_seconds is None else _now() + timeout_seconds
         self._timeout_seconds = timeout_seconds or 0.0
         self._stage = ""
-        self._seen: set[tuple[object, object]] = set()
+        self._seen: deque[tuple[str, str]] = deque(maxlen=_STAGES_KEPT)
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
     def run(self) -> int:
@@ -93,15 +98,15 @@ class _Watcher:
             if event.name == "stage":
                 # A new stream tells again what an earlier one told; another life of the service
                 # begins to count anew, at another time.
-                key = (data.get("sequence"), data.get("at_unix_seconds"))
+                key = (shown(data.get("sequence")), shown(data.get("at_unix_seconds")))
                 if key not in self._seen:
-                    self._seen.add(key)
+                    self._seen.append(key)
                     self._view.stage(data)
                     # What lies before the first state is history, and may have been long ago.
                     reached = data.get("current") if told_history else None
             elif event.name == "state":
                 told_history = True
-                self._stage = str(data.get("stage"))
+                self._stage = shown(data.get("stage"))
                 self._view.state(data)
                 reached = data.get("stage")
             if self._until is not None and reached == self._until:

@@ -1,6 +1,5 @@
 """What `watch` shows: a panel in a terminal, lines elsewhere, or JSON."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.cli._explain import State, conditions, seconds
 from orchestrator.cli._look import STAGE_STYLES, can_move, console_on
+from orchestrator.cli._told import json_line, listed, number, shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,7 +51,7 @@ class JsonView:
         """Nothing moves."""
 
     def _print(self, name: str, data: Mapping[str, object]) -> None:
-        print(json.dumps({"event": name, "data": data}), flush=True)  # noqa: T201  a command line
+        print(json_line({"event": name, "data": data}), flush=True)  # noqa: T201  a command line
 
 
 class PlainView:
@@ -68,13 +68,11 @@ class PlainView:
         """Print a line: when, from where to where, and why."""
         from rich.text import Text  # noqa: PLC0415  only where something is shown
 
-        at = event.get("at_unix_seconds")
-        when = time.strftime("%H:%M:%S", time.localtime(at if isinstance(at, int | float) else 0))
-        line = Text(f"{when}  ", "bright_black")
+        line = Text(f"{_clock_time(event.get('at_unix_seconds'))}  ", "bright_black")
         line.append_text(_stage(event.get("previous"))).append(" -> ")
         line.append_text(_stage(event.get("current")))
         line.append(f" after {seconds(event.get('elapsed_seconds'), 3)}", "bright_black")
-        line.append(f": {event['cause']}" if event.get("cause") else "")
+        line.append(f": {shown(event['cause'])}" if event.get("cause") else "")
         self._console.print(line, soft_wrap=self._one_line)
 
     def state(self, state: State) -> None:  # noqa: ARG002  there are lines for changes only
@@ -136,12 +134,21 @@ def make_view(*, as_json: bool) -> View:
 def _stage(name: object) -> "Text":
     from rich.text import Text  # noqa: PLC0415  only where something is shown
 
-    return Text(str(name), STAGE_STYLES.get(str(name), ""))
+    return Text(shown(name), STAGE_STYLES.get(shown(name), ""))
+
+
+def _clock_time(at: object) -> str:
+    known = number(at)
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(known or 0.0))
+    except (OverflowError, OSError, ValueError):  # no calendar goes so far
+        return "--:--:--"
 
 
 def _panel(state: State, *, gone: str) -> "RenderableType":
     from rich.panel import Panel  # noqa: PLC0415  only where something is shown
     from rich.table import Table  # noqa: PLC0415  the same
+    from rich.text import Text  # noqa: PLC0415  the same
 
     rows = Table.grid(padding=(0, 2), expand=True)
     rows.add_column(style="bright_black", no_wrap=True, width=_LABEL_CELLS)
@@ -150,21 +157,18 @@ def _panel(state: State, *, gone: str) -> "RenderableType":
         rows.add_row("gone", gone)
     if state:
         label = "last known" if gone else "stage"
-        rows.add_row(label, _stage(state["stage"]) + f" for {seconds(state['since_seconds'])}")
-        waits = state.get("waits_for")
-        rows.add_row("waits for", _joined(waits) or "nothing")
+        rows.add_row(label, _stage(state["stage"]) + f" for {seconds(state.get('since_seconds'))}")
+        waits = "; ".join(listed(state.get("waits_for")))
+        rows.add_row("waits for", Text(waits or "nothing"))
         if state.get("budget_left_seconds") is not None:
             rows.add_row("budget", f"{seconds(state['budget_left_seconds'])} left")
-        rows.add_row("attempts", f"{state.get('attempts')}, {state.get('failures_in_row')} failed")
+        attempts, failed = (shown(state.get(name)) for name in ("attempts", "failures_in_row"))
+        rows.add_row("attempts", Text(f"{attempts}, {failed} failed"))
         failure = state.get("last_failure")
         if isinstance(failure, dict):
             when = "" if state.get("failures_in_row") else " (last time)"
-            rows.add_row("failure", f"{failure.get('reason')}{when}")
+            rows.add_row("failure", Text(f"{shown(failure.get('reason'))}{when}"))
         for name, words in conditions(state):
-            rows.add_row("condition", f"{name} {words}")
+            rows.add_row("condition", Text(f"{name} {words}"))
     style = "red" if gone else "bright_black"
     return Panel(rows, border_style=style)
-
-
-def _joined(value: object) -> str:
-    return "; ".join(map(str, value)) if isinstance(value, list) else ""

@@ -313,10 +313,135 @@ def test_a_stream_that_breaks_off_is_taken_up_again_and_tells_nothing_twice(
     assert any("trying again" in line for line in lines)
 
 
-def test_a_line_without_end_is_given_up(capsys: pytest.CaptureFixture[str]) -> None:
-    with FakeServer(answering(STREAM + b"data: " + b"x" * 200_000)) as server:
-        assert main(["watch", f"127.0.0.1:{server.port}", "--timeout", "0.5"]) == 124
-    assert "trying again" in capsys.readouterr().out
+_NESTED = b"[" * 30_000 + b"]" * 30_000
+
+ODD_EVENTS = {
+    "a line without end": b"data: " + b"x" * 200_000,
+    "an event without end": b"data: x\n" * 20_000,
+    "no JSON": b"event: state\ndata: {\n\n",
+    "no object": b"event: state\ndata: []\n\n",
+    "nested without end": b'event: state\ndata: {"stage":' + _NESTED + b"}\n\n",
+    "nested in what is not shown": b'event: state\ndata: {"stage":"ready","a":%b}\n\n'
+    % (b"[" * 50 + b"]" * 50),
+    "no stage": b"event: state\ndata: {}\n\n",
+    "a stage of the wrong type": b'event: state\ndata: {"stage":{"a":1}}\n\n',
+    "a change to nothing": b'event: stage\ndata: {"current":null}\n\n',
+    "a number of too many digits": b'event: state\ndata: {"stage":"grace","a":%b}\n\n'
+    % (b"9" * 5000),
+    "no number": b'event: state\ndata: {"stage":"grace","since_seconds":NaN}\n\n',
+}
+
+
+@pytest.mark.parametrize("stream", ODD_EVENTS.values(), ids=ODD_EVENTS)
+def test_a_stream_that_is_no_status_page_s_ends_it_with_one_line(
+    stream: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeServer(answering(STREAM + stream)) as server:
+        assert main(["watch", f"127.0.0.1:{server.port}", "--timeout", "20"]) == 2
+    error = capsys.readouterr().err
+    assert "sent an event that is no status page's" in error
+    assert error.count("\n") == 1
+
+
+ODD_VALUES = {
+    "no number of seconds": {"since_seconds": "long", "stage_seconds": {"grace": []}},
+    "a number beyond all": {"since_seconds": 10**300, "at_unix_seconds": 10**300},
+    "a date beyond every calendar": {"at_unix_seconds": 1e11, "loop_lag_seconds": 1e11},
+    "truths for numbers": {"since_seconds": True, "attempts": None, "sequence": [1]},
+    "lists for objects": {"conditions": ["a"], "last_failure": [1], "stage_seconds": [2]},
+    "objects for lists": {"waits_for": {"a": 1}, "conditions": {"a": 5}, "cause": {"b": 1}},
+    "conditions of odd fields": {
+        "conditions": {"a": {"satisfied": "x", "since_seconds": [], "reason": {"a": "b"}}}
+    },
+    "nulls": dict.fromkeys(("since_seconds", "waits_for", "conditions", "cause", "ended")),
+}
+
+
+@pytest.mark.parametrize("told", ODD_VALUES.values(), ids=ODD_VALUES)
+def test_values_of_the_wrong_type_are_shown_as_well_as_can_be(
+    told: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = json.dumps({"current": "grace", "previous": "booting", **told}).encode()
+    state = json.dumps({"stage": "grace", **told}).encode()
+    stream = b"event: stage\ndata: %b\n\nevent: state\ndata: %b\n\n" % (changed, state)
+    with FakeServer(answering(STREAM + stream)) as server:
+        url = f"127.0.0.1:{server.port}"
+        assert main(["watch", url, "--until", "grace", "--timeout", "20"]) == 0
+    with FakeServer(answering(http_answer(200, state))) as server:
+        assert main(["explain", f"127.0.0.1:{server.port}"]) == 0
+    for line in io.StringIO(_watched_in_a_terminal(state)):
+        assert line.rstrip("\n").isprintable()
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "Traceback" not in captured.out
+
+
+def _watched_in_a_terminal(state: bytes) -> str:
+    console = Console(file=io.StringIO(), width=200, no_color=True)
+    console.print(_watch_view._panel(json.loads(state), gone=""))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+ODD_HEALTH = {
+    "nested without end": b'{"status":"pass","a":' + _NESTED + b"}",
+    "arrays without end": _NESTED,
+    "a megabyte": b'{"status":"pass","a":"' + b"x" * 2_000_000 + b'"}',
+    "a status of the wrong type": b'{"status":["pass"]}',
+    "no status": b'{"status":null}',
+    "half of it": b'{"status":"pass"',
+    "no number": b'{"status":"pass","a":NaN}',
+    "a number beyond all": b'{"status":"pass","a":1e999}',
+    "no UTF-8": b'{"status":"pass","a":"\xff"}',
+}
+
+
+@pytest.mark.parametrize("body", ODD_HEALTH.values(), ids=ODD_HEALTH)
+def test_json_that_makes_no_sense_is_no_answer(
+    body: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeServer(answering(http_answer(200, body))) as server:
+        for command in ("check", "explain"):
+            assert main([command, f"127.0.0.1:{server.port}", "--timeout", "20"]) == 2
+            error = capsys.readouterr().err
+            assert error.count("\n") == 1
+            assert "Traceback" not in error
+
+
+EVIL = "\x1b[2J\x1b]0;owned\x07\x1b]52;c;ZXZpbA==\x07\x9b31m\nready -> degraded: FORGED\u202e\x7f"
+
+
+def test_nothing_that_a_service_says_reaches_the_terminal_as_it_is(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    failure = {"kind": EVIL, "error_type": EVIL, "reason": EVIL}
+    condition = {"required": True, "satisfied": False, "reason": EVIL, "since_seconds": 1}
+    known: dict[str, object] = {"stage": EVIL, "waits_for": [EVIL], "attempts": EVIL, "ended": EVIL}
+    known |= {"conditions": {EVIL: condition}, "last_failure": failure, "output": EVIL}
+    known |= {"stage_seconds": {EVIL: 1.0}, "failures_in_row": EVIL, "status": "pass"}
+    state = json.dumps(known).encode()
+    changed = json.dumps({"previous": EVIL, "current": EVIL, "cause": EVIL}).encode()
+    stream = b"event: stage\ndata: %b\n\nevent: state\ndata: %b\n\n" % (changed, state)
+    with FakeServer(answering(http_answer(200, state))) as server:
+        for arguments in (["explain"], ["explain", "--json"], ["check"], ["check", "--json"]):
+            assert main([*arguments, f"127.0.0.1:{server.port}", "--timeout", "20"]) == 0
+    with FakeServer(answering(STREAM + stream)) as server:
+        for arguments in (["watch"], ["watch", "--json"]):
+            main([*arguments, f"127.0.0.1:{server.port}", "--timeout", "0.5"])
+    out, err = capfd.readouterr()
+    shown_in_a_terminal = _watched_in_a_terminal(state)
+    for line in [*out.splitlines(), *err.splitlines(), *shown_in_a_terminal.splitlines()]:
+        assert line.isprintable(), repr(line)
+        assert not line.startswith("ready ->")
+    assert "FORGED" in out
+
+
+def test_a_terminal_that_knows_few_letters_gets_escapes_for_the_rest() -> None:
+    body = b'{"stage":"grace","waits_for":["\\u66f4 \\udcff \\u0394"]}'
+    with FakeServer(answering(http_answer(200, body))) as server:
+        done = finished("explain", f"127.0.0.1:{server.port}", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"waits for: \u66f4 \udcff \u0394" in done.stdout
 
 
 def test_a_reader_that_leaves_ends_it_quietly() -> None:
