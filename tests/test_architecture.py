@@ -33,7 +33,7 @@ CORE_LAYERS = (
         "_release",
         "_live",
     },
-    {"_callbacks", "_driver", "_tally", "_answers"},
+    {"_callbacks", "_driver", "_tally", "_answers", "_hosts"},
     {"_orchestrator"},
     {"_admission"},
 )
@@ -58,6 +58,7 @@ HOMES = {
     "redis": {"redis", "cli"},
     "opentelemetry": {"otel", "cli"},
     "grpc": {"otel"},
+    "h11": {"cli"},
     "typer": {"cli"},
     "rich": {"cli"},
     "uvicorn": {"cli"},

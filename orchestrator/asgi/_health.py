@@ -1,13 +1,14 @@
 """Health endpoints: one answer for each stage, whoever asks."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 
 from orchestrator._admission import recovering
 from orchestrator._answers import RetryAfter, as_json, oversized, problem
 from orchestrator._arguments import require
 from orchestrator._health_paths import HEALTH_PATHS
+from orchestrator._hosts import AllowedHosts
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import (
     ASGIApp,
@@ -56,6 +57,7 @@ def health_app(
     drain_when_degraded: bool = False,
     admit_degraded: bool = False,
     retry_after_seconds: tuple[int, int] = (1, 3),
+    allowed_hosts: Collection[str] | None = None,
 ) -> ASGIApp:
     """An ASGI application with `/livez`, `/readyz` and `/startupz`.
 
@@ -79,15 +81,19 @@ def health_app(
         admit_degraded: Whether a service that never was ready is of use when degraded; the same
             choice as `ReadinessGate(admit_degraded=)`.
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
+        allowed_hosts: Tell details only to requests for one of these hosts, as in `web_app`. The
+            checks themselves are answered for every host: platforms ask by address.
 
     Raises:
         TypeError: When `startup` is no orchestrator.
-        ValueError: When `retry_after_seconds` is out of range.
+        ValueError: When `retry_after_seconds` is out of range, or `allowed_hosts` cannot be used.
     """
     require(startup, Orchestrator, "startup", "write health_app(startup)")
+    hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
     return _HealthApp(
         startup,
         RetryAfter(retry_after_seconds),
+        hosts,
         details=details,
         drain_when_degraded=drain_when_degraded,
         admit_degraded=admit_degraded,
@@ -99,6 +105,7 @@ class _HealthApp:
         self,
         startup: Orchestrator,
         retry_after: RetryAfter,
+        hosts: AllowedHosts | None,
         *,
         details: bool,
         drain_when_degraded: bool,
@@ -106,6 +113,7 @@ class _HealthApp:
     ) -> None:
         self._startup = startup
         self._retry_after = retry_after
+        self._hosts = hosts
         self._details = details
         self._drain_when_degraded = drain_when_degraded
         self._admit_degraded = admit_degraded
@@ -128,7 +136,8 @@ class _HealthApp:
             body = problem(status, "Health can only be read.")
             await respond(send, status, body, headers=[(b"allow", b"GET, HEAD")])
         else:
-            await self._report(send, self._verdict(path), head=head)
+            details = self._details and (not self._hosts or self._hosts.allow(scope["headers"]))
+            await self._report(send, self._verdict(path), details=details, head=head)
 
     def _verdict(self, path: str) -> str:
         startup, stage = self._startup, self._startup.stage
@@ -142,14 +151,14 @@ class _HealthApp:
         serves = not self._drain_when_degraded if startup.was_ready else self._admit_degraded
         return _WARN if degraded and serves else _FAIL
 
-    async def _report(self, send: Send, verdict: str, *, head: bool) -> None:
+    async def _report(self, send: Send, verdict: str, *, details: bool, head: bool) -> None:
         failed = verdict == _FAIL
         status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
         headers: list[Header] = [retry_after_header(self._retry_after)] if failed else []
         answer: dict[str, object] = {"status": verdict, "stage": self._startup.stage}
         if (ended := self._startup.ended) is not None:
             answer["output"] = ended
-        if self._details:
+        if details:
             # Nothing that can be told in addition may take the verdict away.
             try:
                 answer |= _details(self._startup)

@@ -162,6 +162,13 @@ def run(  # noqa: PLR0913  each is an option of the command line
             help="Let the endpoints tell what is waited for, to everybody; with the status page.",
         ),
     ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Tell details only to requests for this host, such as localhost:*; repeat it.",
+        ),
+    ] = None,
     subreaper: Annotated[
         bool,
         typer.Option("--subreaper", help="Inherit orphans below, as process 1 does (Linux)."),
@@ -194,6 +201,7 @@ def run(  # noqa: PLR0913  each is an option of the command line
         exit_when_degraded=exit_when_degraded,
         drain_when_degraded=drain_when_degraded,
         details=details,
+        allowed_hosts=allowed_host,
         subreaper=subreaper,
     )
     return _run.run(_wait.settings_for(redis, timeout), options)

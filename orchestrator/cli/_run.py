@@ -15,6 +15,7 @@ from anyio.abc import TaskStatus
 
 from orchestrator import Orchestrator, Stage, StageChanged
 from orchestrator._answers import as_json
+from orchestrator._hosts import AllowedHosts
 from orchestrator.asgi import health_app
 from orchestrator.asgi._types import ASGIApp, Receive, Scope, Send, respond
 from orchestrator.cli._errors import UserError
@@ -56,6 +57,7 @@ class RunOptions:
         drain_when_degraded: Fail `/readyz` in outages after the start-up.
         details: Let the endpoints tell what is waited for, and the last failure; and serve the
             status page.
+        allowed_hosts: The hosts that details are told to; everybody if not given.
         subreaper: Inherit orphans without being process 1.
     """
 
@@ -66,6 +68,7 @@ class RunOptions:
     exit_when_degraded: bool = False
     drain_when_degraded: bool = False
     details: bool = False
+    allowed_hosts: Sequence[str] | None = None
     subreaper: bool = False
 
 
@@ -73,8 +76,13 @@ def run(settings: Settings, options: RunOptions) -> int:
     """Run CMD and stay beside it; return its exit status.
 
     Raises:
-        UserError: When the port or the URL of Redis cannot be used, or CMD cannot be started.
+        UserError: When the port, the URL of Redis or a host cannot be used, or CMD cannot start.
     """
+    if options.allowed_hosts is not None:
+        try:
+            AllowedHosts(options.allowed_hosts)
+        except ValueError as error:
+            raise UserError(f"--allowed-host: {error}") from None
     startup = Orchestrator(
         probe_for(settings.redis_url), policy=settings.policy, enabled=settings.enabled
     )
@@ -224,8 +232,12 @@ class _Supervisor:
             self._startup,
             details=self._options.details,
             drain_when_degraded=self._options.drain_when_degraded,
+            allowed_hosts=self._options.allowed_hosts,
         )
-        page = web_app(self._startup, title=self._title()) if self._options.details else None
+        page = None
+        if self._options.details:
+            hosts = self._options.allowed_hosts
+            page = web_app(self._startup, title=self._title(), allowed_hosts=hosts)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             path = scope["path"]

@@ -1,10 +1,12 @@
 """The ASGI application: three addresses, to be read and nothing else."""
 
 import re
+from collections.abc import Collection
 from http import HTTPStatus
 
 from orchestrator._answers import PROBLEM_JSON, as_json, oversized, problem
 from orchestrator._arguments import require, wrong_type
+from orchestrator._hosts import AllowedHosts
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.web._http import (
     ASGIApp,
@@ -33,6 +35,7 @@ def web_app(
     trace_url: str | None = None,
     title: str = "Service",
     max_streams: int = 16,
+    allowed_hosts: Collection[str] | None = None,
 ) -> ASGIApp:
     """An ASGI application that shows a start-up, and everything after it, in a browser.
 
@@ -56,11 +59,15 @@ def web_app(
             such as an `OpenTelemetryObserver`.
         title: The name of the service, for people.
         max_streams: How many browsers may watch at once; the next is told 503.
+        allowed_hosts: The hosts that it answers to, such as `["status.example", "localhost:*",
+            "[::1]:8080", "*.example.com"]`; a name without a port stands for every port. Without
+            it, any page on the web that has its own name resolve to this machine can read along in
+            the browser of whoever reaches both.
 
     Raises:
         AlreadyStarted: When the orchestrator was entered before.
         TypeError: When an argument is of the wrong type.
-        ValueError: When `trace_url` or `max_streams` cannot be used.
+        ValueError: When `trace_url`, `max_streams` or `allowed_hosts` cannot be used.
     """
     require(startup, Orchestrator, "startup", "write web_app(startup)")
     require(title, str, "title", "give the name of the service")
@@ -76,9 +83,10 @@ def web_app(
         )
     if max_streams < 1:
         raise ValueError(f"max_streams is {max_streams!r}; it must be a whole number of 1 or more")
+    hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
     recorder = Recorder()
     reader = StateReader(startup, recorder, gate, attach(startup, recorder), trace_url)
-    return _WebApp(render(title), reader, EventStreams(recorder, reader, max_streams))
+    return _WebApp(render(title), reader, EventStreams(recorder, reader, max_streams), hosts)
 
 
 def web_paths(mounted_at: str = "/startup") -> tuple[str, ...]:
@@ -88,8 +96,11 @@ def web_paths(mounted_at: str = "/startup") -> tuple[str, ...]:
 
 
 class _WebApp:
-    def __init__(self, page: bytes, reader: StateReader, streams: EventStreams) -> None:
+    def __init__(
+        self, page: bytes, reader: StateReader, streams: EventStreams, hosts: AllowedHosts | None
+    ) -> None:
         self._page = page
+        self._hosts = hosts
         self._page_headers: list[Header] = [
             (b"content-security-policy", policy(page).encode()),
             (b"cross-origin-opener-policy", b"same-origin"),
@@ -106,6 +117,9 @@ class _WebApp:
         head = method == "HEAD"
         if too_large := oversized(scope["headers"]):
             await _refuse(send, too_large, "The request is too large.", head=head)
+        elif self._hosts is not None and not self._hosts.allow(scope["headers"]):
+            why = "This page does not answer to that host; its allowed_hosts are others."
+            await _refuse(send, HTTPStatus.MISDIRECTED_REQUEST, why, head=head)
         elif path not in ("", _PAGE, _STATE, _EVENTS):
             await _refuse(send, HTTPStatus.NOT_FOUND, "There is no such page.", head=head)
         elif method not in ("GET", "HEAD"):
