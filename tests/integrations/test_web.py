@@ -589,7 +589,7 @@ async def test_the_code_of_the_documentation_runs() -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     for block in blocks:
         exec(block, names)  # noqa: S102  it is our own
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     app: Any = names["app"]
     assert (await ask(app, "/startup/state")).status == 200
     assert "gate" in json.loads((await ask(names["service"], "/startup/state")).body)  # type: ignore[arg-type]  # made above
