@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+PASS_PHRASE = "sesame"  # noqa: S105  a made-up one
+
 HAVE_OPENSSL = shutil.which("openssl") is not None
 
 _AUTHORITY = """\
@@ -38,7 +40,10 @@ def openssl(directory: Path, *arguments: str) -> None:
 
 
 def make_certificates(directory: Path) -> None:
-    """An authority, a server certificate for 127.0.0.1 only, and one for a client."""
+    """An authority, a server certificate for 127.0.0.1 only, and one for a client.
+
+    The client's key is there twice: in `client.key`, and in `encrypted.key` behind `PASS_PHRASE`.
+    """
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     (directory / "ca.cnf").write_text(_AUTHORITY)
     own = ("-config", "ca.cnf", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2")
@@ -52,3 +57,5 @@ def make_certificates(directory: Path) -> None:
             *("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", "-days", "2"),
             *("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "signed.ext"),
         )
+    protect = ("-aes256", "-passout", f"pass:{PASS_PHRASE}")
+    openssl(directory, "pkey", *protect, "-in", "client.key", "-out", "encrypted.key")

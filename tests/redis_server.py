@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -296,6 +296,34 @@ def saying(answer: bytes) -> Callable[[socket.socket], None]:
     def talk(sock: socket.socket) -> None:
         while sock.recv(4096):
             sock.sendall(answer)
+
+    return talk
+
+
+def commands(sock: socket.socket) -> Iterator[list[bytes]]:
+    """The commands of a client, one by one, until it goes."""
+    with sock.makefile("rb") as stream:
+        while line := stream.readline():
+            words = []
+            for _ in range(int(line[1:])):
+                size = int(stream.readline()[1:])
+                words.append(stream.read(size + 2)[:-2])
+            yield words
+
+
+GREETED = {
+    b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n",
+    **dict.fromkeys((b"AUTH", b"CLIENT", b"SELECT"), b"+OK\r\n"),
+}
+"""What Redis replies to the commands with which a client begins."""
+
+
+def greeted_then(answer: bytes) -> Callable[[socket.socket], None]:
+    """Take every greeting as Redis does, and give the same answer to every other command."""
+
+    def talk(sock: socket.socket) -> None:
+        for command in commands(sock):
+            sock.sendall(GREETED.get(command[0], answer))
 
     return talk
 

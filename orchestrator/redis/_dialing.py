@@ -8,22 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.redis._expect import Step, address_of, ok
+from orchestrator.redis._expect import Step, address_of, greeted, ok
 from orchestrator.redis._failures import (
-    BadOptionsError,
+    ApplicationError,
     Phase,
     Situation,
     UnfitError,
     classify,
 )
 from orchestrator.redis._interruption import InterruptedByUs, Interruption
+from orchestrator.redis._replies import is_passed_over
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._wire import (
     Address,
     NotRedisError,
     Wire,
     connect,
-    encoded,
     literal_address,
     look_up,
 )
@@ -45,24 +45,27 @@ class Line:
     Attributes:
         connection: redis-py's side of it.
         wire: The socket.
-        login: The commands that go before all others.
-        asked: What was sent already, login and all.
-        asked_at: When the last of it was on its way, in monotonic seconds.
+        greeting: The commands that go before all others.
+        asked_at: When the last of what was asked was on its way, in monotonic seconds.
     """
 
-    def __init__(
-        self,
-        connection: "ProbeConnection",
-        wire: Wire,
-        login: list[Step],
-        asked: list[Step],
-        asked_at: float,
-    ) -> None:
+    def __init__(self, connection: "ProbeConnection", wire: Wire) -> None:
         self.connection = connection
         self.wire = wire
-        self.login = login
-        self.asked = asked
-        self.asked_at = asked_at
+        self.greeting: list[Step] = []
+        self.asked_at = time.monotonic()
+
+    def start(self) -> None:
+        """Begin to use the socket."""
+        self.connection.start(self.wire)
+        self.greeting = [
+            Step(
+                greeting.command,
+                greeted if greeting.command[0] == "HELLO" else ok,
+                greeting.may_fail,
+            )
+            for greeting in self.connection.greeting
+        ]
 
     def ask(self, steps: list[Step]) -> list[Step]:
         """Send commands, all in one go; return them for their replies to be awaited."""
@@ -71,8 +74,18 @@ class Line:
         self.asked_at = time.monotonic()
         return steps
 
-    def reply(self) -> object:
-        """Wait for one reply."""
+    def settle(self, step: Step) -> object:
+        """Wait for the reply to `step`, which must be a good one."""
+        try:
+            reply = self._reply()
+        except Exception as error:
+            if not (step.may_fail and is_passed_over(error)):
+                raise
+            return None
+        step.verify(reply)
+        return reply
+
+    def _reply(self) -> object:
         try:
             return self.connection.read_response(disconnect_on_error=False)
         except _MISREAD:
@@ -111,8 +124,8 @@ class Dialer:
     def dial(self, deadline: float, steps: Sequence[Step]) -> tuple[Line, list[Step]]:
         """A new connection to Redis; with sentinels, to the master that they name now.
 
-        Login, database and `steps` are sent in one go: together they cost one round trip. Returns
-        them too, for their replies to be awaited.
+        The greeting and `steps` are sent in one go: together they cost one round trip. Returns both
+        for their replies to be awaited.
         """
         settings = self._settings
         self.where = settings.where
@@ -120,50 +133,43 @@ class Dialer:
             host, port = self._find_master(deadline)
             settings = replace(settings, host=host, port=port, sentinels=())
             self.where = f"{self._settings.where} at {host}:{port}"
-        line = self._open(settings, deadline, steps)
+        line = self._open(settings, deadline)
         self.phase = Phase.PING
-        return line, line.asked or line.ask([*line.login, *steps])
+        return line, line.ask([*line.greeting, *steps])
 
     # -- one connection ---------------------------------------------------------------------------
 
-    def _open(self, settings: RedisSettings, deadline: float, steps: Sequence[Step] = ()) -> Line:
-        """A connection, over which `steps` were asked where that could be done at once."""
+    def _open(self, settings: RedisSettings, deadline: float) -> Line:
+        """A connection on which nothing was said, unless by the application's own function."""
         addresses = self._addresses(settings)
         self.phase = Phase.CONNECT
+        until = deadline
+        if settings.connect_seconds is not None:
+            until = min(deadline, time.monotonic() + settings.connect_seconds)
         # A plain socket first: a refusal is by far the most frequent failure, and costs a fraction
         # of what redis-py needs to find it out.
-        sock = connect(addresses, deadline, self._interruption.adopt)
+        sock = connect(addresses, until, self._interruption.adopt)
         try:
-            asked: list[Step] = []
-            if steps and _speaks_at_once(settings):
-                # Redis reads this while redis-py is made ready for the answer, and need not be
-                # woken twice, for the connection and for what comes over it.
-                self.phase = Phase.PING
-                asked = [*_first(settings, self._credentials(settings)), *steps]
-                Wire(sock, deadline).sendall(b"".join(encoded(step.command) for step in asked))
-            asked_at = time.monotonic()
             self.phase = Phase.IMPORT
             build = self._interruption.uninterruptible(Phase.IMPORT, _import_builder)
-            if settings.credential_provider is not None:
+            if settings.options.get("credential_provider") is not None:
                 self.phase = Phase.CREDENTIALS
             login = self._interruption.uninterruptible(
-                Phase.CREDENTIALS, lambda: self._credentials(settings)
+                Phase.CREDENTIALS, lambda: _credentials(settings)
             )
-            connection = _built(build, settings, login)
-            if settings.tls is not None:
+            connection = build(settings, login, name_user=self.name_user)
+            if settings.tls:
                 self.phase = Phase.TLS
             sock.settimeout(max(deadline - time.monotonic(), 0.001))
             sock = connection.wrap(sock)
         except BaseException:
             sock.close()
             raise
-        line = Line(connection, Wire(sock, deadline), _first(settings, login), asked, asked_at)
+        line = Line(connection, Wire(sock, deadline, settings.answer_seconds))
         try:
-            self.phase = Phase.GREETING
-            connection.start(line.wire)
-        except _MISREAD:
-            line.close()
-            raise NotRedisError from None
+            if settings.options.get("redis_connect_func") is not None:
+                self.phase = Phase.GREETING
+            line.start()
         except BaseException:
             line.close()
             raise
@@ -179,18 +185,6 @@ class Dialer:
         return self._interruption.uninterruptible(
             (Phase.RESOLVE, host, port), lambda: look_up(host, port)
         )
-
-    def _credentials(self, settings: RedisSettings) -> tuple[str, ...]:
-        provider = settings.credential_provider
-        if provider is not None:
-            try:
-                return tuple(provider.get_credentials())
-            except NotImplementedError:
-                # Written for asyncio only: this thread has no loop of its own, so it may run one.
-                return tuple(asyncio.run(provider.get_credentials_async()))
-        if settings.username and self.name_user:
-            return (settings.username, settings.password)
-        return (settings.password,) if settings.password else ()
 
     # -- sentinels --------------------------------------------------------------------------------
 
@@ -240,9 +234,8 @@ class Dialer:
             name = self._settings.service_name
             question = Step(("SENTINEL", "get-master-addr-by-name", name), lambda _: None)
             reply: object = None
-            for step in line.ask([*line.login, question]):
-                reply = line.reply()
-                step.verify(reply)
+            for step in line.ask([*line.greeting, question]):
+                reply = line.settle(step)
         finally:
             line.close()
         return address_of(reply)
@@ -255,33 +248,27 @@ class Dialer:
         self._master = found
 
 
-def _speaks_at_once(settings: RedisSettings) -> bool:
-    """Whether the commands are the first bytes on the wire, and known before redis-py is loaded."""
-    return settings.tls is None and settings.protocol == 2 and not settings.credential_provider  # noqa: PLR2004  the version of RESP
+def _credentials(settings: RedisSettings) -> tuple[str, ...] | None:
+    """What the credential provider gives to a client of its family; `None` without a provider."""
+    provider = settings.options.get("credential_provider")
+    if provider is None:
+        return None
+    from redis.credentials import CredentialProvider  # noqa: PLC0415  the client has loaded it
 
-
-def _first(settings: RedisSettings, login: tuple[str, ...]) -> list[Step]:
-    """The commands that go before all others."""
-    steps = []
-    if login and settings.protocol == 2:  # noqa: PLR2004  in RESP3 the greeting has logged in
-        steps.append(Step(("AUTH", *login), ok))
-    if settings.db:
-        steps.append(Step(("SELECT", settings.db), ok))
-    return steps
-
-
-def _built(
-    build: "Callable[[RedisSettings, tuple[str, ...]], ProbeConnection]",
-    settings: RedisSettings,
-    login: tuple[str, ...],
-) -> "ProbeConnection":
+    own = getattr(type(provider), "get_credentials_async", None)
     try:
-        return build(settings, login)
-    except Exception:  # noqa: BLE001  nothing is asked of the network here: only options can be wrong
-        raise BadOptionsError from None
+        # The one that providers inherit calls the other, and warns in the log each time.
+        if settings.asynchronous and own is not CredentialProvider.get_credentials_async:
+            # This thread has no event loop of its own, so it may run one.
+            given = asyncio.run(provider.get_credentials_async())
+        else:
+            given = provider.get_credentials()
+        return tuple(given or ())
+    except BaseException as error:
+        raise ApplicationError("credential_provider", type(error).__name__) from error
 
 
-def _import_builder() -> "Callable[[RedisSettings, tuple[str, ...]], ProbeConnection]":
+def _import_builder() -> "Callable[..., ProbeConnection]":
     from orchestrator.redis._connection import (  # noqa: PLC0415  loads redis, which is slow
         build_connection,
     )

@@ -58,10 +58,12 @@ class Step:
     Attributes:
         command: The command with its arguments. It may hold a password.
         verify: Raises for a reply that is not a good one.
+        may_fail: Whether an error reply is as good as any.
     """
 
     command: tuple[object, ...] = field(repr=False)
     verify: Callable[[object], None]
+    may_fail: bool = False
 
     @property
     def name(self) -> str:
@@ -112,6 +114,12 @@ def address_of(reply: object) -> tuple[str, int] | None:
 def ok(reply: object) -> None:
     """The reply to a command that only does something."""
     if reply not in (b"OK", "OK"):
+        raise WrongAnswerError
+
+
+def greeted(reply: object) -> None:
+    """The reply to HELLO 3: a map, in which the server says what it speaks from now on."""
+    if not isinstance(reply, dict) or reply.get(b"proto") != 3:  # noqa: PLR2004  the version of RESP
         raise WrongAnswerError
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.redis._replies import is_refusal, no_redis, of_reply
-from orchestrator.redis._wire import NotRedisError
+from orchestrator.redis._wire import NotRedisError, SlowAnswerError
 from states import Failure, FailureKind
 
 _TRANSIENT = FailureKind.TRANSIENT
@@ -35,14 +35,17 @@ class Phase(StrEnum):
     IMPORT = "importing redis"
     CREDENTIALS = "getting credentials"
     TLS = "TLS handshake"
-    GREETING = "greeting"
+    GREETING = "redis_connect_func"
     SENTINEL = "asking the sentinels"
     PING = "PING"
 
 
-ENDLESS = frozenset({Phase.RESOLVE, Phase.CREDENTIALS, Phase.TLS})
+ENDLESS = frozenset({Phase.RESOLVE, Phase.CREDENTIALS, Phase.TLS, Phase.GREETING})
 """What waits for others, and no deadline can end; or not to the moment, as TLS, which reads its
 files and certificates first."""
+
+_GREETING = frozenset({"HELLO", "AUTH", "CLIENT", "SELECT"})
+"""The commands with which a connection begins; which of them depends on redis-py's version."""
 
 
 class WrongAnswerError(Exception):
@@ -66,7 +69,45 @@ class UnfitError(Exception):
 
 
 class BadOptionsError(Exception):
-    """The installed redis-py does not understand the options of the URL or the client."""
+    """The installed redis-py cannot make a connection with the options of the URL or the client.
+
+    Attributes:
+        option: The name of the option that is to blame; empty if it is not one alone.
+    """
+
+    def __init__(self, option: str = "") -> None:
+        super().__init__(option)
+        self.option = option
+
+
+class TlsOptionError(Exception):
+    """TLS cannot begin, or not be trusted, because of an option of our own.
+
+    Attributes:
+        said: What is wrong with which option, without its value.
+        error_type: The `error_type` of the failure.
+        lasting: Whether somebody has to change something first.
+    """
+
+    def __init__(self, said: str, error_type: str, *, lasting: bool = True) -> None:
+        super().__init__(said)
+        self.said = said
+        self.error_type = error_type
+        self.lasting = lasting
+
+
+class ApplicationError(Exception):
+    """A function of the application's, which the probe calls as the client would, has raised.
+
+    Attributes:
+        what: Whose function it is: the option of redis-py.
+        error_type: The class of what it raised.
+    """
+
+    def __init__(self, what: str, error_type: str) -> None:
+        super().__init__(what, error_type)
+        self.what = what
+        self.error_type = error_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +130,7 @@ class Situation:
 def timed_out(at: Situation) -> Failure:
     """The failure of an attempt whose time is up."""
     limit = f"within {at.timeout_seconds:.3g} s"
+    asked = "the greeting" if at.command in _GREETING else at.command
     reasons = {
         Phase.RESOLVE: f"{at.where}: the name was not resolved {limit}; check the DNS resolver",
         Phase.CONNECT: f"{at.where} did not accept a connection {limit}:"
@@ -96,9 +138,9 @@ def timed_out(at: Situation) -> Failure:
         Phase.IMPORT: f"the redis package was not imported {limit}: the machine is very busy",
         Phase.CREDENTIALS: f"the credential provider for {at.where} gave no password {limit}",
         Phase.TLS: f"{at.where} did not finish the TLS handshake {limit}: is TLS on there?",
-        Phase.GREETING: f"{at.where} did not answer the login {limit}, on an accepted connection",
+        Phase.GREETING: f"redis_connect_func did not log in to {at.where} {limit}",
         Phase.SENTINEL: f"the sentinels of {at.where} did not answer {limit}",
-        Phase.PING: f"{at.where} gave no answer to {at.command} {limit}, on an accepted connection",
+        Phase.PING: f"{at.where} gave no answer to {asked} {limit}, on an accepted connection",
     }
     congestion = at.phase is Phase.CONNECT
     kind = "ConnectTimeout" if congestion else "TimeoutError"
@@ -123,20 +165,42 @@ def classify(error: Exception, at: Situation) -> Failure:
         case WrongAnswerError():
             reason = f"{at.where} answered, but not as Redis does: is it a proxy?"
             failure = Failure(_PERMANENT, "WrongAnswer", reason)
-        case BadOptionsError():
-            reason = f"the options for {at.where} are not understood by redis-py: check ssl_*"
-            failure = Failure(_PERMANENT, "BadOptions", reason)
+        case BadOptionsError() | TlsOptionError() | ApplicationError() | SlowAnswerError():
+            failure = _of_client(cause, at)
         case ImportError():
             reason = "the redis package cannot be imported: install it with `pip install redis`"
             failure = Failure(_PERMANENT, "ImportError", reason)
         case _ if _is_redis(cause, "ConnectionError") and not is_refusal(cause):
             failure = _closed(at)
         case _:
-            failure = of_reply(cause, at.where, at.command) or _unexpected(cause, at)
+            failure = of_reply(cause, at.where, at.command) or unexpected(cause, at)
     return failure
 
 
-def _unexpected(error: Exception, at: Situation) -> Failure:
+def _of_client(
+    error: BadOptionsError | TlsOptionError | ApplicationError | SlowAnswerError, at: Situation
+) -> Failure:
+    """What the application's client would fail with, whatever the server is like."""
+    match error:
+        case BadOptionsError():
+            named = f"the option {error.option}" if error.option else "the options"
+            reason = f"redis-py makes no connection with {named} for {at.where}: check the URL"
+            return Failure(_PERMANENT, "BadOptions", reason)
+        case TlsOptionError():
+            kind = _PERMANENT if error.lasting else _TRANSIENT
+            return Failure(kind, error.error_type, f"no TLS to {at.where}: {error.said}")
+        case ApplicationError():
+            reason = f"the {error.what} for {at.where} raised {error.error_type}"
+            return Failure(_TRANSIENT, error.error_type, reason)
+        case SlowAnswerError():
+            limit = f"within the {error.limit_seconds:.3g} s of the client's socket_timeout"
+            asked = "the greeting" if at.command in _GREETING else at.command
+            reason = f"{at.where} gave no answer to {asked} {limit}"
+            return Failure(_TRANSIENT, "SocketTimeout", reason)
+
+
+def unexpected(error: Exception, at: Situation) -> Failure:
+    """The failure of an attempt that ended in a way that nobody foresaw."""
     name = type(error).__name__
     return Failure(_TRANSIENT, name, f"asking {at.where} failed unexpectedly with {name}")
 
@@ -171,9 +235,6 @@ def _of_socket(error: OSError, at: Situation) -> Failure:
             failure = Failure(_TRANSIENT, "NameResolutionError", reason)
         case ssl.SSLError():
             failure = _of_tls(error, at)
-        case FileNotFoundError() | PermissionError() if at.phase is Phase.TLS:
-            reason = f"a certificate or key file for {at.where} cannot be read: check ssl_* options"
-            failure = Failure(_PERMANENT, "CertificateError", reason)
         case _ if at.phase is Phase.CONNECT:
             failure = _of_connect(error, at)
         case ConnectionError():
@@ -227,7 +288,8 @@ _SPEAKS_NO_TLS = {
 
 
 def _of_tls(error: ssl.SSLError, at: Situation) -> Failure:
-    word = error.reason or ""
+    # What OpenSSL raises outside of a handshake may have no reason at all.
+    word = getattr(error, "reason", None) or ""
     if isinstance(error, ssl.SSLCertVerificationError):
         # The text is OpenSSL's own, about the certificate: no part of it comes from a reply.
         reason = f"the certificate of {at.where} is not accepted: {error.verify_message}"

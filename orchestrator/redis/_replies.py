@@ -25,6 +25,14 @@ def is_refusal(error: Exception) -> bool:
     return any(text.startswith(begins) for begins, *_ in _WORDS)
 
 
+def is_passed_over(error: Exception) -> bool:
+    """Whether it is an error reply that does not end a connection."""
+    from redis import exceptions as known  # noqa: PLC0415  slow to load; loaded here already
+
+    # What protected mode says is the last thing before it closes.
+    return isinstance(error, known.ResponseError) and not str(error).startswith("DENIED")
+
+
 def of_reply(error: Exception, where: str, command: str) -> Failure | None:
     """Why an attempt failed, from an error of redis-py; `None` for any other exception.
 
@@ -98,7 +106,11 @@ _WORDS: tuple[tuple[str, FailureKind, str, str, bool], ...] = (
     ("DB index", _PERMANENT, "DatabaseError", "has no database of that number", False),
     ("invalid DB", _PERMANENT, "DatabaseError", "has no database of that number", False),
     ("SELECT is not", _PERMANENT, "DatabaseError", "is a cluster: it has only database 0", False),
-    ("unknown command", _PERMANENT, "UnknownCommand", "does not know a command of Redis", False),
+    *(
+        (begins, _PERMANENT, "UnknownCommand", "does not know a command of Redis", False)
+        for begins in ("unknown command", "unsupported command", "unknown subcommand")
+    ),
+    ("Client names cannot", _PERMANENT, "ClientName", "does not take the client's name", False),
 )
 """How the text of an error begins, kind, `error_type`, words for a person, congestion."""
 
@@ -107,6 +119,8 @@ def _of_words(error: Exception, where: str, command: str) -> Failure:
     text = str(error).removeprefix("ERR ")
     for begins, kind, name, said, congestion in _WORDS:
         if text.startswith(begins):
-            return Failure(kind, name, f"{where} {said}", congestion)
+            no_hello = name == "UnknownCommand" and command == "HELLO"
+            words = "does not know HELLO: use protocol=2" if no_hello else said
+            return Failure(kind, name, f"{where} {words}", congestion)
     name = type(error).__name__
     return Failure(_TRANSIENT, name, f"{where} answered {command} with an error ({name})")

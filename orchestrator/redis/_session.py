@@ -3,13 +3,22 @@
 All of it runs in the worker's thread, except `interrupt`, `watch` and `abandon`.
 """
 
+import math
 import socket
 import time
 from collections import deque
 
 from orchestrator.redis._dialing import Dialer, Line
 from orchestrator.redis._expect import Step, steps_of
-from orchestrator.redis._failures import CLOSED, OF_TIME, Phase, Situation, classify, held_up
+from orchestrator.redis._failures import (
+    CLOSED,
+    OF_TIME,
+    Phase,
+    Situation,
+    classify,
+    held_up,
+    unexpected,
+)
 from orchestrator.redis._interruption import Interruption
 from orchestrator.redis._replies import OLD_LOGIN
 from orchestrator.redis._settings import RedisSettings
@@ -40,6 +49,7 @@ class Session:
         self._interruption = Interruption()
         self._dialer = Dialer(settings, self._interruption)
         self._steps = steps_of(settings.expect)
+        self._connect_seconds = settings.connect_seconds or math.inf
         self._line: Line | None = None
         self._pending: deque[Step] = deque()
         self._unanswered = 0
@@ -61,7 +71,10 @@ class Session:
             command = self._pending[0].name
         except IndexError:  # not sent yet, or just answered: the worker goes on meanwhile
             command = "PING"
-        return Situation(self._dialer.where, self._dialer.phase, timeout_seconds, command)
+        phase = self._dialer.phase
+        if phase is Phase.CONNECT:
+            timeout_seconds = min(timeout_seconds, self._connect_seconds)
+        return Situation(self._dialer.where, phase, timeout_seconds, command)
 
     def abandon(self) -> None:
         """Close the descriptors and nothing else: the connection is of the process before a fork.
@@ -118,7 +131,7 @@ class Session:
         try:
             self._exchange(deadline)
         except Exception as error:  # noqa: BLE001  every exception is a failed attempt
-            failure = classify(error, self.situation(timeout_seconds))
+            failure = _classified(error, self.situation(timeout_seconds))
             if not self._may_be_late(failure):
                 self.close()
             return failure
@@ -146,7 +159,7 @@ class Session:
             if not self._pending:
                 self._pending.extend(line.ask([*self._steps]))
         while self._pending:
-            self._pending[0].verify(line.reply())
+            line.settle(self._pending[0])
             self._pending.popleft()
 
     def _refuse_extras(self) -> None:
@@ -161,3 +174,10 @@ class Session:
             extra = True
         if extra:
             self.close()
+
+
+def _classified(error: Exception, at: Situation) -> Failure:
+    try:
+        return classify(error, at)
+    except Exception as another:  # noqa: BLE001  what is said of an error must not end the thread
+        return unexpected(another, at)

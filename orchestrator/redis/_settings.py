@@ -1,23 +1,19 @@
 """Where a Redis is and how to log in there, taken from a URL or from the application's client."""
 
-import ssl
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
-from urllib.parse import ParseResult, parse_qs, unquote, urlparse
+from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator._arguments import wrong_type
 from orchestrator._ports import Target
+from orchestrator.redis._client import read_client
 from orchestrator.redis._expect import Expect
+from orchestrator.redis._url import DEFAULT_HOST, DEFAULT_PORT, read_url
 
 if TYPE_CHECKING:
     import redis
     import redis.asyncio
-    from redis.credentials import CredentialProvider
-
-_DEFAULT_HOST = "localhost"
-_DEFAULT_PORT = 6379
-_RESP_VERSIONS = (2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +25,28 @@ class RedisSettings:
         port: The TCP port.
         path: The path of a Unix socket, which is used instead of host and port; empty for TCP.
         db: The number of the database.
-        protocol: The RESP version, 2 or 3.
-        username: The user to log in as; empty for the default user.
-        password: The password; empty for none.
-        credential_provider: Gives user name and password anew for each connection.
-        tls: The `ssl_*` options of redis-py; `None` for a connection without TLS.
+        tls: Whether to speak TLS.
+        url: The URL that all this is from; empty where it is from a client.
+        options: What the client makes its connections with; empty where a URL says it.
+        asynchronous: Whether the client is one of `redis.asyncio`.
+        connect_seconds: The client's own limit for a connection; `None` for none.
+        answer_seconds: The client's own limit for an answer; `None` for none.
         expect: What is asked besides PING.
         sentinels: Hosts and ports of sentinels, which name the server; empty for none.
         service_name: What the sentinels call the master.
         sentinel: How to log in to a sentinel; its host and port are not used.
     """
 
-    host: str = _DEFAULT_HOST
-    port: int = _DEFAULT_PORT
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
     path: str = ""
     db: int = 0
-    protocol: int = 2
-    username: str = field(default="", repr=False)
-    password: str = field(default="", repr=False)
-    credential_provider: "CredentialProvider | None" = field(default=None, repr=False)
-    tls: Mapping[str, object] | None = field(default=None, repr=False)
+    tls: bool = False
+    url: str = field(default="redis://", repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    asynchronous: bool = False
+    connect_seconds: float | None = None
+    answer_seconds: float | None = None
     expect: Expect = field(default_factory=Expect)
     sentinels: tuple[tuple[str, int], ...] = ()
     service_name: str = ""
@@ -80,48 +78,21 @@ class RedisSettings:
 
         Raises:
             TypeError: When it is no `str`.
-            ValueError: When the URL cannot be used. The text holds nothing of the URL, since any
-                part of a mistyped URL may be a part of its password.
+            ValueError: When redis-py could not use the URL either, or when it has an obvious
+                mistake. The text holds no value of the URL.
         """
         if not isinstance(url, str):
             raise wrong_type(url, "the Redis URL", "a str", _remedy(url))
-        try:
-            parts = urlparse(url)
-            port = parts.port
-        except (ValueError, TypeError, AttributeError):
-            raise ValueError(
-                "the Redis URL is malformed: its port must be a number, and special characters in"
-                " the password must be percent-encoded"
-            ) from None
-        if parts.scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("the Redis URL must begin with redis://, rediss:// or unix://")
-        if parts.fragment:
-            raise ValueError("the Redis URL has a '#': write it as %23 in a password")
-        options = _Options(parts.query)
-        username = unquote(parts.username or "") or options.text("username")
-        password = unquote(parts.password or "") or options.text("password")
-        protocol = options.number("protocol", 2)
-        if protocol not in _RESP_VERSIONS:
-            raise ValueError("the Redis URL's protocol must be 2 or 3")
-        if parts.scheme == "unix":
-            path = unquote(parts.path)
-            if not path:
-                raise ValueError("the Redis URL names no Unix socket: unix:///path/to/socket")
-            return cls(
-                path=path,
-                db=options.number("db", 0),
-                protocol=protocol,
-                username=username,
-                password=password,
-            )
+        place = read_url(url)
         return cls(
-            host=unquote(parts.hostname or _DEFAULT_HOST),
-            port=port or _DEFAULT_PORT,
-            db=_database(parts, options),
-            protocol=protocol,
-            tls=options.tls() if parts.scheme == "rediss" else None,
-            username=username,
-            password=password,
+            host=place.host,
+            port=place.port,
+            path=place.path,
+            db=place.db,
+            tls=place.tls,
+            url=url,
+            connect_seconds=place.connect_seconds,
+            answer_seconds=place.answer_seconds,
         )
 
     @classmethod
@@ -130,28 +101,25 @@ class RedisSettings:
 
         Raises:
             TypeError: When it is no client.
-            ValueError: When the client has no single address, as those of a cluster or a sentinel.
+            ValueError: When the client has no single address, as those of a cluster or a sentinel;
+                or connects in a way that cannot be taken over, or that cannot work.
         """
         if isinstance(client, str | bytes | type) or not hasattr(client, "execute_command"):
             write = "write RedisProbe(url) for a URL"
             raise wrong_type(client, "client", "a client of redis-py", write)
-        pool = getattr(client, "connection_pool", None)
-        if pool is None or hasattr(pool, "sentinel_manager"):
-            raise ValueError(
-                f"{type(client).__name__} has no single address to ask; use"
-                " RedisProbe.from_sentinel, or the URL of a node with Expect(cluster=True)"
-            )
-        made_with: Mapping[str, object] = pool.connection_kwargs
+        made = read_client(client)
+        answer_seconds = made.options.get("socket_timeout")
         return cls(
-            host=str(made_with.get("host") or _DEFAULT_HOST),
-            port=_whole(made_with.get("port"), _DEFAULT_PORT),
-            path=str(made_with.get("path") or ""),
-            db=_whole(made_with.get("db"), 0),
-            protocol=_whole(made_with.get("protocol"), 2),
-            username=_text(made_with.get("username")),
-            password=_text(made_with.get("password")),
-            credential_provider=made_with.get("credential_provider"),  # type: ignore[arg-type]  # redis-py expect no type either
-            tls=_tls_of(pool.connection_class, made_with),
+            host=str(made.options.get("host") or DEFAULT_HOST),
+            port=_whole(made.options.get("port"), DEFAULT_PORT),
+            path=os.fsdecode(made.options.get("path") or ""),
+            db=_whole(made.options.get("db"), 0),
+            tls=made.tls,
+            url="",
+            options=made.options,
+            asynchronous=made.asynchronous,
+            connect_seconds=made.options.get("socket_connect_timeout") or answer_seconds,
+            answer_seconds=answer_seconds,
         )
 
 
@@ -166,85 +134,5 @@ def _remedy(given: object) -> str:
     return "write str(...), if that is what it stands for"
 
 
-def _database(parts: ParseResult, options: "_Options") -> int:
-    if options.has("db"):
-        return options.number("db", 0)
-    path = unquote(parts.path).strip("/")
-    if path and not path.isdecimal():
-        raise ValueError("the Redis URL's path must be the number of a database, such as /0")
-    return int(path or 0)
-
-
-def _whole(value: object, default: int) -> int:
-    return default if value is None else int(str(value))
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value or "")
-
-
-def _tls_of(
-    connection_class: type[object], made_with: Mapping[str, object]
-) -> Mapping[str, object] | None:
-    # A class with "SSL" in its ancestry is what every version of redis-py uses, for sync and
-    # asyncio; the two families share no base class that could be asked for instead.
-    if not any("SSL" in base.__name__ for base in connection_class.__mro__):
-        return None
-    return {name: value for name, value in made_with.items() if name.startswith("ssl_")}
-
-
-class _Options:
-    """The query of a URL: the options that the probe needs; those of pools are passed over."""
-
-    def __init__(self, query: str) -> None:
-        self._values = {name: values[0] for name, values in parse_qs(query).items()}
-
-    def has(self, name: str) -> bool:
-        return name in self._values
-
-    def text(self, name: str) -> str:
-        return self._values.get(name, "")
-
-    def number(self, name: str, default: int) -> int:
-        value = self._values.get(name)
-        if value is None:
-            return default
-        if not value.isdecimal():
-            raise ValueError(f"the Redis URL's option {name} must be a whole number")
-        return int(value)
-
-    def tls(self) -> dict[str, object]:
-        chosen: dict[str, object] = {}
-        for name, value in self._values.items():
-            if not name.startswith("ssl_"):
-                continue
-            try:
-                chosen[name] = _TLS_OPTIONS.get(name, str)(value)
-            except (ValueError, KeyError):
-                raise ValueError(f"the Redis URL's option {name} has no such value") from None
-        return chosen
-
-
-def _flag(value: str) -> bool:
-    return value.upper() not in {"0", "F", "FALSE", "N", "NO"}
-
-
-def _verify_flags(value: str) -> list[ssl.VerifyFlags]:
-    return [ssl.VerifyFlags[name.strip()] for name in value.strip("[]").split(",")]
-
-
-def _cert_reqs(value: str) -> str:
-    if value not in {"none", "optional", "required"}:
-        raise ValueError
-    return value
-
-
-_TLS_OPTIONS: Mapping[str, Callable[[str], object]] = {
-    "ssl_cert_reqs": _cert_reqs,
-    "ssl_check_hostname": _flag,
-    "ssl_min_version": lambda value: ssl.TLSVersion(int(value)),
-    "ssl_include_verify_flags": _verify_flags,
-    "ssl_exclude_verify_flags": _verify_flags,
-    "ssl_validate_ocsp": _flag,
-    "ssl_validate_ocsp_stapled": _flag,
-}
+def _whole(value: str | bytes | float | None, default: int) -> int:
+    return default if value is None else int(value)

@@ -1,6 +1,7 @@
 """One socket to Redis, bounded in time and in size, and the ways to open it."""
 
 import contextlib
+import math
 import socket
 import ssl
 import time
@@ -24,15 +25,36 @@ class NotRedisError(Exception):
     """What came back is no reply of Redis."""
 
 
+class SlowAnswerError(Exception):
+    """An answer took longer than the client's `socket_timeout`.
+
+    Attributes:
+        limit_seconds: How long that is.
+    """
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(limit_seconds)
+        self.limit_seconds = limit_seconds
+
+
 class Wire:
     """What redis-py takes for its socket: every call ends at one deadline.
 
     A timeout per call, which is all that a socket has, would let a server that sends one byte at
     a time hold an attempt for ever.
+
+    Args:
+        sock: The socket.
+        deadline: When the attempt ends, in monotonic seconds.
+        answer_seconds: How long the application's client would wait for any byte; `None` for as
+            long as it takes.
     """
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
+    def __init__(
+        self, sock: socket.socket, deadline: float, answer_seconds: float | None = None
+    ) -> None:
         self._sock = sock
+        self._answer_seconds = answer_seconds
         self._waits = True
         self._fresh = True
         self.begin(deadline)
@@ -81,13 +103,14 @@ class Wire:
         self._sock.close()
 
     def _in_time(self, step: Callable[[], _T]) -> _T:
-        """Do a step that may wait until the deadline.
+        """Do a step that may wait until the deadline, but no longer than the client would.
 
         Once that has passed it is tried without waiting: where this thread was not let run in time,
         the answer may have been there long ago.
         """
-        if left := self._left():
-            self._sock.settimeout(left)
+        left, limit = self._left(), self._answer_seconds or math.inf
+        if left:
+            self._sock.settimeout(min(left, limit))
             try:
                 return step()
             except TimeoutError:
@@ -98,7 +121,7 @@ class Wire:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             if not self._waits:
                 raise
-            raise TimeoutError from None
+            raise (SlowAnswerError(limit) if limit < left else TimeoutError) from None
 
     def _left(self) -> float:
         return max(0.0, self._deadline - time.monotonic()) if self._waits else 0.0
@@ -108,13 +131,6 @@ class Wire:
         if self._bytes_left < 0 or (self._fresh and size and first not in _REPLY_TYPES):
             raise NotRedisError
         self._fresh = False
-
-
-def encoded(command: tuple[object, ...]) -> bytes:
-    """A command as RESP puts it, for words and numbers."""
-    words = [str(word).encode() for word in command]
-    parts = [b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)]
-    return b"".join(parts)
 
 
 def literal_address(host: str, port: int) -> list[Address]:

@@ -7,10 +7,12 @@ from tests.faults import scenes
 from tests.faults.catalogue_replies import REFUSING, TROUBLE, UNFIT
 from tests.faults.fault import Fault, played
 from tests.faults.scenes import SECRET
+from tests.redis_server import greeted_then
 
 _T, _P = FailureKind.TRANSIENT, FailureKind.PERMANENT
 
 _SILENT = "gave no answer to PING within 0.3 s, on an accepted connection"
+_SILENT_AT_FIRST = "gave no answer to the greeting within 0.3 s, on an accepted connection"
 _CLOSED = (
     "closed the connection without an answer (PING): is it stopping, or does one side expect TLS?"
 )
@@ -61,7 +63,7 @@ _NOBODY = (
 )
 
 _LATE = (
-    Fault("frozen before the connection", real.frozen, _T, "TimeoutError", _SILENT),
+    Fault("frozen before the connection", real.frozen, _T, "TimeoutError", _SILENT_AT_FIRST),
     Fault("frozen while connected", real.frozen_warm, _T, "TimeoutError", _SILENT, warm=True),
     Fault("CLIENT PAUSE", real.paused, _T, "TimeoutError", _SILENT, warm=True),
     played(
@@ -69,18 +71,22 @@ _LATE = (
         scenes.fake(scenes.until_left),
         _T,
         "TimeoutError",
-        _SILENT,
+        _SILENT_AT_FIRST,
     ),
-    played("a reply that drips", scenes.fake(scenes.drip), _T, "TimeoutError", _SILENT),
+    played("a reply that drips", scenes.fake(scenes.drip), _T, "TimeoutError", _SILENT_AT_FIRST),
     played(
         "each reply soon enough, all together too late",
         scenes.fake(scenes.each_reply_late, "/1", f"me:{SECRET}@"),
         _T,
         "TimeoutError",
-        "gave no answer to SELECT within 0.3 s, on an accepted connection",
+        _SILENT_AT_FIRST,
     ),
     played(
-        "a huge reply that stalls", scenes.fake(scenes.stalled_bulk), _T, "TimeoutError", _SILENT
+        "a huge reply that stalls",
+        scenes.fake(scenes.stalled_bulk),
+        _T,
+        "TimeoutError",
+        _SILENT_AT_FIRST,
     ),
     Fault(
         "TLS is asked of a server without it",
@@ -147,6 +153,52 @@ _TLS = (
     ),
 )
 
+_OPTIONS = (
+    Fault(
+        "a key that is not there",
+        net.over_tls(ours={"ssl_certfile": "client.pem", "ssl_keyfile": "no.key"}),
+        _P,
+        "CertificateError",
+        "no TLS to {where}: ssl_keyfile names a file that is not there",
+    ),
+    Fault(
+        "a key of another certificate",
+        net.over_tls(ours={"ssl_certfile": "client.pem", "ssl_keyfile": "server.key"}),
+        _P,
+        "CertificateError",
+        "no TLS to {where}: ssl_keyfile holds the key of another certificate",
+    ),
+    Fault(
+        "an encrypted key without a pass phrase",
+        net.over_tls(ours={"ssl_certfile": "client.pem", "ssl_keyfile": "encrypted.key"}),
+        _P,
+        "CertificateError",
+        "no TLS to {where}: the private key in ssl_keyfile is encrypted, and there is no"
+        " ssl_password",
+    ),
+    Fault(
+        "authorities that are none",
+        net.over_tls(ours={"ssl_ca_data": "junk"}),
+        _P,
+        "CertificateError",
+        "no TLS to {where}: ssl_ca_data holds no certificate",
+    ),
+    Fault(
+        "ciphers that select nothing",
+        net.over_tls(ours={"ssl_ciphers": "NOPE"}),
+        _P,
+        "BadOptions",
+        "no TLS to {where}: ssl_ciphers selects nothing",
+    ),
+    played(
+        "an answer slower than the client's `socket_timeout`",
+        scenes.fake(scenes.each_reply_late, "/0?socket_timeout=0.1"),
+        _T,
+        "SocketTimeout",
+        "{where} gave no answer to the greeting within the 0.1 s of the client's socket_timeout",
+    ),
+)
+
 _STRANGERS = (
     Fault("an HTTP server", net.http_server, _P, "InvalidResponse", _NO_REDIS),
     played(
@@ -165,7 +217,7 @@ _STRANGERS = (
     ),
     played(
         "PING is answered by something else",
-        scenes.fake(scenes.answering(b"+" + SECRET.encode() + b"\r\n")),
+        scenes.fake(greeted_then(b"+" + SECRET.encode() + b"\r\n")),
         _P,
         "WrongAnswer",
         "answered, but not as Redis does: is it a proxy?",
@@ -214,6 +266,7 @@ GROUPS: dict[str, tuple[Fault, ...]] = {
     "PING is not enough": UNFIT,
     "Redis refuses": REFUSING,
     "TLS": _TLS,
+    "The client's own options": _OPTIONS,
     "No Redis": _STRANGERS,
     "Sentinels": _SENTINELS,
 }

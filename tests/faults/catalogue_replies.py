@@ -114,11 +114,30 @@ REFUSING = (
         "wants a password, and none was given (NOAUTH)",
     ),
     Fault(
-        "a password where none is set",
-        real.logging_in(real.configured(), f":{SECRET}@"),
+        "a password where none is set, in RESP2",
+        real.logging_in(real.configured(), f":{SECRET}@", "/0?protocol=2"),
         _P,
         "AuthenticationError",
         "wants no password, but one was given: remove it, or set one there",
+    ),
+    Fault(
+        "a password where none is set, in RESP3",
+        real.logging_in(real.configured(), f":{SECRET}@", "/0?protocol=3"),
+        None,
+        note="HELLO takes any password then: the client works too",
+    ),
+    Fault(
+        "a server without HELLO, in RESP3",
+        real.logging_in(real.configured("--rename-command", "HELLO", ""), "", "/0?protocol=3"),
+        _P,
+        "UnknownCommand",
+        "does not know HELLO: use protocol=2",
+    ),
+    Fault(
+        "a server without HELLO, in RESP2",
+        real.logging_in(real.configured("--rename-command", "HELLO", ""), "", "/0?protocol=2"),
+        None,
+        note="the client works too",
     ),
     Fault(
         "a user that is switched off",

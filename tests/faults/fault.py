@@ -21,6 +21,7 @@ class Fault:
         warm: Whether an attempt succeeds before the fault is inflicted.
         variants: What some versions of Redis or OpenSSL give instead: kind and `error_type`, or
             `None` where Redis before version 7 answers PING.
+        note: What the page says of an attempt that succeeds.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Fault:
     stand_in: bool = False
     warm: bool = False
     variants: tuple[tuple[FailureKind, str] | None, ...] = ()
+    note: str = "PING alone does not see it"
 
 
 def played(

@@ -3,22 +3,24 @@
 import http.server
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 from urllib.parse import urlencode
 
 from orchestrator.redis import Expect, RedisProbe
 from tests.certificates import HAVE_OPENSSL, make_certificates
 from tests.faults.real_scenes import Real, answer, real, replica
-from tests.faults.scenes import Scene, Stage, Unavailable, answering
+from tests.faults.scenes import Scene, Stage, Unavailable
 from tests.redis_server import (
     NO_TLS,
     FakeServer,
     RedisServer,
     find_redis_server,
     free_port,
+    greeted_then,
     has_tls,
     relay,
 )
@@ -40,9 +42,17 @@ def protected() -> Iterator[Scene]:
 
 
 def over_tls(
-    *, host: str = "127.0.0.1", scheme: str = "rediss", client: str = "no", trust: bool = True
+    *,
+    host: str = "127.0.0.1",
+    scheme: str = "rediss",
+    client: str = "no",
+    trust: bool = True,
+    ours: Mapping[str, str] = MappingProxyType({}),
 ) -> Stage:
-    """A real server that speaks TLS, counted at a relay: Redis counts only finished handshakes."""
+    """A real server that speaks TLS, counted at a relay: Redis counts only finished handshakes.
+
+    `ours` are further options of the client; what ends like a file is one of the certificates'.
+    """
 
     @contextmanager
     def open_it() -> Iterator[Scene]:
@@ -53,6 +63,11 @@ def over_tls(
             make_certificates(files)
             with tls_server(files, client) as port, FakeServer(relay(port)) as counting:
                 options = {"ssl_ca_certs": str(files / "ca.pem")} if trust else {}
+                for name, value in ours.items():
+                    is_file = value.endswith((".pem", ".key"))
+                    options[name] = str(files / value) if is_file else value
+                if scheme == "redis":
+                    options = {}
                 if host != "127.0.0.1":
                     options["ssl_check_hostname"] = "true"
                 url = f"{scheme}://{host}:{counting.port}/0?{urlencode(options)}"
@@ -215,7 +230,7 @@ def sentinel_names_a_replica() -> Iterator[Scene]:
     with replica(Expect())() as scene:
         port = str(RedisProbe(scene.url).target.port)
         answer = f"*2\r\n$9\r\n127.0.0.1\r\n${len(port)}\r\n{port}\r\n"
-        with FakeServer(answering(answer.encode())) as sentinel:
+        with FakeServer(greeted_then(answer.encode())) as sentinel:
             address = ("127.0.0.1", sentinel.port)
             scene.make = lambda: RedisProbe.from_sentinel([address], "chat")
             yield scene

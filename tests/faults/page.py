@@ -44,6 +44,6 @@ def page() -> str:
 def _line(fault: Fault) -> str:
     name = fault.name + (" (*played*)" if fault.stand_in else "")
     if fault.kind is None:
-        return f"| {name} | answers | | {fault.connections} | PING alone does not see it |"
+        return f"| {name} | answers | | {fault.connections} | {fault.note} |"
     reason = worded(fault, "…") + (" (Redis 6 answers PING)" if None in fault.variants else "")
     return f"| {name} | {fault.kind} | `{fault.error_type}` | {fault.connections} | {reason} |"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from orchestrator.redis import Expect, RedisProbe
-from tests.redis_server import FakeServer, free_port
+from tests.redis_server import GREETED, FakeServer, commands, free_port
 
 SECRET = "correct-horse-9"  # noqa: S105  a made-up one
 
@@ -168,12 +168,10 @@ def drip(sock: socket.socket) -> None:
 
 
 def each_reply_late(sock: socket.socket) -> None:
-    """Three replies, each of them soon enough if every one had a deadline of its own."""
-    sock.recv(4096)
-    for reply in (b"+OK\r\n", b"+OK\r\n", b"+PONG\r\n"):
+    """Each of the replies soon enough, if every one had a deadline of its own."""
+    for command in commands(sock):
         time.sleep(0.2)
-        sock.sendall(reply)
-    until_left(sock)
+        sock.sendall(GREETED.get(command[0], b"+PONG\r\n"))
 
 
 def stalled_bulk(sock: socket.socket) -> None:

@@ -130,15 +130,19 @@ async def test_all_checks_cost_one_round_trip() -> None:
 
     def talk(sock: object) -> None:
         received.append(sock.recv(4096))  # type: ignore[attr-defined]  # a socket
-        replies = b"+PONG\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n+OK\r\n"
+        replies = (
+            b"+OK\r\n" * received[0].count(b"CLIENT")
+            + b"+PONG\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n+OK\r\n"
+        )
         sock.sendall(replies)  # type: ignore[attr-defined]  # a socket
         silent(sock)  # type: ignore[arg-type]  # a socket
 
     with FakeServer(talk) as fake:
-        probe = RedisProbe(fake.url, expect=Expect(role="master", canary_prefix="c:"))
+        url = f"{fake.url}?protocol=2"
+        probe = RedisProbe(url, expect=Expect(role="master", canary_prefix="c:"))
         assert (await probe.attempt(5)).failure is None
         await probe.aclose()
-    assert [received[0].count(word) for word in (b"PING", b"ROLE", b"SET")] == [1, 1, 1]
+    assert [received[0].count(word) for word in (b"PING", b"ROLE", b"$3\r\nSET")] == [1, 1, 1]
 
 
 def test_checks_that_make_no_sense() -> None:

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from orchestrator.redis import RedisProbe
-from tests.redis_server import FakeServer, RedisServer, closing, free_port, saying, silent
+from tests.redis_server import FakeServer, RedisServer, closing, free_port, greeted_then, silent
 from tests.timing import quickest
 
 pytestmark = pytest.mark.anyio
@@ -198,7 +198,7 @@ async def test_a_hung_credential_provider_is_joined_too() -> None:
             released.wait()
             return ("password",)
 
-    with FakeServer(saying(b"+OK\r\n+PONG\r\n")) as fake:
+    with FakeServer(greeted_then(b"+PONG\r\n")) as fake:
         client = redis.Redis(host="127.0.0.1", port=fake.port, credential_provider=Slow())
         probe = RedisProbe.from_client(client)
         for _ in range(2):
