@@ -1,11 +1,14 @@
 """The gate: lets clients in when the service is ready, and not before."""
 
 import contextlib
+import math
 import signal
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Literal
+
+import anyio
 
 from orchestrator._admission import Admission, live_sockets
 from orchestrator._answers import RetryAfter
@@ -15,14 +18,17 @@ from orchestrator._health_paths import BYPASS, HEALTH_PATHS, passes
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._ports import Clock, GateMetrics
 from orchestrator._release import Outcome
-from orchestrator._signals import signals_call
+from orchestrator._signals import Release, call_on_signal
 from orchestrator._tally import AdmissionCounts
 from orchestrator.asgi._connection import CloseWatch, Entry, Inbox
 from orchestrator.asgi._health import MountHint, health_app
 from orchestrator.asgi._lifespan import STATE_KEY, LateStart, run_lifespan
 from orchestrator.asgi._refusal import Refusal
 from orchestrator.asgi._types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
+from orchestrator.asgi._unanswered import Unanswered
 from states import Stage, StageChanged
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class ReadinessGate:
@@ -69,9 +75,9 @@ class ReadinessGate:
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
         count_closes: Count the close codes that the application causes. False saves a small cost
             for each message of a WebSocket.
-        stop_on_sigterm: Refuse what is held when SIGTERM arrives. Most servers tell an
+        stop_on_sigterm: Refuse what is held when SIGTERM or SIGINT arrives. Most servers tell an
             application of their shutdown only after every open request has ended. The server's
-            own handler runs as before.
+            own handler runs once all of them are answered, 0.3 s later at the latest.
         on_admission: Called with the outcome of each request: `admitted`, `refused`, `left`,
             `overflow` or `timed_out`.
         on_close: Called with each close code that the application causes, or with
@@ -153,8 +159,10 @@ class ReadinessGate:
         # Looked up for every request.
         self._waiting, self._counts = admission.line.waiting, admission.counts
         self._tally = admission.tally
+        self._unanswered = Unanswered()
+        self._stand_in_front: Callable[[], None] = lambda: None
         if stop_on_sigterm:
-            startup.on(*Stage)(self._hear_sigterm)
+            startup.on(*Stage)(self._hear_signals)
 
     # -- what is the case --------------------------------------------------------------------------
 
@@ -180,7 +188,7 @@ class ReadinessGate:
     def stop(self) -> None:
         """Refuse what is held, and from now on hold nothing more.
 
-        It happens by itself at SIGTERM, and when the orchestrator is left.
+        It happens by itself at SIGTERM and SIGINT, and when the orchestrator is left.
         """
         self._admission.stop()
 
@@ -222,8 +230,12 @@ class ReadinessGate:
         return scope["path"].endswith(HEALTH_PATHS) and route_path(scope) in HEALTH_PATHS
 
     async def _ask(self, scope: Scope, inbox: Inbox, send: Send) -> None:
-        place = await self._admission.ask(route_path(scope), inbox.watch)
+        self._stand_in_front()
         line = self._admission.line
+        with self._unanswered:
+            place = await self._admission.ask(route_path(scope), inbox.watch)
+            if place.outcome not in (Outcome.ADMITTED, None):
+                await self._turn_away(place.outcome, scope, inbox, send)
         try:
             if place.outcome is Outcome.ADMITTED:
                 app = self._websocket if scope["type"] == "websocket" else self._app
@@ -232,8 +244,6 @@ class ReadinessGate:
                     await app(scope, entry.receive, entry.send)
                 else:
                     await app(scope, inbox.receive, send)
-            elif place.outcome is not None:
-                await self._turn_away(place.outcome, scope, inbox, send)
         finally:
             line.leave(place)
 
@@ -249,13 +259,30 @@ class ReadinessGate:
             return
         await self._refusal.send(scope, send, self._admission.why(outcome))
 
-    async def _hear_sigterm(self, _: StageChanged) -> None:
+    async def _hear_signals(self, _: StageChanged) -> None:
         """Called with the first event, and runs until the orchestrator is left."""
         if not self._startup.running:
             return
-        with contextlib.suppress(NotRunning), signals_call(self.stop, signal.SIGTERM):
-            async for _ in self._startup.subscribe():
-                pass  # only its end matters
+        heard, signals = anyio.create_memory_object_stream[Release](math.inf)
+
+        def stop(release: Release) -> None:
+            self.stop()
+            heard.send_nowait(release)
+
+        async def answer() -> None:
+            async for release in signals:
+                await self._unanswered.written()
+                release()
+
+        busy = self._unanswered.__bool__
+        with contextlib.suppress(NotRunning), heard, signals:
+            events = self._startup.subscribe()
+            with call_on_signal(stop, *_STOPPING, busy=busy) as self._stand_in_front:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(answer)
+                    async for _ in events:
+                        pass  # only its end matters
+                    tasks.cancel_scope.cancel()
 
 
 class _WithStartup:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 
-from orchestrator._signals import signals_call
+from orchestrator._signals import Release, call_on_signal
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -25,11 +25,15 @@ class ShutdownWatch:
         self._inside = 0
         self._installed = ExitStack()
 
+    def _call(self, release: Release) -> None:
+        self._stop()
+        release()
+
     @contextmanager
     def watching(self) -> Generator[None]:
         """Watch for as long as the block runs; any number of blocks may run at once."""
         if not self._inside:
-            self._installed.enter_context(signals_call(self._stop, *_SIGNALS))
+            self._installed.enter_context(call_on_signal(self._call, *_SIGNALS))
         self._inside += 1
         try:
             yield

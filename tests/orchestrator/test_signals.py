@@ -1,0 +1,325 @@
+"""One handler in front of others: it tells its listeners first, and passes every signal on."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractContextManager, ExitStack
+
+import anyio
+import pytest
+
+from orchestrator._signals import Release, call_on_signal
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE_SECONDS = 30.0
+BOTH = (signal.SIGTERM, signal.SIGINT)
+
+
+class Server:
+    """A server's own handlers, and what happened in which order."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self._changed = threading.Event()
+
+    def hear(self, number: int, _: object = None) -> None:
+        self.note(signal.Signals(number).name)
+
+    def note(self, what: str) -> None:
+        self.seen.append(what)
+
+    async def until(self, *seen: str) -> None:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(self.seen) < len(seen):  # noqa: ASYNC110  a signal handler sets no event
+                await anyio.sleep(0.001)
+        assert self.seen == [*seen]
+
+
+@pytest.fixture
+def server() -> Generator[Server]:
+    """A server that has put its handlers in place of what was there."""
+    server = Server()
+    before = {number: signal.signal(number, server.hear) for number in BOTH}
+    yield server
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Listener:
+    """Notes that it heard, and answers when told to."""
+
+    def __init__(self, server: Server, *, busy: bool = True) -> None:
+        self.server, self.busy = server, busy
+        self.releases: list[Release] = []
+
+    def stop(self, release: Release) -> None:
+        self.server.note("stop")
+        self.releases.append(release)
+
+    def answer(self) -> None:
+        self.server.note("answered")
+        self.busy = False
+        for release in self.releases:
+            release()
+
+    def listening(self, *numbers: signal.Signals) -> AbstractContextManager[Callable[[], None]]:
+        return call_on_signal(self.stop, *(numbers or BOTH), busy=lambda: self.busy)
+
+
+@pytest.mark.parametrize("number", BOTH)
+async def test_the_server_hears_a_signal_after_those_held_are_answered(
+    server: Server, number: signal.Signals
+) -> None:
+    listener = Listener(server)
+    with listener.listening():
+        os.kill(os.getpid(), number)
+        await server.until("stop")
+        listener.answer()
+        await server.until("stop", "answered", number.name)
+
+
+async def test_with_nobody_to_answer_the_server_hears_it_in_the_same_moment(
+    server: Server,
+) -> None:
+    with Listener(server, busy=False).listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert server.seen == ["SIGTERM"]
+        await server.until("SIGTERM", "stop")
+
+
+async def test_a_listener_that_never_answers_holds_nothing_up_for_long(server: Server) -> None:
+    with Listener(server).listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        await server.until("stop", "SIGTERM")
+
+
+async def test_a_loop_that_is_blocked_holds_nothing_up_for_long(server: Server) -> None:
+    with Listener(server).listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not server.seen and time.monotonic() < deadline:
+            time.sleep(0.01)  # noqa: ASYNC251  the application blocks its own loop
+        assert server.seen == ["SIGTERM"]
+        await server.until("SIGTERM", "stop")
+
+
+async def test_each_signal_is_passed_on_as_often_as_it_came(server: Server) -> None:
+    listener = Listener(server)
+    with listener.listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        await server.until("stop")
+        listener.answer()
+        await server.until("stop", "answered", "SIGINT", "SIGINT")
+        os.kill(os.getpid(), signal.SIGINT)  # nobody is left to be answered
+        await server.until("stop", "answered", "SIGINT", "SIGINT", "SIGINT", "stop")
+
+
+async def test_all_listeners_are_waited_for(server: Server) -> None:
+    first, second = Listener(server), Listener(server)
+    with first.listening(), second.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        await server.until("stop", "stop")
+        first.answer()
+        second.answer()
+        await server.until("stop", "stop", "answered", "answered", "SIGTERM")
+
+
+async def test_a_listener_that_leaves_has_answered(server: Server) -> None:
+    with Listener(server).listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        await server.until("stop")
+    await server.until("stop", "SIGTERM")
+    assert signal.getsignal(signal.SIGTERM) == server.hear
+
+
+async def test_listeners_come_and_go_in_any_order_and_leave_nothing_behind(
+    server: Server,
+) -> None:
+    chance = random.Random(7)
+    inside: list[ExitStack] = []
+    for _ in range(2000):
+        if inside and chance.random() < 0.5:
+            inside.pop(chance.randrange(len(inside))).close()
+        else:
+            stack = ExitStack()
+            numbers = chance.choice([(signal.SIGTERM,), (signal.SIGINT,), BOTH])
+            stack.enter_context(Listener(server, busy=False).listening(*numbers))
+            inside.append(stack)
+    for stack in inside:
+        stack.close()
+    assert [signal.getsignal(number) for number in BOTH] == [server.hear] * 2
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert server.seen == ["SIGTERM"]
+
+
+async def test_a_server_that_comes_later_is_put_behind_when_it_matters(server: Server) -> None:
+    later = Server()
+    listener = Listener(server)
+    with listener.listening() as put_in_front:
+        ours = signal.signal(signal.SIGTERM, later.hear)
+        put_in_front()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await server.until("stop")
+        assert later.seen == []
+        listener.answer()
+        await later.until("SIGTERM")
+        # As uvicorn does when it ends: it puts back what it found, and repeats the signal.
+        signal.signal(signal.SIGTERM, ours)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await server.until("stop", "answered", "SIGTERM", "stop")
+    assert signal.getsignal(signal.SIGTERM) == server.hear
+
+
+async def test_what_another_put_on_top_stays_and_still_reaches_everybody(server: Server) -> None:
+    with Listener(server, busy=False).listening():
+        below = signal.getsignal(signal.SIGTERM)
+
+        def on_top(number: int, frame: object) -> None:
+            assert callable(below)
+            below(number, frame)
+
+        signal.signal(signal.SIGTERM, on_top)
+    for _ in range(50):
+        with Listener(server, busy=False).listening():
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert server.seen == ["SIGTERM"]
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
+async def test_what_is_ignored_or_left_to_the_system_stays_so(
+    server: Server, handler: signal.Handlers
+) -> None:
+    signal.signal(signal.SIGTERM, handler)
+    with Listener(server).listening() as put_in_front:
+        put_in_front()
+        assert signal.getsignal(signal.SIGTERM) is handler
+
+
+async def test_another_thread_can_listen_but_installs_nothing(server: Server) -> None:
+    heard = threading.Event()
+    ready, done = threading.Event(), threading.Event()
+
+    async def listen() -> None:
+        def stop(release: Release) -> None:
+            heard.set()
+            release()
+
+        with call_on_signal(stop, signal.SIGTERM, busy=lambda: True) as put_in_front:
+            put_in_front()
+            ready.set()
+            while not done.is_set():  # noqa: ASYNC110  set by another thread
+                await anyio.sleep(0.001)
+
+    thread = threading.Thread(target=anyio.run, args=(listen,))
+    thread.start()
+    try:
+        assert ready.wait(PATIENCE_SECONDS)
+        assert signal.getsignal(signal.SIGTERM) == server.hear
+        with Listener(server, busy=False).listening():
+            os.kill(os.getpid(), signal.SIGTERM)
+            with anyio.fail_after(PATIENCE_SECONDS):
+                while sorted(server.seen) != ["SIGTERM", "stop"]:  # noqa: ASYNC110  as above
+                    await anyio.sleep(0.001)
+            assert await anyio.to_thread.run_sync(heard.wait, PATIENCE_SECONDS)
+    finally:
+        done.set()
+        thread.join()
+    assert signal.getsignal(signal.SIGTERM) == server.hear
+
+
+async def test_a_child_that_was_forked_passes_signals_on_at_once(server: Server) -> None:
+    with Listener(server).listening():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os._exit(0 if server.seen == ["SIGTERM"] else 1)
+            finally:
+                os._exit(2)
+        _, status = await anyio.to_thread.run_sync(os.waitpid, pid, 0)
+        assert status == 0
+    assert server.seen == []
+
+
+# -- handlers that an event loop keeps -------------------------------------------------------------
+
+
+@pytest.fixture
+async def loop_handler() -> AsyncGenerator[Server]:
+    """A handler of asyncio's or uvloop's `add_signal_handler`."""
+    server = Server()
+    loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGTERM, server.hear, signal.SIGTERM)
+    yield server
+    loop.remove_signal_handler(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {}), ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"]
+)
+@pytest.mark.usefixtures("anyio_backend")
+async def test_a_handler_of_the_loop_hears_it_once_and_after_the_listener(
+    loop_handler: Server,
+) -> None:
+    with Listener(loop_handler).listening(signal.SIGTERM):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await loop_handler.until("stop", "SIGTERM")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await loop_handler.until("stop", "SIGTERM", "stop", "SIGTERM")
+
+
+# -- how the process ends --------------------------------------------------------------------------
+
+PROGRAM = """
+    import asyncio, os, signal, sys
+    from orchestrator._signals import call_on_signal
+
+    def handler(number, frame):
+        {handler}
+
+    if {number} != signal.SIGINT or {own}:
+        signal.signal({number}, handler)
+
+    async def main():
+        with call_on_signal(lambda release: None, signal.SIGTERM, signal.SIGINT, busy=lambda: True):
+            os.kill(os.getpid(), {number})
+            while True:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "handler", "status", "says"),
+    [
+        (signal.SIGTERM, "sys.exit(7)", 7, ""),
+        (signal.SIGTERM, "raise LookupError('stop')", 1, "LookupError: stop"),
+        (signal.SIGTERM, "os._exit(9)", 9, ""),
+        (signal.SIGINT, "raise KeyboardInterrupt", -signal.SIGINT, "KeyboardInterrupt"),
+        (signal.SIGINT, None, -signal.SIGINT, "KeyboardInterrupt"),
+    ],
+)
+def test_what_the_handler_raises_ends_the_process_as_without_a_listener(
+    number: signal.Signals, handler: str | None, status: int, says: str
+) -> None:
+    program = textwrap.dedent(PROGRAM).format(
+        number=int(number), handler=handler or "pass", own=handler is not None
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == status
+    assert says in ended.stderr
