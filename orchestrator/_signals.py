@@ -98,7 +98,8 @@ def call_on_signal(
     listener = _Listener(frozenset(numbers), stop, busy)
 
     def put_in_front() -> None:
-        if listener.in_main_thread:  # handlers cannot be installed elsewhere
+        # Handlers can be installed in the main thread only, and nobody may listen any more.
+        if listener.in_main_thread and listener in _listeners:
             for number in numbers:
                 _put_in_front(number)
 

@@ -13,6 +13,12 @@ from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send, clo
 _DEFAULT_CLOSE_CODE = 1000
 """The close code of a `websocket.close` that names none, by the ASGI specification."""
 
+KEPT_BYTES = 64 * 1024
+"""How much of a held request's body is read at most, so that its client's leaving is noticed."""
+
+_MESSAGE_BYTES = 256
+"""About what a message takes besides its body: a body may come one byte at a time."""
+
 
 class Inbox:
     """What a held client sends. The application gets all of it later, from `receive`.
@@ -31,7 +37,10 @@ class Inbox:
 
         It may be cancelled: servers do not lose a message when a `receive` that waits is cancelled.
         """
-        while True:
+        size = 0
+        # A bounded part of an upload is read and kept. The rest stays with the server, whose
+        # buffers are bounded, at the price of not noticing when this client leaves.
+        while size < KEPT_BYTES:
             try:
                 message = await self._receive()
             except Exception as error:  # noqa: BLE001  raised again where the request is handled
@@ -43,9 +52,7 @@ class Inbox:
                 place.decide(Outcome.LEFT)
                 return
             if message.get("more_body", False):
-                # Whoever reads on must keep it. The rest stays with the server, whose buffers are
-                # bounded, at the price of not noticing when this client leaves.
-                return
+                size += len(message.get("body", b"")) + _MESSAGE_BYTES
 
     async def may_answer(self, scope: Scope) -> bool:
         """Whether a refusal can be sent: a WebSocket's first message must be received before."""

@@ -234,7 +234,7 @@ class ReadinessGate:
         line = self._admission.line
         with self._unanswered:
             place = await self._admission.ask(route_path(scope), inbox.watch)
-            if place.outcome not in (Outcome.ADMITTED, None):
+            if place.outcome is not None and place.outcome is not Outcome.ADMITTED:
                 await self._turn_away(place.outcome, scope, inbox, send)
         try:
             if place.outcome is Outcome.ADMITTED:
@@ -251,11 +251,13 @@ class ReadinessGate:
         if inbox.error is not None:
             raise inbox.error
         if outcome is Outcome.LEFT or not await inbox.may_answer(scope):
-            if scope["type"] == "websocket":
-                # Some servers log an error for an application that returns without an answer. The
-                # client is gone, and whatever else they may raise now is of no consequence.
-                with contextlib.suppress(Exception):
+            # Some servers and middlewares log an error for an application that returns without an
+            # answer. The client is gone, and whatever else they may raise now is of no consequence.
+            with contextlib.suppress(Exception):
+                if scope["type"] == "websocket":
                     await send({"type": "websocket.close"})
+                else:
+                    await self._refusal.send(scope, send, self._admission.why(outcome))
             return
         await self._refusal.send(scope, send, self._admission.why(outcome))
 

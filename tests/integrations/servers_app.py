@@ -30,7 +30,13 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         raise RuntimeError("no lifespan here; the gates have one")
     if scope["type"] == "http":
-        await respond(send, {"state": "startup" in (scope.get("state") or {})})
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        answer = {"state": "startup" in (scope.get("state") or {}), "body": body.decode()}
+        await respond(send, answer)
         return
     await receive()
     if scope["path"] == "/crash-early":

@@ -21,6 +21,7 @@ class Behaviour:
         lifespan: Whether requests find the orchestrator in their state, put there by the lifespan.
         served: What those get who came before ready.
         leaving: Whether a client that leaves while it is held gives its place back at once.
+        uploads: The same for one that has sent a part of a body.
         refused: What a refused WebSocket client sees.
         crash: What a client sees when the handler raises after the accept.
         degraded: What an open WebSocket sees with `close_on_degrade_seconds`.
@@ -31,6 +32,7 @@ class Behaviour:
     lifespan: str = "yes"
     served: str = "all served"
     leaving: str = "yes"
+    uploads: str = "yes"
     refused: str = "503, `Retry-After`"
     crash: str = "1006"
     degraded: str = "1013"
@@ -74,7 +76,8 @@ SERVERS = (
         "hypercorn",
         "--bind {bind} --worker-class trio --graceful-timeout 1",
         Behaviour(crash="1011", stopped="cut off", stopped_http="cut off"),
-        "Those held are cut off after `--graceful-timeout` (3 s).",
+        "Those held are cut off after `--graceful-timeout` (3 s), since SIGTERM reaches only its"
+        " parent process; with `--workers 0` at once, since it has no handler for SIGTERM then.",
     ),
     Server(
         "granian",
@@ -90,16 +93,16 @@ SERVERS = (
         "--bind 127.0.0.1 --port {port}",
         Behaviour(
             lifespan="no",
+            uploads="held once it is whole",
             refused="403",
             crash="1011",
             degraded="4013",
-            stopped="cut off",
-            stopped_http="cut off",
+            stopped="403",
         ),
         "It lacks the extension `websocket.http.response`, so a refused WebSocket is a 403 without"
         " `Retry-After`. It has no lifespan: with `manage_lifespan=True` the first"
-        " request, which may be one to a health endpoint, enters the orchestrator. It ends at"
-        " SIGTERM without a word to those who are held. It lets no application close with 1013:"
+        " request, which may be one to a health endpoint, enters the orchestrator. At SIGTERM"
+        " it cuts off whoever has been let in. It lets no application close with 1013:"
         " 4013 takes its place.",
     ),
     Server(
@@ -122,6 +125,7 @@ _COLUMNS = {
     "lifespan": "orchestrator in the state",
     "served": "held, then ready",
     "leaving": "leaving frees the place at once",
+    "uploads": "so does leaving in the middle of an upload",
     "refused": "refused WebSocket",
     "crash": "handler raises",
     "degraded": "degraded, `close_on_degrade_seconds`",

@@ -122,19 +122,53 @@ async def running(server: Server, directory: Path) -> AsyncGenerator[Running]:
         process.wait()
 
 
+class Upload:
+    """A client that sends a body of two parts, and the second only when it is told to."""
+
+    def __init__(self, run: Running) -> None:
+        self._run = run
+        self._go_on = asyncio.Event()
+        self._request = asyncio.create_task(self._send())
+
+    async def _send(self) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+            return await client.post(self._run.url("/upload"), content=self._parts())
+
+    async def _parts(self) -> AsyncGenerator[bytes]:
+        yield b"one, "
+        await self._go_on.wait()
+        yield b"two"
+
+    def leave(self) -> None:
+        self._request.cancel()
+
+    async def finish(self) -> str:
+        """Send the rest; return what has arrived."""
+        self._go_on.set()
+        return str((await self._request).json()["body"])
+
+
 async def held_and_served(run: Running) -> dict[str, str]:
-    """Five WebSockets and a request come too early; some leave, the others are served."""
+    """Clients come too early, some with half a body; some leave, the others are served."""
+    uploads = [Upload(run) for _ in range(2)]
+    arrived = (await run.order("held/2"))["done"]
+    uploads[0].leave()
+    freed = (await run.order("held/1"))["done"]
+    waiting = 0 if not arrived else 1 if freed else 2
     early = [asyncio.create_task(run.websocket("/ws")) for _ in range(4)]
     request = asyncio.create_task(run.get("/state"))
     leaver = asyncio.create_task(run.websocket("/ws"))
-    assert (await run.order("held/6"))["done"]
+    assert (await run.order(f"held/{waiting + 6}"))["done"]
     leaver.cancel()
-    noticed = (await run.order("held/5"))["done"]
+    noticed = (await run.order(f"held/{waiting + 5}"))["done"]
     await run.order("ready")
     served = await asyncio.gather(*early)
     response = await request
     assert response.status_code == 200
+    assert await uploads[1].finish() == "one, two"
+    leaving_upload = "yes" if freed else "no"
     return {
+        "uploads": leaving_upload if arrived else "held once it is whole",
         "served": "all served" if served == ["pong"] * 4 else str(served),
         "leaving": "yes" if noticed else "no",
         "lifespan": "yes" if response.json()["state"] else "no",
