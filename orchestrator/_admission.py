@@ -5,59 +5,34 @@ their server understands.
 """
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from random import Random
-from typing import Any, TypedDict
+from typing import Any
 
 import anyio
 
-from orchestrator._answers import reason
-from orchestrator._arguments import wrong_type
+from orchestrator._answers import APPLICATION_ERROR, reason
 from orchestrator._clock import LoopClock
 from orchestrator._errors import NotRunning
+from orchestrator._holding import check
 from orchestrator._live import LiveSockets
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._ports import Clock, GateMetrics
 from orchestrator._release import Line, Outcome, Place
 from orchestrator._tally import AdmissionCounts, Tally
+from orchestrator._turnstile import Turnstile, Visit
 from states import Stage, StageChanged
 
 logger = logging.getLogger("orchestrator")
 
+_INTERNAL_ERROR = 1011
+_FAILURES = (APPLICATION_ERROR, _INTERNAL_ERROR)
+_COMES_BACK = (Outcome.REFUSED, Outcome.OVERFLOW, Outcome.TIMED_OUT)
 
 # A task's other two type arguments are nobody's business, as in `TaskGroup.start_soon`.
 Watch = Callable[[Place], Coroutine[Any, Any, None]]
 """Notices that a held client has left."""
-
-
-class HoldingOptions(TypedDict, total=False):
-    """What every gate can be told, whatever the server.
-
-    Attributes:
-        hold_seconds: How long a request may wait for ready, 5 if not given; 0 refuses at once.
-            Once the service is ready and the line is moving, it may stay for as long again.
-        max_held: How many may wait at once, 256 if not given; the next is refused at once.
-        limits: How many of them may wait for a path or anything below it, such as
-            `{"/chat": 100}`, so that one crowded route leaves places to the others.
-        admit_degraded: Admit in `degraded` too.
-        release_batch: How many held requests may be entering the application at the same time,
-            32 if not given.
-        on_admission: Called with the outcome of each request: `admitted`, `refused`, `left`,
-            `overflow` or `timed_out`.
-        metrics: Measures the gate, such as `orchestrator.otel.OpenTelemetryGateMetrics`.
-        clock: Where time comes from; the event loop's if not given.
-    """
-
-    hold_seconds: float
-    max_held: int
-    limits: Mapping[str, int]
-    admit_degraded: bool
-    release_batch: int
-    on_admission: Callable[[str], object] | None
-    metrics: GateMetrics | None
-    clock: Clock | None
 
 
 class Admission:
@@ -67,6 +42,7 @@ class Admission:
         startup: The orchestrator.
         on_close: Called with each close code that the application causes.
         live: The WebSockets that are closed when the service becomes degraded.
+        return_seconds: How long those who are turned away are asked to stay away at most.
 
     Raises:
         ValueError: When a number is out of range.
@@ -87,6 +63,7 @@ class Admission:
         metrics: GateMetrics | None = None,
         clock: Clock | None = None,
         live: LiveSockets | None = None,
+        return_seconds: float = 3.0,
     ) -> None:
         check("hold_seconds", hold_seconds, 0)
         check("max_held", max_held, 0)
@@ -95,7 +72,10 @@ class Admission:
             check(f"limits[{path!r}]", limit, 0)
         self.startup = startup
         self.clock: Clock = clock or LoopClock()
-        self.line: Line = Line(release_batch, self.is_open, self.clock)
+        self.line: Line = Line()
+        self.turnstile: Turnstile = Turnstile(
+            release_batch, self.line, self.is_open, self.clock, return_seconds
+        )
         self.tally: Tally = Tally(on_admission, on_close, metrics)
         self.stopped: bool = False
         self._hold_seconds = hold_seconds
@@ -160,7 +140,7 @@ class Admission:
     async def ask(self, path: str, watch: Watch) -> Place:
         """Decide; hold the request if that is the decision. `outcome` of the place is set then.
 
-        Whoever is admitted gives the place back with `line.leave`, at the latest when done.
+        A request that is admitted while `ready` is young has a visit to report on: see `visit`.
 
         Args:
             path: The path of the request.
@@ -168,7 +148,9 @@ class Admission:
                 the request is held, and is cancelled when that ends.
         """
         place = Place(self._route(path) if self._limits else None)
-        if self.is_open() and not self.line.waiting:
+        if not self.is_open():
+            self.turnstile.close()
+        if self.is_open() and self.turnstile.enter(place):
             outcome = place.decide(Outcome.ADMITTED)
         elif self.refuses_at_once():
             outcome = place.decide(Outcome.REFUSED)
@@ -176,8 +158,14 @@ class Admission:
             outcome = place.decide(Outcome.OVERFLOW)
         else:
             outcome = await self._hold(place, watch)
+        if outcome in _COMES_BACK:
+            self.turnstile.refused()
         self.tally.admission(outcome)
         return place
+
+    def visit(self, place: Place) -> Visit | None:
+        """What a request that was admitted reports on; `None` where nothing is to be reported."""
+        return Visit(self.turnstile, place) if self.turnstile.young else None
 
     async def _hold(self, place: Place, watch: Watch) -> Outcome:
         """Wait for the first of: admitted or refused by the line, the client's leaving, time."""
@@ -188,17 +176,21 @@ class Admission:
             await self._wait(place, watch, began_at + self._hold_seconds)
             outcome = place.decide(Outcome.TIMED_OUT)
         except BaseException:
-            self.line.leave(place)
+            self._give_back(place)
             # The server has cancelled it: the client is gone, or the server stops.
             self.tally.held_for(self.clock.now() - began_at, Outcome.LEFT)
             self.tally.admission(Outcome.LEFT)
             raise
         if outcome is not Outcome.ADMITTED:
-            self.line.leave(place)  # before the refusal is sent, which may take its time
+            self._give_back(place)  # before the refusal is sent, which may take its time
         if outcome is Outcome.TIMED_OUT:
             self._warn_if_not_entered()
         self.tally.held_for(self.clock.now() - began_at, outcome)
         return outcome
+
+    def _give_back(self, place: Place) -> None:
+        self.line.leave(place)
+        self.turnstile.leave(place)
 
     async def _wait(self, place: Place, watch: Watch, limit: float) -> None:
         async with anyio.create_task_group() as tasks:
@@ -230,12 +222,19 @@ class Admission:
                 self._hold_seconds,
             )
 
+    def closed(self, code: int | str) -> None:
+        """The application closed a WebSocket with this code, or with `APPLICATION_ERROR`."""
+        self.tally.close(code)
+        if code in _FAILURES:
+            self.turnstile.failed()
+
     # -- the stage ---------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Refuse what is held, and from now on hold nothing more."""
         self.stopped = True
         self.line.turn_away()
+        self.turnstile.end()
 
     def _is_degraded(self) -> bool:
         return self.startup.stage is Stage.DEGRADED
@@ -250,12 +249,14 @@ class Admission:
         try:
             events = self.startup.subscribe()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.line.run)
+                tasks.start_soon(self.turnstile.run)
                 async for event in events:
+                    if not self.is_open():
+                        self.turnstile.close()
                     if self.refuses_at_once():
                         self.line.turn_away()
                     else:
-                        self.line.advance()
+                        self.turnstile.advance()
                     if self._live is not None and event.current is Stage.DEGRADED:
                         tasks.start_soon(self._live.close, self.clock, self._is_degraded)
                 tasks.cancel_scope.cancel()
@@ -285,11 +286,3 @@ def live_sockets(
         return None
     check("close_on_degrade_seconds", close_on_degrade_seconds, 0)
     return LiveSockets(close_on_degrade_seconds, random)
-
-
-def check(name: str, value: float, least: int) -> None:
-    """Raise an error that names what is out of range, or no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong_type(value, name, "a number", f"give {least} or more")
-    if not least <= value < math.inf:
-        raise ValueError(f"{name} is {value!r}; it must be a number of {least} or more")

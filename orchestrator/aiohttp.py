@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from http import HTTPStatus
 from random import Random
-from typing import Unpack
+from typing import Any, Unpack
 
 import anyio
 import anyio.lowlevel
 
 try:
-    from aiohttp import web
+    from aiohttp import WSMessage, web
 except ModuleNotFoundError as _missing:
     if _missing.name != "aiohttp":  # it is there, and lacks something itself
         raise
@@ -27,8 +27,9 @@ except ModuleNotFoundError as _missing:
         "orchestrator.aiohttp needs aiohttp: install startup-orchestrator[aiohttp]", name="aiohttp"
     ) from None
 
-from orchestrator._admission import Admission, HoldingOptions, live_sockets
+from orchestrator._admission import Admission, live_sockets
 from orchestrator._answers import (
+from orchestrator._holding import HoldingOptions
     APPLICATION_ERROR,
     PROBLEM_JSON,
     TRY_AGAIN_LATER,
@@ -39,7 +40,8 @@ from orchestrator._arguments import paths_of, require
 from orchestrator._health_paths import passes
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._release import Outcome, Place
-from orchestrator._tally import AdmissionCounts, Tally
+from orchestrator._tally import AdmissionCounts
+from orchestrator._turnstile import Visit
 
 __all__ = ["ReadinessGate"]
 
@@ -49,19 +51,76 @@ _LOOK_SECONDS = 0.1
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class _Visit:
-    """One request inside of the application: its place in the line, and its WebSocket."""
+class _Call:
+    """One request inside of the application: its visit, and its WebSocket.
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
-        self.place: Place | None = None
+    Args:
+        admission: Is told of closes.
+        visit: Where slots are asked for; `None` where none are needed.
+    """
+
+    # What a handler may send with, besides what these call themselves.
+    _SENDS = ("send_str", "send_bytes", "send_frame")
+
+    def __init__(self, admission: Admission, visit: Visit | None) -> None:
+        self._admission = admission
+        self._kept: list[WSMessage] = []
+        self.visit = visit
         self.socket: web.WebSocketResponse | None = None
+
+    def opened(self, socket: web.WebSocketResponse) -> None:
+        """The handler has a WebSocket; report what it does with it."""
+        self.socket = socket
+        if self.visit is not None:
+            self._receive = socket.receive
+            vars(socket)["receive"] = self._receive_in_turn
+            for name in self._SENDS:
+                vars(socket)[name] = self._reported(getattr(socket, name))
+
+    def answered(self) -> None:
+        """The handler has begun to answer."""
+        if self.visit is not None:
+            self.visit.sent()
+
+    def leave(self) -> None:
+        """The handler has ended."""
+        if self.visit is not None:
+            self.visit.leave()
+            self._give_back()
 
     async def close_when_degraded(self) -> None:
         if self.socket is not None and not self.socket.closed:
-            self._tally.close(TRY_AGAIN_LATER)
+            self._admission.closed(TRY_AGAIN_LATER)
             reason = b"The service is degraded."
             await self.socket.close(code=TRY_AGAIN_LATER, message=reason)
+
+    # The arguments are those of aiohttp, whatever its version.
+    async def _receive_in_turn(self, *args: Any, **kwargs: Any) -> WSMessage:  # noqa: ANN401  as aiohttp's
+        visit = self.visit
+        if not self._kept:
+            if visit is None or visit.over:
+                self._give_back()
+                return await self._receive(*args, **kwargs)
+            visit.waits()
+            # Kept until it is handed over: a handler may stop waiting at any moment.
+            self._kept.append(await self._receive(*args, **kwargs))
+        if visit is not None:
+            await visit.message()
+        return self._kept.pop(0)
+
+    def _reported(self, send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        async def send_and_report(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401  as aiohttp's
+            await send(*args, **kwargs)
+            self.answered()
+
+        return send_and_report
+
+    def _give_back(self) -> None:
+        """Let the WebSocket have its own methods again."""
+        self.visit = None
+        if self.socket is not None:
+            for name in ("receive", *self._SENDS):
+                vars(self.socket).pop(name, None)
 
 
 class ReadinessGate:
@@ -100,15 +159,19 @@ class ReadinessGate:
         require(startup, Orchestrator, "startup", "write ReadinessGate(startup)")
         self._live = live_sockets(close_on_degrade_seconds, random)
         self._startup = startup
-        self._admission = Admission(startup, live=self._live, **holding)
+        self._admission = Admission(
+            startup, live=self._live, return_seconds=max(retry_after_seconds), **holding
+        )
         self._bypass = paths_of(bypass)
         self._websocket_only = websocket_only
         self._retry_after = RetryAfter(retry_after_seconds, random)
         # By the identity of the request, since what a request can keep differs between versions.
-        self._visits: dict[int, _Visit] = {}
+        self._calls: dict[int, _Call] = {}
+        self._is_set_up = False
 
     def setup(self, app: web.Application) -> None:
         """Put the gate in front of `app`, and enter and leave the orchestrator with it."""
+        self._is_set_up = True
         app.middlewares.insert(0, self)
         app.cleanup_ctx.insert(0, self._run)
         app.on_shutdown.append(self._on_shutdown)
@@ -140,10 +203,10 @@ class ReadinessGate:
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Handle one request."""
         admission = self._admission
-        if self._startup.ready and not admission.line.waiting:
+        if self._startup.ready and not admission.turnstile.young:
             admission.counts.admitted += 1
             admission.tally.tell(Outcome.ADMITTED)
-            return await self._handle(request, handler)
+            return await self._handle(request, handler, None)
         websocket = _is_websocket(request)
         raw = request.rel_url.raw_path
         if (self._websocket_only and not websocket) or passes(
@@ -153,26 +216,28 @@ class ReadinessGate:
         place = await admission.ask(request.path, lambda place: _watch(request, place))
         if place.outcome is not Outcome.ADMITTED:
             return self._refusal(place.outcome or Outcome.REFUSED)
-        try:
-            return await self._handle(request, handler, place)
-        finally:
-            admission.line.leave(place)
+        visit = admission.visit(place)
+        if visit is not None and _is_websocket(request) and not self._is_set_up:
+            visit.settle()  # what the handler does with its WebSocket is not known
+        return await self._handle(request, handler, visit)
 
     async def _handle(
-        self, request: web.Request, handler: Handler, place: Place | None = None
+        self, request: web.Request, handler: Handler, visit: Visit | None
     ) -> web.StreamResponse:
-        visit = self._visits[id(request)] = _Visit(self._admission.tally)
-        visit.place = place
+        call = self._calls[id(request)] = _Call(self._admission, visit)
         try:
             return await handler(request)
-        except Exception:
-            if visit.socket is not None and not visit.socket.closed:
-                self._admission.tally.close(APPLICATION_ERROR)
+        except Exception as error:
+            if call.socket is not None and not call.socket.closed:
+                self._admission.closed(APPLICATION_ERROR)
+            elif not isinstance(error, web.HTTPException):
+                self._admission.turnstile.failed()
             raise
         finally:
-            del self._visits[id(request)]
+            del self._calls[id(request)]
+            call.leave()
             if self._live is not None:
-                self._live.discard(visit.close_when_degraded)
+                self._live.discard(call.close_when_degraded)
 
     def _refusal(self, outcome: Outcome) -> web.Response:
         status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -184,19 +249,15 @@ class ReadinessGate:
         )
 
     async def _on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
-        """The handler answers: it has settled in, or will in a moment if it is a WebSocket's."""
-        visit = self._visits.get(id(request))
-        if visit is None:
+        call = self._calls.get(id(request))
+        if call is None:
             return  # it was let pass, or is refused
-        line = self._admission.line
         if isinstance(response, web.WebSocketResponse):
-            visit.socket = response
+            call.opened(response)
             if self._live is not None:
-                self._live.add(visit.close_when_degraded)
-            if visit.place is not None:
-                line.accepted(visit.place)
-        elif visit.place is not None:
-            line.leave(visit.place)
+                self._live.add(call.close_when_degraded)
+        else:
+            call.answered()
 
     async def _run(self, _: web.Application) -> AsyncGenerator[None]:
         async with self._startup:

@@ -7,17 +7,17 @@ Example::
     async with startup, serve(chat, "", 8765, **options):
         ...
 
-`process_request` alone holds, admits and refuses. With `create_connection` it also counts closes,
-closes open connections on degrade where wanted, and lets held clients in as fast as the handlers
-can take them.
+`process_request` alone holds, admits and refuses, and lets held clients in as fast as the handlers
+can take them. With `create_connection` it also counts closes, and closes open connections on
+degrade where wanted.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from http import HTTPStatus
 from random import Random
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -27,6 +27,7 @@ try:
     from websockets.datastructures import Headers
     from websockets.http11 import Request, Response
     from websockets.protocol import State
+    from websockets.typing import Data
 except ModuleNotFoundError as _missing:
     if _missing.name != "websockets":  # it is there, and lacks something itself
         raise
@@ -35,8 +36,9 @@ except ModuleNotFoundError as _missing:
         name="websockets",
     ) from None
 
-from orchestrator._admission import Admission, HoldingOptions, live_sockets
+from orchestrator._admission import Admission, live_sockets
 from orchestrator._answers import (
+from orchestrator._holding import HoldingOptions
     APPLICATION_ERROR,
     PROBLEM_JSON,
     TRY_AGAIN_LATER,
@@ -49,6 +51,7 @@ from orchestrator._live import LiveSockets
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._release import Outcome, Place
 from orchestrator._tally import AdmissionCounts
+from orchestrator._turnstile import Visit
 
 __all__ = ["ProcessRequest", "process_request"]
 
@@ -88,7 +91,7 @@ def process_request(
     """
     require(startup, Orchestrator, "startup", "write process_request(startup)")
     live = live_sockets(close_on_degrade_seconds, random)
-    admission = Admission(startup, live=live, **holding)
+    admission = Admission(startup, live=live, return_seconds=max(retry_after_seconds), **holding)
     return ProcessRequest(
         admission, paths_of(bypass), RetryAfter(retry_after_seconds, random), live
     )
@@ -145,9 +148,10 @@ class ProcessRequest:
         if place.outcome is not Outcome.ADMITTED:
             return self._refusal(place.outcome or Outcome.REFUSED)
         if isinstance(connection, _Connection):
-            connection.admitted(place)
-        # The handler begins at once. What it needs to settle in is known to `_Connection` only.
-        self._admission.line.accepted(place)
+            connection.admitted()
+        visit = self._admission.visit(place)
+        if visit is not None:
+            _Paced(connection, visit)
         return None
 
     def _refusal(self, outcome: Outcome) -> Response:
@@ -175,38 +179,91 @@ async def _watch(connection: ServerConnection, place: Place) -> None:
     place.decide(Outcome.REFUSED)
 
 
+class _Paced:
+    """Reports what a handler does with a connection, in place of a few methods of that connection.
+
+    They are the library's own again as soon as nothing is to be reported any longer.
+
+    Args:
+        connection: The connection, which was let in just now.
+        visit: Where slots are asked for.
+    """
+
+    _METHODS = ("recv", "recv_streaming", "send", "close", "connection_lost")
+
+    def __init__(self, connection: ServerConnection, visit: Visit) -> None:
+        self._connection = connection
+        self._visit = visit
+        self._kept: list[Data] = []
+        self._own = {name: getattr(connection, name) for name in self._METHODS}
+        vars(connection).update({name: getattr(self, name) for name in self._METHODS})
+
+    # The arguments are those of the library, whatever its version.
+    async def recv(self, *args: Any, **kwargs: Any) -> Data:  # noqa: ANN401  as the library's
+        """The next message, once there is a slot to work on it."""
+        if not self._kept:
+            if self._visit.over:
+                self._give_back()
+                return cast("Data", await self._own["recv"](*args, **kwargs))
+            self._visit.waits()
+            # Kept until it is handed over: a handler may stop waiting at any moment.
+            self._kept.append(await self._own["recv"](*args, **kwargs))
+        await self._visit.message()
+        return self._kept.pop(0)
+
+    async def recv_streaming(
+        self,
+        *args: Any,  # noqa: ANN401  as the library's
+        **kwargs: Any,  # noqa: ANN401  as the library's
+    ) -> AsyncIterator[Data]:
+        """The next message in fragments, from the first of which on there is a slot."""
+        self._visit.waits()
+        async for fragment in self._own["recv_streaming"](*args, **kwargs):
+            await self._visit.message()
+            yield fragment
+
+    async def send(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  as the library's
+        """Send, and report it."""
+        await self._own["send"](*args, **kwargs)
+        self._visit.sent()
+
+    async def close(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  as the library's
+        """The handler has ended, or is about to."""
+        self._leave()
+        await self._own["close"](*args, **kwargs)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone, perhaps before there was a handler."""
+        self._own["connection_lost"](exc)
+        self._leave()
+
+    def _leave(self) -> None:
+        self._visit.leave()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for name in self._METHODS:
+            vars(self._connection).pop(name, None)
+
+
 class _Connection(ServerConnection):
-    """A connection that tells when its handler has settled in, and how it was closed."""
+    """A connection that tells how it was closed."""
 
     # Set by `_connection_class`.
     gate_admission: Admission
     gate_live: LiveSockets | None
 
-    _gate_place: Place | None = None
-
-    def admitted(self, place: Place) -> None:
+    def admitted(self) -> None:
         """It was let in."""
-        self._gate_place = place
         if self.gate_live is not None:
             self.gate_live.add(self.close_when_degraded)
-
-    # The arguments are those of the library, whatever its version.
-    async def recv(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  as the library's
-        """Receiving: what had to be set up is set up."""
-        self._settled()
-        return await super().recv(*args, **kwargs)
-
-    async def send(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  as the library's
-        """Anything that is sent is a sign of life."""
-        await super().send(*args, **kwargs)
-        self._settled()
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Count the code, if it is this side that closes."""
         if self.state is State.OPEN:
             # The library closes with 1011 while it handles what a handler raised.
             raised = code == _INTERNAL_ERROR and sys.exc_info()[0] is not None
-            self.gate_admission.tally.close(APPLICATION_ERROR if raised else int(code))
+            self.gate_admission.closed(APPLICATION_ERROR if raised else int(code))
         await super().close(code, reason)
 
     async def close_when_degraded(self) -> None:
@@ -214,16 +271,10 @@ class _Connection(ServerConnection):
         await self.close(TRY_AGAIN_LATER, "The service is degraded.")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end: give back what is still taken."""
+        """The end: there is nothing to close any more."""
         super().connection_lost(exc)
-        self._settled()
         if self.gate_live is not None:
             self.gate_live.discard(self.close_when_degraded)
-
-    def _settled(self) -> None:
-        if self._gate_place is not None:
-            self.gate_admission.line.leave(self._gate_place)
-            self._gate_place = None
 
 
 def _connection_class(admission: Admission, live: LiveSockets | None) -> type[ServerConnection]:

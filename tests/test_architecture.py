@@ -33,7 +33,7 @@ CORE_LAYERS = (
         "_release",
         "_live",
     },
-    {"_callbacks", "_driver", "_tally", "_answers", "_hosts"},
+    {"_callbacks", "_driver", "_tally", "_answers", "_hosts", "_turnstile", "_holding"},
     {"_orchestrator"},
     {"_admission"},
 )

@@ -1,13 +1,12 @@
-"""Views of one connection: what a held client sent, when it has entered, how it was closed."""
+"""Views of one connection: what a held client sent, and how it was closed."""
 
-from collections import deque
 from collections.abc import Callable
 
 import anyio
 
 from orchestrator._answers import APPLICATION_ERROR, TRY_AGAIN_LATER
 from orchestrator._live import LiveSockets
-from orchestrator._release import Line, Outcome, Place
+from orchestrator._release import Outcome, Place
 from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send, close_try_again_later
 
 _DEFAULT_CLOSE_CODE = 1000
@@ -21,15 +20,19 @@ _MESSAGE_BYTES = 256
 
 
 class Inbox:
-    """What a held client sends. The application gets all of it later, from `receive`.
+    """What a held client sends. The application gets all of it later, from a `Passage`.
 
     Args:
         receive: The server's `receive`.
+
+    Attributes:
+        kept: The messages so far.
+        error: What `receive` raised, if it did.
     """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._kept: deque[Message] = deque()
+        self.kept: list[Message] = []  # mostly one: a deque would take ten times the memory
         self.error: Exception | None = None
 
     async def watch(self, place: Place) -> None:
@@ -47,7 +50,7 @@ class Inbox:
                 self.error = error
                 place.decide(Outcome.LEFT)
                 return
-            self._kept.append(message)
+            self.kept.append(message)
             if message["type"] in ("http.disconnect", "websocket.disconnect"):
                 place.decide(Outcome.LEFT)
                 return
@@ -58,46 +61,9 @@ class Inbox:
         """Whether a refusal can be sent: a WebSocket's first message must be received before."""
         if scope["type"] != "websocket":
             return True
-        if not self._kept:
-            self._kept.append(await self._receive())
-        return bool(self._kept[-1]["type"] != "websocket.disconnect")
-
-    async def receive(self) -> Message:
-        """What was kept, then what the server has."""
-        return self._kept.popleft() if self._kept else await self._receive()
-
-
-class Entry:
-    """A held request on its way into the application: tells the line when it has settled in.
-
-    Args:
-        line: The line in which it was held.
-        place: Its place there.
-        receive: Where messages come from.
-        send: The server's `send`.
-    """
-
-    __slots__ = ("_accepted", "_line", "_place", "_receive", "_send")
-
-    def __init__(self, line: Line, place: Place, receive: Receive, send: Send) -> None:
-        self._line, self._place = line, place
-        self._receive, self._send = receive, send
-        self._accepted = False
-
-    async def receive(self) -> Message:
-        """Receiving after the accept: what had to be set up is set up."""
-        if self._accepted:
-            self._line.leave(self._place)
-        return await self._receive()
-
-    async def send(self, message: Message) -> None:
-        """An accept keeps the slot a little; anything else that is sent is a sign of life."""
-        await self._send(message)
-        if message["type"] == "websocket.accept":
-            self._accepted = True
-            self._line.accepted(self._place)
-        else:
-            self._line.leave(self._place)
+        if not self.kept:
+            self.kept.append(await self._receive())
+        return bool(self.kept[-1]["type"] != "websocket.disconnect")
 
 
 class CloseWatch:

@@ -20,9 +20,10 @@ from orchestrator._ports import Clock, GateMetrics
 from orchestrator._release import Outcome
 from orchestrator._signals import Release, call_on_signal
 from orchestrator._tally import AdmissionCounts
-from orchestrator.asgi._connection import CloseWatch, Entry, Inbox
+from orchestrator.asgi._connection import CloseWatch, Inbox
 from orchestrator.asgi._health import MountHint, health_app
 from orchestrator.asgi._lifespan import STATE_KEY, LateStart, run_lifespan
+from orchestrator.asgi._passage import Passage
 from orchestrator.asgi._refusal import Refusal
 from orchestrator.asgi._types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
 from orchestrator.asgi._unanswered import Unanswered
@@ -41,8 +42,9 @@ class ReadinessGate:
 
     In `ready` requests pass. Before it they are held, until ready, the client's leaving, their
     limit or shutdown, whichever comes first. In `degraded` they are refused at once. Held requests
-    are let in in order of arrival and a few at a time; later ones do not overtake them. A refusal
-    is a 503 with a jittered `Retry-After`; for a WebSocket on a server without the extension
+    are let in in order of arrival, and while `ready` is young only so many handlers work at the
+    same time: the next message is handed over when there is a slot for it. A refusal is a 503 with
+    a jittered `Retry-After`; for a WebSocket on a server without the extension
     `websocket.http.response` it is a plain close before accept, which clients see as 403.
 
     One gate belongs to one process and one event loop. It may be made before either exists.
@@ -70,8 +72,8 @@ class ReadinessGate:
             it is entered with the first request.
         health: True answers `/livez`, `/readyz` and `/startupz` here; or the ASGI application
             that does, such as `health_app(startup, details=True)`.
-        release_batch: How many held requests may be entering the application at the same time.
-            Keep it below what the application can take at once, such as the size of a pool.
+        release_batch: How many handlers may work at the same time while `ready` is young. Keep it
+            at or below what the application can take at once, such as the size of a pool.
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
         count_closes: Count the close codes that the application causes. False saves a small cost
             for each message of a WebSocket.
@@ -138,6 +140,7 @@ class ReadinessGate:
             metrics=metrics,
             clock=clock,
             live=live,
+            return_seconds=max(retry_after_seconds),
         )
         self._startup = startup
         self._websocket_only = websocket_only
@@ -153,11 +156,11 @@ class ReadinessGate:
         self._outside: ASGIApp = app
         self._app: ASGIApp = _WithStartup(app, startup) if admit_degraded else app
         watches = count_closes or live is not None
-        report = admission.tally.close
+        report = admission.closed
         self._websocket: ASGIApp = CloseWatch(self._app, report, live) if watches else self._app
         self._passing: ASGIApp = CloseWatch(self._app, report) if watches else self._app
         # Looked up for every request.
-        self._waiting, self._counts = admission.line.waiting, admission.counts
+        self._turnstile, self._counts = admission.turnstile, admission.counts
         self._tally = admission.tally
         self._unanswered = Unanswered()
         self._stand_in_front: Callable[[], None] = lambda: None
@@ -197,8 +200,18 @@ class ReadinessGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         kind = scope["type"]
-        if not self._startup.ready or self._waiting or kind == "lifespan":
-            await self._when_not_ready(scope, receive, send)
+        if not self._startup.ready or self._turnstile.young or kind == "lifespan":
+            passage = await self._when_not_ready(scope, receive, send)
+            if passage is not None:
+                # Here and not in a method: its frame would be kept for as long as the connection.
+                app = self._app if kind == "http" else self._websocket
+                try:
+                    await app(scope, passage.receive, passage.send)
+                except Exception:
+                    passage.failed()
+                    raise
+                finally:
+                    passage.leave()
         elif self._health and kind == "http" and self._asks_for_health(scope):
             await self._health(scope, receive, send)
         else:
@@ -207,13 +220,14 @@ class ReadinessGate:
                 self._tally.tell(Outcome.ADMITTED)
             await (self._app if kind == "http" else self._websocket)(scope, receive, send)
 
-    async def _when_not_ready(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _when_not_ready(self, scope: Scope, receive: Receive, send: Send) -> Passage | None:
+        """Decide for one connection; handle it, or return the passage of one that is let in."""
         kind = scope["type"]
         if self._late_start is not None:
             if kind == "lifespan":
                 self._late_start.not_needed()
                 await run_lifespan(self._outside, self._startup, scope, receive, send)
-                return
+                return None
             self._late_start.begin()
         if kind == "lifespan":
             await self._outside(scope, receive, send)
@@ -223,29 +237,25 @@ class ReadinessGate:
             await (self._passing if kind == "websocket" else self._app)(scope, receive, send)
         else:
             self._mount_hint.look(scope)
-            await self._ask(scope, Inbox(receive), send)
+            return await self._ask(scope, receive, send)
+        return None
 
     def _asks_for_health(self, scope: Scope) -> bool:
         # The first question is quick, and answers for nearly every request.
         return scope["path"].endswith(HEALTH_PATHS) and route_path(scope) in HEALTH_PATHS
 
-    async def _ask(self, scope: Scope, inbox: Inbox, send: Send) -> None:
+    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> Passage | None:
         self._stand_in_front()
-        line = self._admission.line
+        inbox = Inbox(receive)
         with self._unanswered:
             place = await self._admission.ask(route_path(scope), inbox.watch)
-            if place.outcome is not None and place.outcome is not Outcome.ADMITTED:
-                await self._turn_away(place.outcome, scope, inbox, send)
-        try:
             if place.outcome is Outcome.ADMITTED:
-                app = self._websocket if scope["type"] == "websocket" else self._app
-                if place.held:
-                    entry = Entry(line, place, inbox.receive, send)
-                    await app(scope, entry.receive, entry.send)
-                else:
-                    await app(scope, inbox.receive, send)
-        finally:
-            line.leave(place)
+                visit = self._admission.visit(place)
+                is_websocket = scope["type"] == "websocket"
+                return Passage(visit, inbox.kept, receive, send, is_websocket=is_websocket)
+            if place.outcome is not None:
+                await self._turn_away(place.outcome, scope, inbox, send)
+        return None
 
     async def _turn_away(self, outcome: Outcome, scope: Scope, inbox: Inbox, send: Send) -> None:
         if inbox.error is not None:

@@ -713,36 +713,46 @@ async def test_ready_lost_in_the_middle_of_a_release_refuses_the_rest() -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_slow_handler_keeps_nobody_out_for_more_than_a_second() -> None:
+async def test_a_handler_that_neither_receives_nor_ends_keeps_its_slot_for_a_while() -> None:
     app_calls: list[Scope] = []
 
     async def app(scope: Scope, _: Receive, send: Send) -> None:
         app_calls.append(scope)
         if scope["type"] == "websocket":
-            await send({"type": "websocket.accept"})  # and then only waits to push something
+            await send({"type": "websocket.accept"})
+        if scope["path"] == "/pushes":
+            await send({"type": "websocket.send", "text": "news"})
         await anyio.sleep_forever()
 
     async with Startup() as startup, anyio.create_task_group() as tasks:
         clock = ManualClock()
-        gate = ReadinessGate(app, startup, release_batch=1, clock=clock)
-        for scope in (http_scope(), websocket_scope(), http_scope()):
+        gate = ReadinessGate(app, startup, release_batch=1, clock=clock, hold_seconds=20)
+        pushes = websocket_scope("/pushes")
+        for scope in (pushes, dict(pushes), http_scope(), websocket_scope(), http_scope()):
             tasks.start_soon(Caller(gate, scope).run)
             await settled()
         startup.make_ready()
         await settled()
         assert len(app_calls) == 1
-        await clock.advance(0.99)
+        await clock.advance(0.45)  # it has sent something
         assert len(app_calls) == 1
-        await clock.advance(0.02)
+        await clock.advance(0.15)
         assert len(app_calls) == 2
-        await clock.advance(0.11)
+        await clock.advance(0.2)  # now it is known that handlers of this kind stay on
         assert len(app_calls) == 3
+        await clock.advance(5.9)  # it has not
+        assert len(app_calls) == 3
+        await clock.advance(0.1)
+        assert len(app_calls) == 4
+        await clock.advance(0.2)
+        assert len(app_calls) == 5
         tasks.cancel_scope.cancel()
 
 
 async def test_in_a_moving_line_the_limit_is_twice_as_long() -> None:
     async def app(_: Scope, __: Receive, ___: Send) -> None:
-        await anyio.sleep_forever()
+        with clock.cancel_at(clock.now() + 1.0):
+            await anyio.sleep_forever()
 
     async with Startup() as startup, anyio.create_task_group() as tasks:
         clock = ManualClock()
@@ -750,7 +760,7 @@ async def test_in_a_moving_line_the_limit_is_twice_as_long() -> None:
         callers = [Caller(gate, http_scope()) for _ in range(6)]
         for caller in callers:
             tasks.start_soon(caller.run)
-        await settled()
+            await settled()
         await clock.advance(1.5)
         startup.make_ready()
         await settled()

@@ -1,0 +1,89 @@
+"""A request on its way through the turnstile: what its handler does, as seen from outside."""
+
+from collections.abc import Awaitable
+
+from orchestrator._turnstile import Visit
+from orchestrator.asgi._types import Message, Receive, Send
+
+
+class Passage:
+    """The `receive` and `send` of a request that was held, or let in while `ready` is young.
+
+    It reports to its visit what the handler does. Once that is over, and the handler has got what
+    was kept for it, both hand over what the server's own callables return, and nothing else is kept
+    alive: a WebSocket may stay open for days.
+
+    Args:
+        visit: Where slots are asked for; `None` where none are needed.
+        kept: Messages that arrived while the request was held; the first is handed over with the
+            slot that the request was let in with.
+        receive: The server's `receive`.
+        send: The server's `send`.
+        is_websocket: Whether it is a WebSocket; else an HTTP request.
+    """
+
+    __slots__ = ("_can_rest", "_is_websocket", "_kept", "_receive", "_send", "_visit")
+
+    def __init__(
+        self,
+        visit: Visit | None,
+        kept: list[Message],
+        receive: Receive,
+        send: Send,
+        *,
+        is_websocket: bool,
+    ) -> None:
+        self._visit = visit
+        self._kept: list[Message] | None = kept
+        self._receive, self._send = receive, send
+        self._is_websocket = is_websocket
+        # A WebSocket's handler may wait for messages once it has accepted, and that of an upload
+        # for more of the body. Before and after, `receive` only listens for the client's leaving.
+        self._can_rest = False
+
+    def receive(self) -> Awaitable[Message]:
+        """The next message, once there is a slot to work on it."""
+        return self._receive() if self._kept is None else self._receive_in_turn()
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on, and report it."""
+        return self._send(message) if self._visit is None else self._send_and_report(message)
+
+    def failed(self) -> None:
+        """The handler has raised."""
+        if self._visit is not None:
+            self._visit.failed()
+
+    def leave(self) -> None:
+        """The handler has ended."""
+        if self._visit is not None:
+            self._visit.leave()
+
+    async def _receive_in_turn(self) -> Message:
+        kept, visit = self._kept or [], self._visit
+        if not kept:
+            if visit is None or visit.over:
+                self._visit = self._kept = None
+                return await self._receive()
+            if self._can_rest:
+                visit.waits()
+            # Kept until it is handed over: a handler may stop waiting at any moment.
+            kept.append(await self._receive())
+        if self._can_rest and visit is not None:
+            await visit.message()
+        message = kept.pop(0)
+        if not self._is_websocket:
+            self._can_rest = bool(message.get("more_body", False))
+        return message
+
+    async def _send_and_report(self, message: Message) -> None:
+        visit = self._visit
+        await self._send(message)
+        if visit is None:
+            return
+        if visit.over:
+            self._visit = None
+        elif message["type"] == "websocket.accept":
+            self._can_rest = True
+        else:
+            visit.sent()
