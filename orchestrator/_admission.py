@@ -21,7 +21,8 @@ from orchestrator._orchestrator import Orchestrator
 from orchestrator._ports import Clock, GateMetrics
 from orchestrator._release import Line, Outcome, Place
 from orchestrator._tally import AdmissionCounts, Tally
-from orchestrator._turnstile import Turnstile, Visit
+from orchestrator._turnstile import Turnstile
+from orchestrator._visit import Visit
 from states import Stage, StageChanged
 
 logger = logging.getLogger("orchestrator")

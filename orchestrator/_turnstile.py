@@ -129,8 +129,11 @@ class Turnstile:
                 if self._is_idle():
                     self._wake = anyio.Event()
                     await self._wake.wait()
-                with self._clock.cancel_at(self._clock.now() + TICK_SECONDS):
+                due_at = self._clock.now() + TICK_SECONDS
+                with self._clock.cancel_at(due_at):
                     await anyio.sleep_forever()
+                if self._clock.now() - due_at > TICK_SECONDS:
+                    self._calm_ticks = 0  # whoever came while the loop stood still comes now
                 self._count_tick()
         finally:
             self._running = False
@@ -190,6 +193,11 @@ class Turnstile:
         """Nothing will tell when the unit ends, and it probably has."""
         place.answering = True
         self._shorten(place, SETTLE_TICKS)
+
+    def go_on(self, place: Place) -> None:
+        """The handler has more to do, and its patience begins anew."""
+        if place in self._working:
+            self._begin(place)
 
     def failed(self) -> None:
         """A handler failed: if there are more slots than at first, they are too many."""
@@ -289,62 +297,3 @@ class Turnstile:
         if self._early_until == math.inf:  # nobody came since it opened
             self._early_until = now + self._return_seconds
         return now < self._early_until
-
-
-class Visit:
-    """One admitted request, as its adapter sees what the handler does.
-
-    Args:
-        turnstile: Where its slots come from.
-        place: What it is known by there.
-    """
-
-    __slots__ = ("_handed", "_owner", "_place", "_turnstile", "reads_apart")
-
-    def __init__(self, turnstile: Turnstile, place: Place) -> None:
-        self._turnstile = turnstile
-        self._place = place
-        self._owner = anyio.get_current_task().id
-        self._handed = False
-        self.reads_apart = False
-
-    @property
-    def over(self) -> bool:
-        """Whether slots are needed no longer."""
-        return not self._turnstile.young
-
-    def waits(self) -> None:
-        """The handler asks for its next message, and may have to wait for it."""
-        if anyio.get_current_task().id == self._owner:
-            self._turnstile.rest(self._place)
-        else:
-            self.reads_apart = True
-            if not self._handed:
-                self._turnstile.settle(self._place)
-
-    async def message(self) -> None:
-        """A message is about to be handed over: wait for a slot.
-
-        Cancelling it loses nothing; whoever calls it keeps the message meanwhile.
-        """
-        await self._turnstile.turn(self._place)
-        self._handed = True
-
-    def sent(self) -> None:
-        """The handler has sent something."""
-        if self.reads_apart:
-            self._turnstile.settle(self._place)
-        else:
-            self._turnstile.answering(self._place)
-
-    def settle(self) -> None:
-        """Nothing will be known of the handler."""
-        self._turnstile.settle(self._place)
-
-    def failed(self) -> None:
-        """The handler raised, or closed its WebSocket as broken."""
-        self._turnstile.failed()
-
-    def leave(self) -> None:
-        """The handler has ended."""
-        self._turnstile.leave(self._place)

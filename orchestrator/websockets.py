@@ -38,7 +38,6 @@ except ModuleNotFoundError as _missing:
 
 from orchestrator._admission import Admission, live_sockets
 from orchestrator._answers import (
-from orchestrator._holding import HoldingOptions
     APPLICATION_ERROR,
     PROBLEM_JSON,
     TRY_AGAIN_LATER,
@@ -47,11 +46,12 @@ from orchestrator._holding import HoldingOptions
 )
 from orchestrator._arguments import paths_of, require
 from orchestrator._health_paths import passes
+from orchestrator._holding import HoldingOptions
 from orchestrator._live import LiveSockets
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._release import Outcome, Place
 from orchestrator._tally import AdmissionCounts
-from orchestrator._turnstile import Visit
+from orchestrator._visit import Visit
 
 __all__ = ["ProcessRequest", "process_request"]
 

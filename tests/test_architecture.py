@@ -34,7 +34,7 @@ CORE_LAYERS = (
         "_live",
     },
     {"_callbacks", "_driver", "_tally", "_answers", "_hosts", "_turnstile", "_holding"},
-    {"_orchestrator"},
+    {"_orchestrator", "_visit"},
     {"_admission"},
 )
 ADAPTERS = {"settings", "redis", "otel", "asgi", "web", "testing", "websockets", "aiohttp"}

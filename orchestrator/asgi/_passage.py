@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 
-from orchestrator._turnstile import Visit
+from orchestrator._visit import Visit
 from orchestrator.asgi._types import Message, Receive, Send
 
 
