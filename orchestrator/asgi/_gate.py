@@ -22,7 +22,7 @@ from orchestrator._signals import Release, call_on_signal
 from orchestrator._tally import AdmissionCounts
 from orchestrator.asgi._connection import CloseWatch, Inbox
 from orchestrator.asgi._health import MountHint, health_app
-from orchestrator.asgi._lifespan import STATE_KEY, LateStart, run_lifespan
+from orchestrator.asgi._lifespan import LateStart, WithStartup, run_lifespan
 from orchestrator.asgi._passage import Passage
 from orchestrator.asgi._refusal import Refusal
 from orchestrator.asgi._types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
@@ -154,7 +154,7 @@ class ReadinessGate:
             RetryAfter(retry_after_seconds, random), accept_then_close=accept_then_close
         )
         self._outside: ASGIApp = app
-        self._app: ASGIApp = _WithStartup(app, startup) if admit_degraded else app
+        self._app: ASGIApp = WithStartup(app, startup) if admit_degraded else app
         watches = count_closes or live is not None
         report = admission.closed
         self._websocket: ASGIApp = CloseWatch(self._app, report, live) if watches else self._app
@@ -295,20 +295,6 @@ class ReadinessGate:
                     async for _ in events:
                         pass  # only its end matters
                     tasks.cancel_scope.cancel()
-
-
-class _WithStartup:
-    """Puts the orchestrator into the state of each request, unless the lifespan has done so."""
-
-    def __init__(self, app: ASGIApp, startup: Orchestrator) -> None:
-        self._app = app
-        self._startup = startup
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = scope.get("state") or {}
-        if state.get(STATE_KEY) is not self._startup:
-            scope = {**scope, "state": {**state, STATE_KEY: self._startup}}
-        await self._app(scope, receive, send)
 
 
 def _bypass_paths(paths: Collection[str]) -> Callable[[Scope], bool]:

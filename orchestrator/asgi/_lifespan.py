@@ -201,3 +201,17 @@ class _InnerLifespan:
             # then, as it would without us, and that tells the application apart.
             await self._send(message)
             self._started = self._started or kind == "lifespan.startup.complete"
+
+
+class WithStartup:
+    """Puts the orchestrator into the state of each request, unless the lifespan has done so."""
+
+    def __init__(self, app: ASGIApp, startup: Orchestrator) -> None:
+        self._app = app
+        self._startup = startup
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope.get("state") or {}
+        if state.get(STATE_KEY) is not self._startup:
+            scope = {**scope, "state": {**state, STATE_KEY: self._startup}}
+        await self._app(scope, receive, send)
