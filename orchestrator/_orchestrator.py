@@ -256,6 +256,7 @@ class Orchestrator:
             probe = AlwaysAnswers()
             policy = Policy(platform=policy.platform, grace_seconds=0.0)
             declared = dict.fromkeys(declared, False)
+        probe.prepare(policy)
         now = self._clock.now()
         started_at = min(now, self._clock.started_at())
         self._machine = StartupMachine(policy, declared, started_at)

@@ -4,6 +4,9 @@ from random import Random
 
 from states import FailureKind, Policy, Snapshot, Stage
 
+_MOST_DOUBLED = 6
+"""So many congested failures in a row lengthen the step; more do not."""
+
 
 class Pacer:
     """Turns what the machine knows into the delay before the next attempt."""
@@ -30,26 +33,33 @@ class Pacer:
         failure = known.last_failure
         if failure is not None and failure.kind is FailureKind.PERMANENT:
             return self._jittered(policy.permanent_retry_seconds)
-        if failure is not None and failure.congestion:
-            return self._backed_off(known.failures_in_row)
+        if known.congested_in_row:
+            return self._backed_off(known)
         return self._ramp(known)
 
     def _ramp(self, known: Snapshot) -> float:
         policy = self._policy
-        step = policy.retry_steady_seconds
         exponent = min(known.failures_in_row - 1, 64) + self._phase
-        step = min(step, policy.retry_first_seconds * policy.retry_growth**exponent)
+        step = policy.retry_first_seconds * policy.retry_growth**exponent
+        return self._jittered(self._lengthened(min(step, policy.retry_steady_seconds), known))
+
+    def _lengthened(self, step: float, known: Snapshot) -> float:
+        """The step, or the outage's share where that is longer."""
+        policy = self._policy
         if known.outage_since is not None:
             outage = known.last_at - known.outage_since
             step = max(step, outage * policy.retry_outage_fraction)
-        return self._jittered(min(step, policy.retry_cap_seconds))
+        return min(step, policy.retry_cap_seconds)
 
-    def _backed_off(self, failures: int) -> float:
-        policy = self._policy
-        ceiling = policy.retry_steady_seconds * 2.0 ** min(failures, 64)
-        return self._random.uniform(
-            policy.retry_first_seconds, min(ceiling, policy.congestion_cap_seconds)
-        )
+    def _backed_off(self, known: Snapshot) -> float:
+        """A step on average, doubled for each further congested failure, anywhere in its double.
+
+        Only congested failures count: how long Redis was away before says nothing about how much it
+        has to do now, and whoever waited long must not come back as if it had asked in vain.
+        """
+        step = self._lengthened(self._policy.retry_steady_seconds, known)
+        doubled = step * 2.0 ** (min(known.congested_in_row, _MOST_DOUBLED) - 1)
+        return self._random.uniform(0.0, min(2 * doubled, self._policy.congestion_cap_seconds))
 
     def _jittered(self, seconds: float) -> float:
         share = self._policy.retry_jitter

@@ -106,6 +106,12 @@ class Probe(ABC):
 
     overtime_seconds: float = 0.0
 
+    def prepare(self, policy: Policy) -> None:  # noqa: B027  most probes need none of it
+        """Take over what the policy says to a probe. Called once, before the first attempt.
+
+        The default does nothing.
+        """
+
     @abstractmethod
     async def attempt(self, timeout_seconds: float) -> ProbeResult:
         """Ask once, for at most `timeout_seconds` in total.

@@ -60,6 +60,8 @@ class Snapshot:
         was_ready: Whether the service has ever been ready.
         attempts: The number of attempts whose result was taken.
         failures_in_row: The failed attempts since the last success.
+        congested_in_row: How many of the last attempts, without a break, failed because Redis has
+            more to do than it can.
         redis_answers: Whether the last attempt succeeded.
         last_success_at: When the last success was taken; `None` before the first.
         last_failure: Why the last failed attempt failed; `None` before the first.
@@ -83,6 +85,7 @@ class Snapshot:
     was_ready: bool
     attempts: int
     failures_in_row: int
+    congested_in_row: int
     redis_answers: bool
     last_success_at: float | None
     last_failure: Failure | None

@@ -36,6 +36,7 @@ class Ledger:
         self.budget_ends_at: float | None = None
         self.attempts = 0
         self.failures_in_row = 0
+        self.congested_in_row = 0
         self.redis_answers = False
         self.last_success_at: float | None = None
         self.last_failure: ProbeFailed | None = None
@@ -90,6 +91,7 @@ class Ledger:
     def _count_success(self, fact: ProbeSucceeded) -> None:
         self.attempts += 1
         self.failures_in_row = 0
+        self.congested_in_row = 0
         self.redis_answers = True
         self.last_success_at = fact.at
         self.outage_since = None
@@ -99,6 +101,7 @@ class Ledger:
     def _count_failure(self, fact: ProbeFailed) -> None:
         self.attempts += 1
         self.failures_in_row += 1
+        self.congested_in_row = self.congested_in_row + 1 if fact.failure.congestion else 0
         self.redis_answers = False
         self.last_failure = fact
         if self.outage_since is None:

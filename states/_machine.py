@@ -137,6 +137,7 @@ class StartupMachine:
             was_ready=self.was_ready,
             attempts=ledger.attempts,
             failures_in_row=ledger.failures_in_row,
+            congested_in_row=ledger.congested_in_row,
             redis_answers=ledger.redis_answers,
             last_success_at=ledger.last_success_at,
             last_failure=failed.failure if failed else None,

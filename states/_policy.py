@@ -42,6 +42,7 @@ class PolicyOverrides(TypedDict, total=False):
     budget_seconds: float
     grace_seconds: float
     attempt_timeout_seconds: float
+    answer_patience_seconds: float
     failures_to_degrade: int
     probe_interval_seconds: float
     confirm_interval_seconds: float
@@ -96,6 +97,12 @@ class Policy:
     attempt_timeout_seconds: float = _positive(
         1.0, "The total time of one attempt: name look-up, connect, TLS, login and PING together."
     )
+    answer_patience_seconds: float = _not_negative(
+        10.0,
+        "How long a new connection that Redis has accepted may take for TLS, greeting and first"
+        " answer. Attempts fail in their own time; the next ones go on with the same connection,"
+        " since giving it up costs a busy Redis as much as answering, and nobody gets in.",
+    )
     failures_to_degrade: int = field(
         default=3,
         metadata={
@@ -140,7 +147,9 @@ class Policy:
         },
     )
     congestion_cap_seconds: float = _positive(
-        5.0, "The longest step while Redis has too many clients already."
+        5.0,
+        "The longest step while Redis has more to do than it can: too many clients, or new"
+        " connections that it does not accept or answer in time.",
     )
     permanent_retry_seconds: float = _positive(
         30.0, "How often a permanent failure is checked again: secrets rotate, addresses change."

@@ -110,22 +110,28 @@ class Dialer:
     Attributes:
         phase: What is being done now.
         where: What it is being done with, in words.
+        accepted_at: When Redis accepted a new connection on which it has not answered yet, in
+            monotonic seconds; 0 for none. What goes on then outlasts the attempt.
     """
 
     def __init__(self, settings: RedisSettings, interruption: Interruption) -> None:
         self.phase = Phase.CONNECT
         self.where = settings.where
+        self.accepted_at = 0.0
         self.name_user = True
         self._settings = settings
         self._interruption = interruption
         self._sentinels = list(settings.sentinels)
         self._master: tuple[str, int] | None = None
 
-    def dial(self, deadline: float, steps: Sequence[Step]) -> tuple[Line, list[Step]]:
+    def dial(
+        self, deadline: float, steps: Sequence[Step], patience_seconds: float
+    ) -> tuple[Line, list[Step]]:
         """A new connection to Redis; with sentinels, to the master that they name now.
 
         The greeting and `steps` are sent in one go: together they cost one round trip. Returns both
-        for their replies to be awaited.
+        for their replies to be awaited. Once the connection is accepted, all this may take until
+        the deadline or `patience_seconds`, whichever is later.
         """
         settings = self._settings
         self.where = settings.where
@@ -133,13 +139,35 @@ class Dialer:
             host, port = self._find_master(deadline)
             settings = replace(settings, host=host, port=port, sentinels=())
             self.where = f"{self._settings.where} at {host}:{port}"
-        line = self._open(settings, deadline)
+        line = self._open(settings, deadline, patience_seconds)
         self.phase = Phase.PING
         return line, line.ask([*line.greeting, *steps])
 
     # -- one connection ---------------------------------------------------------------------------
 
-    def _open(self, settings: RedisSettings, deadline: float) -> Line:
+    def has_moved(self, deadline: float) -> bool:
+        """Whether the sentinels name another master now; not where none of them says any.
+
+        A server that was given up may go on calling itself a master for as long as nobody tells it:
+        one that was restarted, for about 10 s; one that is cut off from the sentinels, for ever.
+        """
+        if not self._settings.sentinels:
+            return False
+        before, where = self._master, self.where
+        now = time.monotonic()
+        try:
+            with self._interruption.beside():
+                return self._find_master(now + (deadline - now) / 2) != before
+        except InterruptedByUs:
+            raise
+        except Exception:  # noqa: BLE001  that they cannot say says nothing about Redis
+            return False
+        finally:
+            self.where, self.phase = where, Phase.PING
+
+    def _open(
+        self, settings: RedisSettings, deadline: float, patience_seconds: float | None = None
+    ) -> Line:
         """A connection on which nothing was said, unless by the application's own function."""
         addresses = self._addresses(settings)
         self.phase = Phase.CONNECT
@@ -149,23 +177,31 @@ class Dialer:
         # A plain socket first: a refusal is by far the most frequent failure, and costs a fraction
         # of what redis-py needs to find it out.
         sock = connect(addresses, until, self._interruption.adopt)
+        # What a slow provider gives is kept for the next attempt, so this need not outlast its own.
+        provided = settings.options.get("credential_provider") is not None
+        accepted_at = time.monotonic()
+        self.accepted_at = 0.0 if patience_seconds is None or provided else accepted_at
         try:
             self.phase = Phase.IMPORT
             build = self._interruption.uninterruptible(Phase.IMPORT, _import_builder)
-            if settings.options.get("credential_provider") is not None:
+            if provided:
                 self.phase = Phase.CREDENTIALS
             login = self._interruption.uninterruptible(
                 Phase.CREDENTIALS, lambda: _credentials(settings)
             )
             connection = build(settings, login, name_user=self.name_user)
+            until = deadline
+            if patience_seconds is not None:
+                until = max(deadline, time.monotonic() + patience_seconds)
+                self.accepted_at = accepted_at
             if settings.tls:
                 self.phase = Phase.TLS
-            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            sock.settimeout(max(until - time.monotonic(), 0.001))
             sock = connection.wrap(sock)
         except BaseException:
             sock.close()
             raise
-        line = Line(connection, Wire(sock, deadline, settings.answer_seconds))
+        line = Line(connection, Wire(sock, deadline, settings.answer_seconds, until))
         try:
             if settings.options.get("redis_connect_func") is not None:
                 self.phase = Phase.GREETING

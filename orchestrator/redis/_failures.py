@@ -119,12 +119,14 @@ class Situation:
         phase: How far the attempt had come.
         timeout_seconds: The time that it had.
         command: The command whose reply it waited for.
+        fresh: Whether the connection is a new one that has not answered yet.
     """
 
     where: str
     phase: Phase
     timeout_seconds: float
     command: str = "PING"
+    fresh: bool = False
 
 
 def timed_out(at: Situation) -> Failure:
@@ -142,8 +144,10 @@ def timed_out(at: Situation) -> Failure:
         Phase.SENTINEL: f"the sentinels of {at.where} did not answer {limit}",
         Phase.PING: f"{at.where} gave no answer to {asked} {limit}, on an accepted connection",
     }
-    congestion = at.phase is Phase.CONNECT
-    kind = "ConnectTimeout" if congestion else "TimeoutError"
+    # Whoever accepts and does not answer is busy with those who came before, most of the time.
+    answering = at.phase in {Phase.TLS, Phase.GREETING, Phase.PING}
+    congestion = at.phase is Phase.CONNECT or (at.fresh and answering)
+    kind = "ConnectTimeout" if at.phase is Phase.CONNECT else "TimeoutError"
     return Failure(_TRANSIENT, kind, reasons[at.phase], congestion)
 
 
@@ -196,7 +200,7 @@ def _of_client(
             limit = f"within the {error.limit_seconds:.3g} s of the client's socket_timeout"
             asked = "the greeting" if at.command in _GREETING else at.command
             reason = f"{at.where} gave no answer to {asked} {limit}"
-            return Failure(_TRANSIENT, "SocketTimeout", reason)
+            return Failure(_TRANSIENT, "SocketTimeout", reason, congestion=at.fresh)
 
 
 def unexpected(error: Exception, at: Situation) -> Failure:

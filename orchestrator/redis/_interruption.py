@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -20,6 +20,7 @@ class Interruption:
         self._lock = threading.RLock()  # a finalizer may come in between, and stop us
         self._interrupted = False
         self._handle: socket.socket | None = None
+        self._set_aside: socket.socket | None = None
         self._kept: dict[Hashable, object] = {}
 
     # -- from other threads -----------------------------------------------------------------------
@@ -42,8 +43,9 @@ class Interruption:
 
         Takes no lock, since the thread that held it may not exist in this process.
         """
-        if self._handle is not None:
-            self._handle.close()
+        for handle in (self._handle, self._set_aside):
+            if handle is not None:
+                handle.close()
 
     # -- in the worker's thread -------------------------------------------------------------------
 
@@ -63,18 +65,31 @@ class Interruption:
             InterruptedByUs: When the question was given up already.
         """
         handle = sock.dup()
-        with self._lock:
-            before, self._handle = self._handle, handle
-        if before is not None:
+        if (before := self._exchanged(handle)) is not None:
             before.close()
         self._raise_if_interrupted()
 
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        """Adopt other sockets for a while; afterwards the one of before counts again."""
+        self._set_aside = self._exchanged(None)
+        try:
+            yield
+        finally:
+            other = self._exchanged(self._set_aside)
+            self._set_aside = None
+            if other is not None:
+                other.close()
+
     def release(self) -> None:
         """The socket is about to be closed."""
-        with self._lock:
-            handle, self._handle = self._handle, None
-        if handle is not None:
+        if (handle := self._exchanged(None)) is not None:
             handle.close()
+
+    def _exchanged(self, handle: socket.socket | None) -> socket.socket | None:
+        with self._lock:
+            before, self._handle = self._handle, handle
+        return before
 
     def uninterruptible(self, key: Hashable, step: Callable[[], _T]) -> _T:
         """Do what no deadline can end; when it ends too late, keep it for the next attempt.

@@ -12,14 +12,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator._arguments import require, require_items, wrong_type
 from orchestrator._ports import Probe, ProbeResult, Target
 from orchestrator.redis._appearance import Appearance
 from orchestrator.redis._expect import Expect
-from orchestrator.redis._failures import PATH_MISSING, timed_out
+from orchestrator.redis._failures import PATH_MISSING, held_up, timed_out
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._worker import Question, Worker
+from states import Policy
 
 if TYPE_CHECKING:
     import redis
@@ -39,9 +41,10 @@ class RedisProbe(Probe):
     The whole attempt is under one deadline: name look-up, connect, TLS, login and answer. Neither a
     hung server nor a hung resolver delays cancellation or the end of the process.
 
-    A PING that was not answered in time is a failure. If its connection was accepted, it stays
-    open for a while: should the answer still come, `changed` returns, and the next attempt succeeds
-    with it at once.
+    What is not answered in time is a failed attempt, but a connection that was accepted stays open
+    for a while: the policy's `answer_patience_seconds` for a new one, through TLS, greeting and the
+    first answer, and three attempts for one that has answered before. Should the answer still come,
+    `changed` returns, and the next attempt succeeds with it at once.
 
     Where the process itself did not run in time, since C code held the interpreter or there was too
     little CPU, the attempt says nothing about Redis: see `ProbeResult.void`.
@@ -131,6 +134,7 @@ class RedisProbe(Probe):
         self._settings = settings
         self._worker = Worker(settings)
         self._path_missing = False
+        self._patience_seconds = Policy().answer_patience_seconds
         self._appearance = Appearance(settings.path)
         # A probe that is dropped without `aclose` must not leave its thread behind. At the end of
         # the process there is nothing to do: the thread is a daemon.
@@ -145,6 +149,10 @@ class RedisProbe(Probe):
         """What is being asked, for telemetry."""
         return self._settings.target
 
+    def prepare(self, policy: Policy) -> None:
+        """Take over `answer_patience_seconds`."""
+        self._patience_seconds = policy.answer_patience_seconds
+
     async def attempt(self, timeout_seconds: float) -> ProbeResult:
         """Ask once, for at most `timeout_seconds` in total.
 
@@ -157,12 +165,13 @@ class RedisProbe(Probe):
             raise ValueError(f"timeout_seconds is {timeout_seconds!r}; it must be above 0")
         started_at = time.perf_counter()
         allowed = timeout_seconds + _HEAD_START_SECONDS
-        question = Question(timeout_seconds)
+        question = Question(timeout_seconds, self._patience_seconds)
         self._worker.submit(question)
         try:
             with anyio.move_on_after(allowed):
                 await question.answered.wait()
-            late = time.perf_counter() - started_at > allowed + _LATE_SECONDS
+            late_seconds = time.perf_counter() - started_at - allowed
+            late = late_seconds > _LATE_SECONDS
             if not question.finished_at and self._worker.is_held_up:
                 # It will say so itself once it is let run; to end it now would be to break a
                 # connection on which the answer may be there.
@@ -177,9 +186,14 @@ class RedisProbe(Probe):
             self._path_missing = failure is not None and failure.error_type == PATH_MISSING
             lag_seconds = now - question.finished_at
             return ProbeResult(question.latency_seconds, failure, lag_seconds, question.void)
-        # The worker is in something that cannot be interrupted. The next attempt joins it.
-        at = self._worker.session.situation(timeout_seconds)
-        return ProbeResult(now - started_at, timed_out(at), void=late)
+        # The worker is in something that cannot be interrupted, or need not be. The next attempt
+        # joins it.
+        session = self._worker.session
+        failure = timed_out(session.situation(timeout_seconds))
+        if late:
+            failure = held_up(failure, late_seconds)
+        void = late and not session.had_its_time(timeout_seconds)
+        return ProbeResult(now - started_at, failure, void=void)
 
     async def changed(self) -> None:
         """Return when the connection was closed by the other side, or a late answer has come.
@@ -187,6 +201,11 @@ class RedisProbe(Probe):
         Without an open connection it returns when something happens to the path of the Unix socket
         (on Linux), and else never.
         """
+        if (outlasting := self._worker.outlasting) is not None:
+            await outlasting.answered.wait()
+        if self._worker.has_news:
+            await anyio.lowlevel.checkpoint()
+            return
         handle = None if self._worker.busy else self._worker.session.watch()
         if handle is None:
             await self._appearance.changed(was_missing=self._path_missing)

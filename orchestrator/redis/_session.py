@@ -4,6 +4,7 @@ All of it runs in the worker's thread, except `interrupt`, `watch` and `abandon`
 """
 
 import math
+import selectors
 import socket
 import time
 from collections import deque
@@ -24,9 +25,9 @@ from orchestrator.redis._replies import OLD_LOGIN
 from orchestrator.redis._settings import RedisSettings
 from states import Failure
 
-_PATIENCE = 3
-"""So many attempts may wait for one PING in vain. Then the connection is taken for half open: the
-other side may have forgotten it, and would never answer."""
+_MOST_UNANSWERED = 3
+"""So many attempts may wait for one PING in vain, on a connection that has answered before. Then it
+is taken for half open: the other side may have forgotten it, and would never answer."""
 
 
 _LATE_SECONDS = 0.1
@@ -54,6 +55,7 @@ class Session:
         self._pending: deque[Step] = deque()
         self._unanswered = 0
         self.held_up = False
+        self._patience_seconds = 0.0
 
     # -- from other threads -----------------------------------------------------------------------
 
@@ -71,10 +73,25 @@ class Session:
             command = self._pending[0].name
         except IndexError:  # not sent yet, or just answered: the worker goes on meanwhile
             command = "PING"
-        phase = self._dialer.phase
+        dialer, phase = self._dialer, self._dialer.phase
         if phase is Phase.CONNECT:
             timeout_seconds = min(timeout_seconds, self._connect_seconds)
-        return Situation(self._dialer.where, phase, timeout_seconds, command)
+        return Situation(dialer.where, phase, timeout_seconds, command, self.outlasts)
+
+    @property
+    def outlasts(self) -> bool:
+        """Whether what is under way goes on after its attempt: Redis has accepted a connection."""
+        return self._dialer.accepted_at > 0
+
+    def had_its_time(self, timeout_seconds: float) -> bool:
+        """Whether Redis has been silent for so long on a connection that it has accepted."""
+        accepted_at, handle = self._dialer.accepted_at, self.watch()
+        if handle is None:
+            return False
+        with handle, selectors.DefaultSelector() as selector:
+            selector.register(handle, selectors.EVENT_READ)
+            is_silent = not selector.select(0)
+        return is_silent and 0 < accepted_at < time.monotonic() - timeout_seconds
 
     def abandon(self) -> None:
         """Close the descriptors and nothing else: the connection is of the process before a fork.
@@ -87,12 +104,26 @@ class Session:
 
     # -- in the worker's thread -------------------------------------------------------------------
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the question under way was interrupted."""
+        return self._interruption.interrupted
+
     def rearm(self) -> None:
         """Forget the interruption of the question before."""
         self._interruption.rearm()
 
-    def ask(self, deadline: float, timeout_seconds: float) -> Failure | None:
-        """PING, over the open connection or a new one; why it failed, or `None`."""
+    def ask(
+        self, deadline: float, timeout_seconds: float, patience_seconds: float
+    ) -> Failure | None:
+        """PING, over the open connection or a new one; why it failed, or `None`.
+
+        Args:
+            deadline: When the attempt ends, in monotonic seconds.
+            timeout_seconds: How long it may take.
+            patience_seconds: How long a new connection that was accepted may take, be it longer.
+        """
+        self._patience_seconds = patience_seconds
         failure = self._ask_again(deadline, timeout_seconds)
         now = time.monotonic()
         late_seconds = now - deadline
@@ -128,13 +159,17 @@ class Session:
         self._unanswered = 0
 
     def _ask_once(self, deadline: float, timeout_seconds: float) -> Failure | None:
+        before = self._line
         try:
             self._exchange(deadline)
         except Exception as error:  # noqa: BLE001  every exception is a failed attempt
             failure = _classified(error, self.situation(timeout_seconds))
-            if not self._may_be_late(failure):
+            warm = before is not None and self._line is before
+            if not (warm and self._may_be_late(failure)):
                 self.close()
             return failure
+        finally:
+            self._dialer.accepted_at = 0.0
         self._unanswered = 0
         self._refuse_extras()
         return None
@@ -145,12 +180,13 @@ class Session:
         if not late or self._interruption.interrupted:
             return False
         self._unanswered += 1
-        return self._unanswered < _PATIENCE
+        return self._unanswered < _MOST_UNANSWERED
 
     def _exchange(self, deadline: float) -> None:
         line = self._line
+        fresh = line is None
         if line is None:
-            line, asked = self._dialer.dial(deadline, self._steps)
+            line, asked = self._dialer.dial(deadline, self._steps, self._patience_seconds)
             self._line = line
             self._pending.extend(asked)
         else:
@@ -161,6 +197,9 @@ class Session:
         while self._pending:
             line.settle(self._pending[0])
             self._pending.popleft()
+        if not fresh and self._dialer.has_moved(deadline):
+            self.close()
+            self._exchange(deadline)
 
     def _refuse_extras(self) -> None:
         """Close a connection on which more has come than was asked for.

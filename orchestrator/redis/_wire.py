@@ -47,21 +47,27 @@ class Wire:
         sock: The socket.
         deadline: When the attempt ends, in monotonic seconds.
         answer_seconds: How long the application's client would wait for any byte; `None` for as
-            long as it takes.
+            long as it takes. That is not asked of what outlasts the attempt.
+        until: When to give up the first answers, where that is later than the attempt's end.
     """
 
     def __init__(
-        self, sock: socket.socket, deadline: float, answer_seconds: float | None = None
+        self,
+        sock: socket.socket,
+        deadline: float,
+        answer_seconds: float | None = None,
+        until: float = 0.0,
     ) -> None:
         self._sock = sock
         self._answer_seconds = answer_seconds
         self._waits = True
         self._fresh = True
         self.begin(deadline)
+        self._until = max(deadline, until)
 
     def begin(self, deadline: float) -> None:
         """Start to count anew, for the attempt that ends at `deadline`."""
-        self._deadline = deadline
+        self._deadline = self._until = deadline
         self._bytes_left = MOST_BYTES
 
     def __getattr__(self, name: str) -> object:
@@ -109,6 +115,8 @@ class Wire:
         the answer may have been there long ago.
         """
         left, limit = self._left(), self._answer_seconds or math.inf
+        if time.monotonic() + limit >= self._deadline:
+            limit = math.inf
         if left:
             self._sock.settimeout(min(left, limit))
             try:
@@ -124,7 +132,7 @@ class Wire:
             raise (SlowAnswerError(limit) if limit < left else TimeoutError) from None
 
     def _left(self) -> float:
-        return max(0.0, self._deadline - time.monotonic()) if self._waits else 0.0
+        return max(0.0, self._until - time.monotonic()) if self._waits else 0.0
 
     def _check(self, first: bytes, size: int) -> None:
         self._bytes_left -= size

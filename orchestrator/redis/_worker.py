@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import anyio
 
-from orchestrator.redis._failures import ENDLESS
+from orchestrator.redis._failures import ENDLESS, OF_TIME
 from orchestrator.redis._session import Session
 from orchestrator.redis._settings import RedisSettings
 from states import Failure
@@ -22,6 +22,10 @@ from states import Failure
 
 class Question:
     """One attempt on its way through the worker. Made and awaited on the event loop.
+
+    Args:
+        timeout_seconds: How long the attempt may take.
+        patience_seconds: How long a new connection that is accepted may take, be it longer.
 
     Attributes:
         answered: Set on the event loop once the rest is filled in.
@@ -33,8 +37,9 @@ class Question:
         void: Whether it failed for want of time in which this process did not run.
     """
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, patience_seconds: float = 0.0) -> None:
         self.timeout_seconds = timeout_seconds
+        self.patience_seconds = patience_seconds
         self.deadline = time.monotonic() + timeout_seconds
         self.void = False
         self.answered = anyio.Event()
@@ -85,6 +90,8 @@ class Worker:
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._next: Question | None = None
         self._running: Question | None = None
+        self._found: Failure | None = None
+        self._answered_late = False
         self._stopped = False
         self._thread: threading.Thread | None = None
 
@@ -97,10 +104,25 @@ class Worker:
     def is_held_up(self) -> bool:
         """With the time of a question up: whether the thread would have said so, had it run.
 
-        Otherwise it is in something that no deadline can end.
+        Otherwise it is in something that no deadline can end, or that outlasts the attempt.
         """
-        phase = self.session.situation(0.0).phase
-        return self._running is None or phase not in ENDLESS
+        if self._running is None:
+            return True
+        return not self.session.outlasts and self.session.situation(0.0).phase not in ENDLESS
+
+    @property
+    def outlasting(self) -> Question | None:
+        """The question under way whose attempt is over, if there is one."""
+        running = self._running
+        return running if running is not None and running.given_up else None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a question has ended after its attempt, so that another attempt ends otherwise.
+
+        Not where it has ended for want of time.
+        """
+        return self._answered_late or self._found is not None
 
     def submit(self, question: Question) -> None:
         """Have the question asked.
@@ -126,12 +148,15 @@ class Worker:
         self._wake.put(None)
 
     def give_up(self, question: Question) -> None:
-        """Stop caring about the question, and free the thread from it if that can be done."""
+        """Stop caring about the question, and free the thread from it if that can be done.
+
+        A new connection that Redis has accepted is not given up: the thread goes on with it.
+        """
         with self._lock:
             question.given_up = True
             if self._next is question:
                 self._next = None
-            elif self._running is question:
+            elif self._running is question and not self.session.outlasts:
                 self.session.interrupt()
 
     def stop(self) -> None:
@@ -160,12 +185,23 @@ class Worker:
                 # It counts from here. A thread that was kept waiting for the interpreter has not
                 # asked anybody yet.
                 question.deadline = time.monotonic() + question.timeout_seconds
-            failure = self.session.ask(question.deadline, question.timeout_seconds)
+            void = False
+            failure, self._found = self._found, None
+            self._answered_late = False
+            if failure is None:
+                failure = self.session.ask(
+                    question.deadline, question.timeout_seconds, question.patience_seconds
+                )
+                void = self.session.held_up
             with self._lock:
                 self._running = None
+                if question.given_up and not self.session.interrupted:
+                    self._answered_late = failure is None
+                    if failure is not None and failure.error_type not in OF_TIME:
+                        self._found = failure
                 if self._stopped:
                     self.session.close()
-            question.finish(failure, started_at, void=self.session.held_up)
+            question.finish(failure, started_at, void=void)
             del question  # A parked thread must not keep the event loop's objects alive.
 
     def _take(self) -> Question | None:

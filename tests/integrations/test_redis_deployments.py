@@ -258,6 +258,49 @@ async def test_a_master_that_became_a_replica_is_left_for_the_new_one() -> None:
             assert diary.stages == []
 
 
+async def test_a_master_that_was_replaced_is_left_though_it_still_calls_itself_one() -> None:
+    # As one that a supervisor restarts while the sentinels are choosing another: nobody tells it
+    # for some 10 s, and one that is cut off from the sentinels never hears of it.
+    with real() as old, real() as new, Sentinel(old.server.port) as sentinel:
+        probe = RedisProbe.from_sentinel([sentinel.address], "chat")
+        async with watched(probe, replace(QUICK, probe_interval_seconds=0.05)) as (_, diary):
+            with redis.Redis(port=sentinel.server.port, protocol=2) as admin:
+                admin.sentinel_remove("chat")
+                admin.sentinel_monitor("chat", "127.0.0.1", new.server.port, 1)
+            there = f"redis master 'chat' at 127.0.0.1:{new.server.port}"
+            await diary.until(lambda: probe_where(probe) == there)
+            await diary.until(lambda: isinstance(diary.attempts[-1], ProbeSucceeded))
+            assert diary.stages == []
+            # Its end, and not that of the one before, is what is noticed from now on.
+            old.server.kill()
+            diary.forget()
+            await diary.until(lambda: len(diary.attempts) >= 3)
+            assert not diary.failures
+            new.server.kill()
+            await diary.reaches(Stage.DEGRADED)
+
+
+@pytest.mark.parametrize("trouble", ["gone", "hung", "it has forgotten"])
+async def test_sentinels_in_trouble_do_not_spoil_a_connection_that_works(trouble: str) -> None:
+    with real() as master, Sentinel(master.server.port) as sentinel:
+        probe = RedisProbe.from_sentinel([sentinel.address], "chat")
+        pace = replace(QUICK, probe_interval_seconds=0.05, attempt_timeout_seconds=1.0)
+        async with watched(probe, pace) as (_, diary):
+            if trouble == "gone":
+                sentinel.server.kill()
+            elif trouble == "hung":
+                sentinel.server.freeze()
+            else:
+                with redis.Redis(port=sentinel.server.port, protocol=2) as admin:
+                    admin.sentinel_remove("chat")
+            diary.forget()
+            await diary.until(lambda: len(diary.attempts) >= 4, timeout_seconds=20)
+            assert not diary.failures
+            # The connection to the master is still the one that is watched.
+            master.server.kill()
+            await diary.until(lambda: diary.failures)
+
+
 def probe_where(probe: RedisProbe) -> str:
     return probe._worker.session.situation(1).where
 

@@ -24,6 +24,7 @@ from tests.redis_server import (
     commands,
     free_port,
     greeted_then,
+    relay,
     saying,
     silent,
 )
@@ -471,13 +472,19 @@ async def test_a_late_answer_on_a_first_connection(login: str) -> None:
                 assert client.info("stats")["total_connections_received"] == 3
 
 
-async def test_a_connection_that_never_answers_is_replaced() -> None:
-    with FakeServer(silent) as fake:
+async def test_a_connection_that_does_not_answer_any_more_is_replaced(server: RedisServer) -> None:
+    with FakeServer(relay(server.port)) as fake:
         async with probing(fake.url) as probe:
-            for accepted in (1, 1, 1, 2, 2, 2, 3):
+            await succeeds(probe)
+            server.freeze()
+            # The new one has not answered yet: it is not given up.
+            for accepted in (1, 1, 1, 2, 2, 2, 2, 2):
                 await fails(probe, "TimeoutError", timeout_seconds=0.05)
                 fake.wait_until_accepted(accepted)
                 assert fake.accepted == accepted
+            server.thaw()
+            await succeeds(probe)
+            assert fake.accepted == 2
 
 
 # -- one deadline ---------------------------------------------------------------------------------

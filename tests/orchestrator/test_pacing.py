@@ -1,10 +1,13 @@
 """When the next attempt is made: the schedule in figures."""
 
 import statistics
+from collections.abc import Iterable
 from itertools import pairwise
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator._pacing import Pacer
 from states import (
@@ -61,6 +64,93 @@ def test_instances_that_lose_redis_together_do_not_return_together() -> None:
 
 def test_a_crowded_redis_is_left_alone_for_longer() -> None:
     assert len(schedule(1, CROWDED, 30.0)) < len(schedule(1, REFUSED, 30.0)) / 4
+
+
+# -- congestion -----------------------------------------------------------------------------------
+
+REFUSALS = st.integers(0, 300)
+KINDS = st.lists(st.sampled_from([REFUSED, CROWDED, None]), max_size=40)
+
+
+def delays(failures: Iterable[Failure | None], random: Random, policy: Policy) -> list[float]:
+    """The delay after each of these attempts, one a second; `None` is one that succeeds."""
+    machine, pacer = StartupMachine(policy), Pacer(policy, random)
+    machine.receive(BootFinished(0.0))
+    found = []
+    for at, failure in enumerate(failures):
+        fact = ProbeFailed(at, 0.0, failure) if failure else ProbeSucceeded(at, 0.0)
+        machine.receive(fact)
+        found.append(pacer.delay_seconds(machine.snapshot))
+    return found
+
+
+class Extreme(Random):
+    """Draws the longest delays that can be."""
+
+    def uniform(self, a: float, b: float) -> float:  # noqa: ARG002  the longest
+        return b
+
+    def random(self) -> float:
+        return 0.0
+
+
+PLAIN = Policy(
+    budget_seconds=1000, retry_jitter=0.0, congestion_cap_seconds=1000.0, failures_to_degrade=1
+)
+
+
+def test_congestion_doubles_the_step_for_each_further_one_and_no_more_than_six_times() -> None:
+    found = delays([CROWDED] * 9, Extreme(), PLAIN)
+    step = PLAIN.retry_steady_seconds
+    assert found == pytest.approx([2 * step * 2**n for n in (0, 1, 2, 3, 4, 5, 5, 5, 5)])
+
+
+@given(refusals=REFUSALS, crowded=st.integers(1, 12))
+def test_a_long_outage_before_it_does_not_count_as_congestion(refusals: int, crowded: int) -> None:
+    found = delays([REFUSED] * refusals + [CROWDED] * crowded, Extreme(), PLAIN)[refusals:]
+    for number, delay in enumerate(found):
+        # The step is the pace's own, which grows with the outage; it is doubled from here on only.
+        outage = refusals + number
+        share = min(outage * PLAIN.retry_outage_fraction, PLAIN.retry_cap_seconds)
+        step = max(PLAIN.retry_steady_seconds, share)
+        assert delay == pytest.approx(2 * step * 2 ** min(number, 5))
+
+
+@given(before=KINDS, seed=st.integers(0, 2**32))
+def test_only_congested_failures_in_a_row_lengthen_the_step(
+    before: list[Failure | None], seed: int
+) -> None:
+    in_row = 0
+    for failure in before:
+        in_row = in_row + 1 if failure is CROWDED else 0
+    found = delays([*before, CROWDED], Random(seed), PLAIN)[-1]
+    longest = delays([*before, CROWDED], Extreme(), PLAIN)[-1]
+    step = longest / 2 / 2 ** min(in_row, 5)
+    assert PLAIN.retry_steady_seconds - 1e-9 <= step <= PLAIN.retry_cap_seconds
+    assert 0 <= found <= longest
+    # Whoever is refused again afterwards goes on at the even pace, as if there had been no crowd.
+    after = delays([*before, CROWDED, REFUSED], Random(seed), PLAIN)[-1]
+    assert after <= PLAIN.retry_cap_seconds
+
+
+@given(failures=KINDS, seed=st.integers(0, 2**32))
+def test_no_step_is_longer_than_what_the_policy_allows(
+    failures: list[Failure | None], seed: int
+) -> None:
+    policy = Policy(budget_seconds=1000)
+    for failure, delay in zip(failures, delays(failures, Random(seed), policy), strict=True):
+        cap = policy.congestion_cap_seconds if failure is CROWDED else policy.retry_cap_seconds
+        most = policy.probe_interval_seconds if failure is None else cap
+        assert 0 <= delay <= most * (1 + policy.retry_jitter)
+
+
+def test_a_crowd_spreads_over_all_of_its_step() -> None:
+    policy = Policy(budget_seconds=1000)
+    drawn = sorted(delays([CROWDED], Random(seed), policy)[0] for seed in range(2000))
+    assert statistics.mean(drawn) == pytest.approx(policy.retry_steady_seconds, rel=0.05)
+    assert drawn[0] < 0.001
+    assert drawn[-1] > 1.99 * policy.retry_steady_seconds
+    assert max(b - a for a, b in pairwise(drawn)) < 0.004
 
 
 def test_a_permanent_failure_is_checked_again_every_30_seconds() -> None:
