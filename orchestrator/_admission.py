@@ -4,7 +4,6 @@ The adapters for ASGI, `websockets` and aiohttp ask for each request, and turn t
 their server understands.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from random import Random
@@ -17,6 +16,7 @@ from orchestrator._clock import LoopClock
 from orchestrator._errors import NotRunning
 from orchestrator._holding import check
 from orchestrator._live import LiveSockets
+from orchestrator._logging import logger
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._ports import Clock, GateMetrics
 from orchestrator._release import Line, Outcome, Place
@@ -24,8 +24,6 @@ from orchestrator._tally import AdmissionCounts, Tally
 from orchestrator._turnstile import Turnstile
 from orchestrator._visit import Visit
 from states import Stage, StageChanged
-
-logger = logging.getLogger("orchestrator")
 
 _INTERNAL_ERROR = 1011
 _FAILURES = (APPLICATION_ERROR, _INTERNAL_ERROR)
@@ -265,6 +263,7 @@ class Admission:
             pass  # left before this task ran for the first time
         finally:
             self.stop()
+            self.tally.sum_up()
 
 
 def recovering(startup: Orchestrator) -> bool:

@@ -1,17 +1,16 @@
 """Plain and async functions that are called when a stage is entered, each in a task of its own."""
 
 import inspect
-import logging
 from collections.abc import Callable
 
 import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator._feed import Feed, Subscription
-from orchestrator._tasks import is_stray_cancellation
+from orchestrator._guard import Guard
+from orchestrator._logging import logger
+from orchestrator._tasks import must_pass
 from states import Stage, StageChanged
-
-logger = logging.getLogger("orchestrator")
 
 Callback = Callable[[StageChanged], object]
 """A plain or an async function of one event."""
@@ -68,26 +67,31 @@ class Callbacks:
         self, events: Subscription, stages: frozenset[Stage], callback: Callback
     ) -> None:
         missed = 0
+        guard = Guard("callback", callback)
         try:
             async for event in events:
                 if events.missed > missed:
                     logger.warning(
-                        "callback %r is too slow and missed %d changes of stage",
-                        callback,
+                        "%s is too slow and missed %d changes of stage",
+                        guard.name,
                         events.missed - missed,
                     )
                     missed = events.missed
                 if event.current in stages:
-                    outcome = callback(event)
-                    if inspect.isawaitable(outcome):
-                        await outcome
-        except Exception:
-            logger.exception("callback %r raised and is not called again", callback)
-        except anyio.get_cancelled_exc_class():
-            if not is_stray_cancellation():
-                raise
-            logger.exception("callback %r raised and is not called again", callback)
+                    await _call_one(callback, event, guard)
         finally:
+            guard.sum_up()
             self._running -= 1
             if not self._running:
                 self._idle.set()
+
+
+async def _call_one(callback: Callback, event: StageChanged, guard: Guard) -> None:
+    try:
+        outcome = callback(event)
+        if inspect.isawaitable(outcome):
+            await outcome
+    except BaseException as error:
+        if must_pass(error):
+            raise
+        guard.caught(error)

@@ -6,7 +6,6 @@ locks are needed. Attempts run in a task of their own, one at a time (`_prober`)
 """
 
 import asyncio
-import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,10 +14,12 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskStatus
 
-from orchestrator._errors import WrongThread
+from orchestrator._errors import WrongThread, ends_process
 from orchestrator._feed import Feed
+from orchestrator._guard import Guard
+from orchestrator._logging import logger, quiet_engine
 from orchestrator._pacing import Pacer
-from orchestrator._ports import Clock, Observer, Probe, ProbeResult
+from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
 from orchestrator._prober import Prober
 from states import (
     BootFinished,
@@ -32,8 +33,6 @@ from states import (
     StartupMachine,
     TimerFired,
 )
-
-logger = logging.getLogger("orchestrator")
 
 
 class Driver:
@@ -66,7 +65,7 @@ class Driver:
         self._feed = feed
         self._pacer = pacer
         self._clock = clock
-        self._observers = list(observers)
+        self._observers = [(observer, Guard("observer", observer)) for observer in observers]
         self._prober = Prober(
             probe,
             clock,
@@ -106,21 +105,33 @@ class Driver:
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """Those that have not raised."""
-        return tuple(self._observers)
+        """Those that could begin."""
+        return tuple(observer for observer, _ in self._observers)
 
-    def call_observers(self, call: Callable[[Observer], None]) -> None:
-        """Tell every observer; one that raises is dropped, and the others are not affected."""
-        for observer in self.observers:
+    def begin_observers(self, context: StartupContext) -> None:
+        """Tell every observer of the start; one that raises cannot begin, and is left out."""
+        begun = []
+        for observer, guard in self._observers:
             try:
-                call(observer)
-            except Exception:
-                logger.exception("observer %r raised and is told nothing more", observer)
-                self._observers.remove(observer)
-            except anyio.get_cancelled_exc_class():
-                # Nothing is awaited here, so it is none of ours; let out, it would end the driver.
-                logger.exception("observer %r raised and is told nothing more", observer)
-                self._observers.remove(observer)
+                observer.started(context)
+            except BaseException as error:
+                if ends_process(error):
+                    raise
+                logger.error("%s could not begin, and gets no events", guard.name, error=error)
+            else:
+                begun.append((observer, guard))
+        self._observers = begun
+
+    def end_observers(self, at: float) -> None:
+        """Tell every observer of the end."""
+        self._call_observers(lambda observer: observer.stopped(at))
+        for _, guard in self._observers:
+            guard.sum_up()
+
+    def _call_observers(self, call: Callable[[Observer], None]) -> None:
+        """Tell every observer. What one raises affects neither the driver nor the others."""
+        for observer, guard in self._observers:
+            guard.call(call, observer)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Drive until stopped or cancelled. Started once the machine has left `booting`."""
@@ -168,11 +179,12 @@ class Driver:
     def _take(self, fact: Fact) -> None:
         if self._scope.cancel_called:
             return
-        changed = self._machine.receive(fact)
+        with quiet_engine:
+            changed = self._machine.receive(fact)
         if changed is not None:
             self._feed.publish(changed)
         self._schedule(fact, changed)
-        self.call_observers(lambda observer: observer.observed(fact, changed))
+        self._call_observers(lambda observer: observer.observed(fact, changed))
 
     def _schedule(self, fact: Fact, changed: StageChanged | None) -> None:
         """Say when the next attempt is due, as far as this fact has a say in it."""

@@ -1,6 +1,17 @@
 """What can go wrong when the orchestrator is used; every text says what to do."""
 
 
+def ends_process(error: BaseException) -> bool:
+    """Whether an exception asks for the end of the process, by itself or among others.
+
+    Ctrl-C and `sys.exit` in a signal's handler arrive in whatever runs just then. Everything else
+    that code of the application raises, cancellations that nobody ordered among it, ends nothing.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup((KeyboardInterrupt, SystemExit)) is not None
+    return isinstance(error, KeyboardInterrupt | SystemExit)
+
+
 class OrchestratorError(Exception):
     """The base of all errors of the orchestrator."""
 

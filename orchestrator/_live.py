@@ -1,14 +1,12 @@
 """Open WebSockets that are closed when the service becomes degraded."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from random import Random
 
 import anyio
 
+from orchestrator._logging import logger
 from orchestrator._ports import Clock
-
-logger = logging.getLogger("orchestrator")
 
 _CLOSE_SECONDS = 5.0
 """How long one close may take: a client that reads nothing must not keep the others open."""
@@ -83,7 +81,6 @@ async def _close_one(close: Close) -> None:
     try:
         with anyio.move_on_after(_CLOSE_SECONDS):
             await close()
-    except (
-        Exception
-    ):  # the client may be gone in this moment, and servers differ in what they raise
-        logger.debug("a WebSocket could not be closed with 1013", exc_info=True)
+    except Exception as error:  # noqa: BLE001  it is logged
+        # The client may be gone in this moment, and servers differ in what they raise.
+        logger.debug("a WebSocket could not be closed with 1013", error=error)

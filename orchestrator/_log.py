@@ -1,7 +1,6 @@
 """Every change of stage as a record of the standard library's logging."""
 
-import logging
-
+from orchestrator._logging import logger
 from orchestrator._ports import Observer, StartupContext
 from states import (
     ConditionChanged,
@@ -12,21 +11,6 @@ from states import (
     StageChanged,
     TimerFired,
 )
-from states._machine import ENGINE_NAME
-
-logger = logging.getLogger("orchestrator")
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Whether a line of the engine is about somebody else's machine.
-
-    It logs two lines for each change of stage that say less than ours does.
-    """
-    args = record.args
-    return not (isinstance(args, tuple) and args and str(args[0]).startswith(ENGINE_NAME))
-
-
-logging.getLogger("transitions.core").addFilter(_is_not_ours)
 
 
 class Lack:
@@ -72,8 +56,9 @@ class Lack:
 class TransitionLog(Observer):
     """Logs one line for each change of stage, with `degraded` as a warning.
 
-    For formatters that write structured logs, the record has the attributes `stage`,
-    `previous_stage`, `stage_sequence` and `elapsed_seconds`.
+    For formatters that write structured logs, the record has the attributes `orchestrator_stage`,
+    `orchestrator_previous_stage`, `orchestrator_stage_sequence` and `orchestrator_elapsed_seconds`.
+    Where the application sets one of these on its records, its value stays.
     """
 
     def __init__(self) -> None:
@@ -88,9 +73,8 @@ class TransitionLog(Observer):
         self._lack.observed(fact)
         if changed is None:
             return
-        level = logging.WARNING if changed.current is Stage.DEGRADED else logging.INFO
-        logger.log(
-            level,
+        log = logger.warning if changed.current is Stage.DEGRADED else logger.info
+        log(
             "%s -> %s after %.3f s: %s",
             changed.previous,
             changed.current,

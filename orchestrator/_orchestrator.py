@@ -1,6 +1,5 @@
 """The orchestrator as an application uses it."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,14 +18,13 @@ from orchestrator._errors import AlreadyStarted, NotRunning, StartupTimeout, Sto
 from orchestrator._explain import Explanation, explain
 from orchestrator._feed import Feed, Subscription
 from orchestrator._log import TransitionLog
+from orchestrator._logging import logger
 from orchestrator._pacing import Pacer
 from orchestrator._parts import check_parts, observers_of, reachable, stages_of, target_of
 from orchestrator._ports import Clock, Observer, Probe, StartupContext
 from orchestrator._prober import AlwaysAnswers
 from orchestrator._tasks import BackgroundTasks, Closable, close_in_time
 from states import Policy, Stage, StageChanged, StartupMachine
-
-logger = logging.getLogger("orchestrator")
 
 CallbackT = TypeVar("CallbackT", bound=Callback)
 
@@ -172,9 +170,10 @@ class Orchestrator:
         """Decorate a plain or async function to be called each time one of `stages` is entered.
 
         It is called with the event, one call at a time, in order, in a task of its own; if the
-        service is in such a stage already, at once. One that raises is logged and not called
-        again. Plain functions run on the event loop and must not block it. When the orchestrator is
-        left, callbacks get 1 s to see what they have not seen, and are then cancelled.
+        service is in such a stage already, at once. What it raises is logged once and counted, and
+        it is called again at the next event. Plain functions run on the event loop and must not
+        block it. When the orchestrator is left, callbacks get 1 s to see what they have not seen,
+        and are then cancelled.
         """
         wanted = stages_of(stages)
 
@@ -269,7 +268,7 @@ class Orchestrator:
         now, wall = self._clock.now(), time.time_ns()
         told = (policy, target_of(probe), declared, started_at, now, wall, self.enabled)
         context = StartupContext(*told)
-        self._driver.call_observers(lambda observer: observer.started(context))
+        self._driver.begin_observers(context)
         tasks.start_soon(self._feed.deliver)
         await tasks.start(self._driver.run)
         self._running = True
@@ -302,9 +301,10 @@ class Orchestrator:
         parts: list[Closable] = [self._probe]
         if self._driver is not None:
             at = max(self._clock.now(), self._machine.snapshot.last_at)
-            self._driver.call_observers(lambda observer: observer.stopped(at))
+            self._driver.end_observers(at)
             parts += self._driver.observers
         await close_in_time(*parts)
+        await close_in_time(logger)  # last, since all of them may have logged
 
     # -- inside ------------------------------------------------------------------------------------
 

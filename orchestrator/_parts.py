@@ -1,14 +1,12 @@
 """Refuses what an orchestrator cannot be made of, or asked for, where it is given."""
 
-import logging
 from collections.abc import Iterable
 from random import Random
 
 from orchestrator._arguments import require, require_items, wrong_type
+from orchestrator._logging import logger
 from orchestrator._ports import Clock, Observer, Probe, Target
 from states import Policy, Stage
-
-logger = logging.getLogger("orchestrator")
 
 
 def check_parts(

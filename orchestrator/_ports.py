@@ -169,8 +169,9 @@ class StartupContext:
 class Observer:
     """Sees every fact after the machine has taken it. Subclass it and write what you need.
 
-    Observers run on the event loop, one after the other, and must return quickly. One that raises
-    is logged and told nothing more; the machine and the other observers are not affected.
+    Observers run on the event loop, one after the other, and must return quickly. What one raises
+    is logged once and counted; it gets the next fact all the same, and neither the machine nor the
+    other observers are affected. One whose `started` raises is left out.
     """
 
     def started(self, context: StartupContext) -> None:
@@ -207,7 +208,7 @@ class GateFigures(Protocol):
 class GateMetrics:
     """Measures gates. Subclass it and write what you need.
 
-    One that raises is logged and told nothing more.
+    What one raises is logged once and counted, and it is called again the next time.
     """
 
     def watch(self, figures: GateFigures) -> None:

@@ -4,18 +4,17 @@
 when the next attempt is wanted, and gets each result through `post`.
 """
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
 
+from orchestrator._guard import name_of
+from orchestrator._logging import logger
 from orchestrator._ports import Clock, Probe, ProbeResult
-from orchestrator._tasks import is_stray_cancellation
+from orchestrator._tasks import must_pass
 from states import Failure, FailureKind
-
-logger = logging.getLogger("orchestrator")
 
 Post = Callable[[ProbeResult, float], None]
 """Takes a result, and by how many seconds the event loop was late for its attempt."""
@@ -54,6 +53,7 @@ class Prober:
         change_floor_seconds: float,
     ) -> None:
         self._probe = probe
+        self._name = name_of(probe)
         self._clock = clock
         self._post = post
         self._wake = wake
@@ -103,9 +103,9 @@ class Prober:
         if attempt.cancel_called:
             self._given_up = True
             logger.warning(
-                "the probe %r does not react to being cancelled; it is taken for failed until it"
+                "the probe %s does not react to being cancelled; it is taken for failed until it"
                 " returns",
-                self._probe,
+                self._name,
             )
             self._post(self._timed_out(), self._late_seconds)
         elif late_seconds > _OVERTIME_SECONDS and not self._extended:
@@ -145,9 +145,9 @@ class Prober:
         if not self._said_void:
             self._said_void = True
             logger.warning(
-                "an attempt of %r does not count, since this process did not run in time; does C"
+                "an attempt of %s does not count, since this process did not run in time; does C"
                 " code hold the interpreter, or is there too little CPU? This is said only once",
-                self._probe,
+                self._name,
             )
         return True
 
@@ -170,10 +170,8 @@ class Prober:
         began_at = self._clock.now()
         try:
             result = await self._probe.attempt(self._timeout_seconds)
-        except Exception as error:  # noqa: BLE001  any exception of a probe is a failed attempt
-            what = type(error).__name__
-        except anyio.get_cancelled_exc_class() as error:
-            if not is_stray_cancellation():
+        except BaseException as error:  # any exception of a probe is a failed attempt
+            if must_pass(error):
                 raise
             what = type(error).__name__
         else:
@@ -181,7 +179,7 @@ class Prober:
                 return result
             what = f"no ProbeResult but {type(result).__name__}"  # type: ignore[unreachable]  # not every probe is type-checked
         # Only the type is told, without a traceback: the text may hold a URL with a password.
-        logger.error("the probe %r gave %s; taken as a failed attempt", self._probe, what)
+        logger.error("the probe %s gave %s; taken as a failed attempt", self._name, what)
         failure = Failure(FailureKind.TRANSIENT, what.split()[-1], f"the probe itself gave {what}")
         return ProbeResult(self._clock.now() - began_at, failure)
 
@@ -194,13 +192,11 @@ class Prober:
         try:
             await self._probe.changed()
             return
-        except Exception as error:  # noqa: BLE001  it must not end the driver
-            what = type(error).__name__
-        except anyio.get_cancelled_exc_class() as error:
-            if not is_stray_cancellation():
+        except BaseException as error:  # it must not end the driver
+            if must_pass(error):
                 raise
             what = type(error).__name__
-        logger.error("the probe %r raised %s while it was watched", self._probe, what)
+        logger.error("the probe %s raised %s while it was watched", self._name, what)
         await anyio.sleep_forever()
 
 

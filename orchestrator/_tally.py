@@ -1,15 +1,13 @@
 """What the gate has counted, and who is told."""
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator._arguments import require, wrong_type
+from orchestrator._guard import Guard
 from orchestrator._ports import GateFigures, GateMetrics
 from orchestrator._release import Outcome
-
-logger = logging.getLogger("orchestrator")
 
 _MOST_CODES = 64
 """An application that invents close codes must not make the counter grow for ever."""
@@ -40,7 +38,7 @@ class AdmissionCounts:
 
 
 class Tally:
-    """Counts, and calls the hooks. A hook that raises is logged and not called again.
+    """Counts, and calls the hooks. What a hook raises is logged once and counted.
 
     Args:
         on_admission: Called with the outcome of each request.
@@ -68,20 +66,18 @@ class Tally:
         self._on_admission = on_admission
         self._on_close = on_close
         self._metrics = metrics
+        hooks = {"on_admission": on_admission, "on_close": on_close, "metrics": metrics}
+        self._guards = {name: Guard(name, hook) for name, hook in hooks.items()}
 
     def watched_by_metrics(self, figures: GateFigures) -> None:
         """Let the metrics read the figures from now on."""
         if self._metrics is not None:
-            self._metrics.watch(figures)
+            self._guards["metrics"].call(self._metrics.watch, figures)
 
     def held_for(self, seconds: float, outcome: Outcome) -> None:
         """A held request's wait has ended."""
         if self._metrics is not None:
-            try:
-                self._metrics.held_for(seconds, outcome.value)
-            except Exception:
-                logger.exception("%r raised and is told nothing more", self._metrics)
-                self._metrics = None
+            self._guards["metrics"].call(self._metrics.held_for, seconds, outcome.value)
 
     def admission(self, outcome: Outcome) -> None:
         """A request has this outcome."""
@@ -92,12 +88,7 @@ class Tally:
     def tell(self, outcome: Outcome) -> None:
         """Call the hook, for an outcome that is counted already."""
         if self._on_admission is not None:
-            try:
-                self._on_admission(outcome.value)
-            except Exception:
-                logger.exception("%r raised and is not called again", self._on_admission)
-                self._on_admission = None
-                self.tells = False
+            self._guards["on_admission"].call(self._on_admission, outcome.value)
 
     def close(self, code: int | str) -> None:
         """The application closed a WebSocket with this code."""
@@ -105,8 +96,9 @@ class Tally:
             code = OTHER_CODES
         self.closes[code] += 1
         if self._on_close is not None:
-            try:
-                self._on_close(code)
-            except Exception:
-                logger.exception("%r raised and is not called again", self._on_close)
-                self._on_close = None
+            self._guards["on_close"].call(self._on_close, code)
+
+    def sum_up(self) -> None:
+        """The gate has stopped: say how often the hooks have raised."""
+        for guard in self._guards.values():
+            guard.sum_up()

@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-import logging
 import math
 from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
-logger = logging.getLogger("orchestrator")
+from orchestrator._errors import ends_process
+from orchestrator._guard import name_of
+from orchestrator._logging import logger
 
 _CLOSE_SECONDS = 1.0
 
@@ -34,14 +35,12 @@ async def _close_one(part: Closable) -> None:
     with anyio.move_on_after(_CLOSE_SECONDS) as scope:
         try:
             await part.aclose()
-        except Exception:
-            logger.exception("%r raised while it was closed", part)
-        except anyio.get_cancelled_exc_class():
-            if not is_stray_cancellation():
+        except BaseException as error:
+            if must_pass(error):
                 raise
-            logger.exception("%r raised while it was closed", part)  # it is none of the others'
+            logger.error("%s raised while it was closed", name_of(part), error=error)
     if scope.cancelled_caught:
-        logger.warning("%r was not closed within %g s", part, _CLOSE_SECONDS)
+        logger.warning("%s was not closed within %g s", name_of(part), _CLOSE_SECONDS)
 
 
 class BackgroundTasks:
@@ -87,6 +86,28 @@ def _is_cancellation(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(cancelled) is not None
     return isinstance(error, cancelled)
+
+
+def must_pass(error: BaseException) -> bool:
+    """Whether what code of the application raised, while it was awaited, is no fault of its own.
+
+    That is the end of the process, the cancellation of a scope around, and the end of a coroutine
+    that nobody runs any more. All else is the application's: asyncio lets cancellations stray, and
+    extensions in Rust raise panics that are no `Exception`.
+    """
+    if ends_process(error):
+        return True
+    if isinstance(error, GeneratorExit):
+        return not _in_a_task()
+    return _is_cancellation(error) and not is_stray_cancellation()
+
+
+def _in_a_task() -> bool:
+    try:
+        anyio.get_current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def is_stray_cancellation() -> bool:

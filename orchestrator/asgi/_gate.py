@@ -12,14 +12,15 @@ import anyio
 
 from orchestrator._admission import Admission, live_sockets
 from orchestrator._answers import RetryAfter
-from orchestrator._arguments import paths_of, require, wrong_type
+from orchestrator._arguments import require, wrong_type
 from orchestrator._errors import NotRunning
-from orchestrator._health_paths import BYPASS, HEALTH_PATHS, passes
+from orchestrator._health_paths import BYPASS, HEALTH_PATHS
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._ports import Clock, GateMetrics
 from orchestrator._release import Outcome
 from orchestrator._signals import Release, call_on_signal
 from orchestrator._tally import AdmissionCounts
+from orchestrator.asgi._bypass import passing
 from orchestrator.asgi._connection import CloseWatch, Inbox
 from orchestrator.asgi._health import MountHint, health_app
 from orchestrator.asgi._lifespan import LateStart, WithStartup, run_lifespan
@@ -64,7 +65,8 @@ class ReadinessGate:
         websocket_only: Let HTTP requests pass in every stage.
         bypass: Paths that pass in every stage, or a function of the scope that tells. The default
             are `/livez`, `/readyz` and `/startupz`, also below `/health`; see `health_paths` for
-            health endpoints mounted elsewhere. No WebSocket passes as a health check.
+            health endpoints mounted elsewhere. No WebSocket passes as a health check. A request for
+            which the function raises does not pass.
         accept_then_close: Refuse a WebSocket by accepting it and closing it with 1013. Clients
             whose back-off ends with the first open connection then come back at once.
         manage_lifespan: Enter and leave the orchestrator with the server's lifespan, for
@@ -144,7 +146,7 @@ class ReadinessGate:
         )
         self._startup = startup
         self._websocket_only = websocket_only
-        self._bypass = bypass if callable(bypass) else _bypass_paths(bypass)
+        self._bypass = passing(bypass)
         self._mount_hint = MountHint()
         self._late_start = LateStart(startup) if manage_lifespan else None
         if health is True:
@@ -295,14 +297,3 @@ class ReadinessGate:
                     async for _ in events:
                         pass  # only its end matters
                     tasks.cancel_scope.cancel()
-
-
-def _bypass_paths(paths: Collection[str]) -> Callable[[Scope], bool]:
-    passing = paths_of(paths)
-
-    def bypass(scope: Scope) -> bool:
-        raw = str(scope.get("raw_path") or b"", "latin-1")
-        websocket = scope["type"] == "websocket"
-        return passes(route_path(scope), passing, raw=raw, websocket=websocket)
-
-    return bypass

@@ -1,6 +1,5 @@
 """Health endpoints: one answer for each stage, whoever asks."""
 
-import logging
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 
@@ -9,6 +8,7 @@ from orchestrator._answers import RetryAfter, as_json, oversized, problem
 from orchestrator._arguments import require
 from orchestrator._health_paths import HEALTH_PATHS
 from orchestrator._hosts import AllowedHosts
+from orchestrator._logging import logger
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import (
     ASGIApp,
@@ -21,8 +21,6 @@ from orchestrator.asgi._types import (
     route_path,
 )
 from states import Stage
-
-logger = logging.getLogger("orchestrator")
 
 _HEALTH_JSON = "application/health+json"
 _PASS, _WARN, _FAIL = "pass", "warn", "fail"
@@ -162,8 +160,8 @@ class _HealthApp:
             # Nothing that can be told in addition may take the verdict away.
             try:
                 answer |= _details(self._startup)
-            except Exception:
-                logger.exception("a health endpoint could not tell its details")
+            except Exception as error:  # noqa: BLE001  it is logged
+                logger.error("a health endpoint could not tell its details", error=error)
         body = as_json(answer)
         await respond(send, status, body, content_type=_HEALTH_JSON, headers=headers, head=head)
 

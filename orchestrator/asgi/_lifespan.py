@@ -7,7 +7,6 @@ then nobody could be held, answered or told why. The gate decides instead, reque
 import asyncio
 import contextlib
 import inspect
-import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -16,10 +15,9 @@ import anyio
 
 from orchestrator._arguments import require, wrong_type
 from orchestrator._errors import AlreadyStarted, OrchestratorError
+from orchestrator._logging import logger
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
-
-logger = logging.getLogger("orchestrator")
 
 STATE_KEY = "startup"
 """Where the orchestrator is in the ASGI state: `request.state.startup` in Starlette."""
@@ -113,8 +111,8 @@ class LateStart:
                 await anyio.sleep_forever()
         except AlreadyStarted:
             pass  # the application enters it by itself
-        except Exception:
-            logger.exception("the startup orchestrator ended")
+        except Exception as error:  # noqa: BLE001  it is logged
+            logger.error("the startup orchestrator ended", error=error)
 
 
 async def run_lifespan(

@@ -1,6 +1,5 @@
 """One connection to the health endpoints of `run`: one small request, answered and closed."""
 
-import logging
 import re
 from collections.abc import Callable
 from enum import IntEnum
@@ -12,9 +11,10 @@ import h11
 from anyio.abc import SocketStream
 
 from orchestrator._health_paths import HEALTH_PATHS
+from orchestrator._logging import Log
 from orchestrator.asgi._types import ASGIApp, Message, Scope
 
-logger = logging.getLogger("orchestrator.run")
+logger = Log("orchestrator.run")
 
 _MOST_HEAD_BYTES = 8192
 
@@ -137,8 +137,8 @@ class Connection:
             await app(scope, receive, send)
         except OSError:
             raise  # the client has gone
-        except Exception:
-            logger.exception("the answer to a request for %.100r failed", scope["path"])
+        except Exception as error:  # noqa: BLE001  it is logged
+            logger.error("the answer to a request for %.100r failed", scope["path"], error=error)
             if self._wire.our_state is h11.SEND_RESPONSE:
                 await self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
 

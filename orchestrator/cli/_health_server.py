@@ -6,16 +6,15 @@ place: when all are taken, the oldest connection that has not sent a whole reque
 answer, makes room.
 """
 
-import logging
-
 import anyio
 from anyio.abc import SocketAttribute, SocketListener, TaskGroup, TaskStatus
 
+from orchestrator._logging import Log
 from orchestrator.asgi._types import ASGIApp
 from orchestrator.cli._errors import UserError
 from orchestrator.cli._health_connection import Connection, Phase
 
-logger = logging.getLogger("orchestrator.run")
+logger = Log("orchestrator.run")
 
 _MOST_CONNECTIONS = 64
 _MOST_OTHERS = 32

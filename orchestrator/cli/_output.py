@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from orchestrator._logging import wait_until_written
 from orchestrator._text import one_line
 from orchestrator.cli import PROGRAM
 from orchestrator.cli._errors import UserError
@@ -69,6 +70,7 @@ def flush() -> None:
 
     What is left would fail once more when the process ends, and take its exit status away.
     """
+    wait_until_written()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,7 +1,6 @@
 """`run`: the parent of a service that cannot embed the orchestrator."""
 
 import functools
-import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from anyio.abc import TaskStatus
 from orchestrator import Orchestrator, Stage, StageChanged
 from orchestrator._answers import as_json
 from orchestrator._hosts import AllowedHosts
+from orchestrator._logging import Log
 from orchestrator.asgi import health_app
 from orchestrator.asgi._types import ASGIApp, Receive, Scope, Send, respond
 from orchestrator.cli._errors import UserError
@@ -29,7 +29,7 @@ from orchestrator.cli._wait import is_permanent, load_redis_beside, probe_for
 from orchestrator.settings import Settings
 from orchestrator.web import web_app, web_paths
 
-logger = logging.getLogger("orchestrator.run")
+logger = Log("orchestrator.run")
 
 _PAGE = "/startup"
 _TICK_SECONDS = 1.0

@@ -5,9 +5,12 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from orchestrator._logging import PREFIX
 from orchestrator.cli import PROGRAM
 
-_FIELDS = ("stage", "previous_stage", "stage_sequence", "elapsed_seconds")
+_FIELDS = {
+    name: PREFIX + name for name in ("stage", "previous_stage", "stage_sequence", "elapsed_seconds")
+}
 """What the log of the stages has besides its text."""
 
 
@@ -22,7 +25,7 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         attributes = vars(record)
-        told |= {name: attributes[name] for name in _FIELDS if name in attributes}
+        told |= {name: attributes[key] for name, key in _FIELDS.items() if key in attributes}
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
         return json.dumps(told)

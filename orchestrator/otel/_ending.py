@@ -1,13 +1,12 @@
 """The end of a provider, in a thread that never holds the exit up."""
 
 import contextlib
-import logging
 import os
 import weakref
 from collections.abc import Callable
 from threading import Event, Thread
 
-logger = logging.getLogger("orchestrator")
+from orchestrator._logging import logger
 
 
 class Ending:

@@ -1,12 +1,11 @@
 """Sends what providers hold back, without ever holding up the event loop for long."""
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterable
 from threading import Thread
 
-logger = logging.getLogger("orchestrator")
+from orchestrator._logging import logger
 
 _LEAVING_SECONDS = 0.6
 """How long the orchestrator's end may wait for the collector. With the shutdown of

@@ -1,7 +1,5 @@
 """The observer that has traces, events and metrics written."""
 
-import contextlib
-import logging
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from orchestrator import __version__
+from orchestrator._logging import logger
 from orchestrator._ports import Observer, StartupContext
 from orchestrator.otel._background import Background
 from orchestrator.otel._events import EventLog, Events
@@ -26,8 +25,6 @@ from states import Fact, Stage, StageChanged
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
-
-logger = logging.getLogger("orchestrator")
 
 _MANY_FACTS = 512
 """The facts that are kept as they are. More are made into episodes, which are smaller and bounded,
@@ -243,8 +240,7 @@ class _Pen:
                 self._writer.stop(told.at)
             else:
                 self._writer.take(*told)
-        except BaseException:  # the thread must go on, or what it is told would pile up
+        except BaseException as error:  # noqa: BLE001  the thread must go on, or facts would pile up
             if not self._failed:
                 self._failed = True
-                with contextlib.suppress(Exception):  # a handler of the application may raise, too
-                    logger.exception("telemetry could not be written; this is said only once")
+                logger.error("telemetry could not be written; this is said only once", error=error)

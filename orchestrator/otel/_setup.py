@@ -1,7 +1,6 @@
 """Providers for applications that have none, and an end that never holds the exit up."""
 
 import atexit
-import logging
 import os
 import time
 import uuid
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from opentelemetry import metrics, trace
 from opentelemetry.util.types import AttributeValue
 
+from orchestrator._logging import logger
 from orchestrator.otel._ending import Ending
 from orchestrator.otel._exporters import PROTOCOLS, Exporters, make_exporters
 from orchestrator.otel._log import LogLimit, limit_exporter_lines
@@ -24,8 +24,6 @@ if TYPE_CHECKING:  # the SDK is loaded by those who ask for it only
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
-
-logger = logging.getLogger("orchestrator")
 
 _SHUTDOWN_SECONDS = 0.8
 """With what leaving the orchestrator waits for, and the rest of the interpreter's end, an exit

@@ -1,6 +1,5 @@
 """What one orchestrator writes: its episodes as traces, and its metrics. Not on the event loop."""
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from opentelemetry.trace import (
 )
 
 from orchestrator import __version__
+from orchestrator._logging import logger
 from orchestrator._ports import StartupContext
 from orchestrator.otel._episode import Episode, EpisodeName
 from orchestrator.otel._flush import Flusher
@@ -24,8 +24,6 @@ from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._recorder import Recorder
 from orchestrator.otel._trace import TraceWriter
 from states import Fact, Stage, StageChanged
-
-logger = logging.getLogger("orchestrator")
 
 Arguments = ParamSpec("Arguments")
 
@@ -163,11 +161,13 @@ class Writer:
     ) -> None:
         try:
             call(*args, **named)
-        except Exception:
+        except Exception as error:  # noqa: BLE001  it is logged
             # It happens in what the application has set: a processor, an exporter, a sampler.
             if what not in self._failed:
                 self._failed.add(what)
-                logger.exception("telemetry: %s could not be written; this is said only once", what)
+                logger.error(
+                    "telemetry: %s could not be written; this is said only once", what, error=error
+                )
 
 
 def _log_trace(episode: Episode, trace_id: str) -> None:

@@ -1,13 +1,13 @@
 """The way to a connection: names, sentinels, sockets, TLS and login. All in the worker's thread."""
 
 import asyncio
-import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator._logging import logger
 from orchestrator.redis._expect import Step, address_of, greeted, ok
 from orchestrator.redis._failures import (
     ApplicationError,
@@ -31,8 +31,6 @@ from states import FailureKind
 
 if TYPE_CHECKING:
     from orchestrator.redis._connection import ProbeConnection
-
-logger = logging.getLogger("orchestrator")
 
 
 _MISREAD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)

@@ -1,6 +1,5 @@
 """Settings from environment variables, and the platform that they betray."""
 
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -8,9 +7,8 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Self
 
+from orchestrator._logging import logger
 from states import Platform, Policy, PolicyError
-
-logger: logging.Logger = logging.getLogger("orchestrator")
 
 PREFIX = "ORCHESTRATOR_"
 """What the names of all variables begin with."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from orchestrator._conditions import ConditionSpec
+from orchestrator._logging import write_at_once
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.testing._clock import ManualClock
 from orchestrator.testing._pretend import Pretence, pretend
@@ -12,6 +13,11 @@ from orchestrator.testing._probe import ScriptedProbe
 from orchestrator.testing._stages import StageLog
 from orchestrator.testing._virtual import VirtualStartup, virtual_startup
 from states import Policy, Stage
+
+
+def pytest_configure() -> None:
+    """Have log lines written where they are logged, so that `caplog` sees them at once."""
+    write_at_once()
 
 
 @pytest.fixture
