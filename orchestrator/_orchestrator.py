@@ -106,7 +106,7 @@ class Orchestrator:
 
     @property
     def ended(self) -> str | None:
-        """Why the orchestrator has ended: it was stopped or left, or its driver failed.
+        """Why the orchestrator has ended, as it was stopped or left, or its driver failed.
 
         It is neither live nor ready then, and gates refuse new requests. `None` before, and always
         where it is disabled.

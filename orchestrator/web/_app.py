@@ -59,10 +59,10 @@ def web_app(
             such as an `OpenTelemetryObserver`.
         title: The name of the service, for people.
         max_streams: How many browsers may watch at once; the next is told 503.
-        allowed_hosts: The hosts that it answers to, such as `["status.example", "localhost:*",
-            "[::1]:8080", "*.example.com"]`; a name without a port stands for every port. Without
-            it, any page on the web that has its own name resolve to this machine can read along in
-            the browser of whoever reaches both.
+        allowed_hosts: The hosts that it answers to, such as `localhost:*`, `[::1]:8080` and
+            `*.example.com`; a name without a port stands for every port. Without it, any page on
+            the web that has its own name resolve to this machine can read along in the browser of
+            whoever reaches both.
 
     Raises:
         AlreadyStarted: When the orchestrator was entered before.
