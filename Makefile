@@ -13,7 +13,7 @@ PEERS := $(VENV)/.peers
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: help install schemas demo test lint types pytest test-minimal test-wheel package faults soak bench \
+.PHONY: help install schemas demo test lint types pytest test-minimal test-wheel package faults soak fuzz bench \
 	docs docs-reference clean
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test-wheel                                every test against the installed wheel"
 	@echo "make faults                                    every fault of Redis on real servers, as one table"
 	@echo "make soak [SECONDS=600]                        a live service while Redis flaps at random"
+	@echo "make fuzz [SECONDS=600]                        every input with what nobody sends, for so long"
 	@echo "make bench [ARGS='--only fan-out']             the benchmarks, beside their peers; --page writes the page"
 	@echo "make install                                   only the set-up: $(VENV)"
 	@echo "make schemas                                   also what the Kubernetes manifest is checked against, 108 MB"
@@ -94,6 +95,11 @@ faults: install
 SECONDS ?= 600
 soak: install
 	@$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
+
+# The same inputs as in the tests, for longer. Where something does not hold, the smallest input that
+# shows it is printed: it becomes a test.
+fuzz: install
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 $(PEERS): $(INSTALLED)
 	$(PIP) --editable '.[dev,bench]'

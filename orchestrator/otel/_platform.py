@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from opentelemetry.util.types import AttributeValue
 
+from orchestrator._text import one_line
+
 _KUBERNETES = {
     "k8s.pod.name": ("K8S_POD_NAME", "POD_NAME", "MY_POD_NAME"),
     "k8s.pod.uid": ("K8S_POD_UID", "POD_UID", "MY_POD_UID"),
@@ -19,6 +21,8 @@ attribute's own first. The first that is set counts."""
 
 def platform_attributes(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
     """What the platform says in the environment, in names of the semantic conventions."""
+    # A variable may hold any bytes, and one that is no text would keep every span from leaving.
+    environ = {name: one_line(value) for name, value in environ.items()}
     if "KUBERNETES_SERVICE_HOST" in environ:
         return _knative(environ) | _kubernetes(environ)
     return _google_cloud(environ)

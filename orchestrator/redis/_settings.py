@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator._arguments import wrong_type
 from orchestrator._ports import Target
+from orchestrator._text import one_line
 from orchestrator.redis._client import read_client
 from orchestrator.redis._expect import Expect
 from orchestrator.redis._url import DEFAULT_HOST, DEFAULT_PORT, read_url
@@ -14,6 +15,9 @@ from orchestrator.redis._url import DEFAULT_HOST, DEFAULT_PORT, read_url
 if TYPE_CHECKING:
     import redis
     import redis.asyncio
+
+_MOST_PLACE_CHARACTERS = 300
+"""A host has 253 at most, and the path of a Unix socket 108."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,13 @@ class RedisSettings:
 
     @property
     def where(self) -> str:
-        """The place in words, such as `redis at 127.0.0.1:6379`."""
+        """The place in words, such as `redis at 127.0.0.1:6379`: one printable line."""
         if self.sentinels:
-            return f"redis master {self.service_name!r}"
+            return one_line(f"redis master {self.service_name!r}", _MOST_PLACE_CHARACTERS)
         if self.path:
-            return f"redis at {self.path}"
+            return one_line(f"redis at {self.path}", _MOST_PLACE_CHARACTERS)
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"redis at {host}:{self.port}"
+        return f"{one_line(f'redis at {host}', _MOST_PLACE_CHARACTERS)}:{self.port}"
 
     @property
     def target(self) -> Target:

@@ -2,6 +2,7 @@
 
 import codecs
 import math
+import re
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -12,6 +13,9 @@ from urllib.parse import ParseResult, parse_qs, unquote, urlparse
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 6379
 _RESP_VERSIONS = (2, 3)
+
+_NO_HOST = re.compile(r"[\s@/?#\\]")
+"""Characters that no host has. One of them in its place is most likely a part of a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +88,19 @@ def _at_host(parts: ParseResult, port: int | None, options: Mapping[str, str]) -
     if path and not path.isdecimal():
         raise ValueError("the Redis URL's path must be the number of a database, such as /0")
     return {
-        "host": unquote(parts.hostname or "") or options.get("host", DEFAULT_HOST),
+        "host": _host(unquote(parts.hostname or "") or options.get("host", DEFAULT_HOST)),
         "port": port or int(options.get("port", DEFAULT_PORT)),
         "db": int(options.get("db", path or 0)),
     }
+
+
+def _host(host: str) -> str:
+    if _NO_HOST.search(host) or not host.isprintable():
+        raise ValueError(
+            "the Redis URL has characters in its host that no host has: special characters in the"
+            " password must be percent-encoded"
+        )
+    return host
 
 
 def _seconds(value: str | None) -> float | None:

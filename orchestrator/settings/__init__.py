@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 from orchestrator._logging import logger
+from orchestrator._text import one_line
 from states import Platform, Policy, PolicyError
 
 PREFIX = "ORCHESTRATOR_"
@@ -150,4 +151,6 @@ def _warn_of_misspellings(environ: Mapping[str, str]) -> None:
         if variable.startswith(PREFIX) and variable not in known:
             close = get_close_matches(variable, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            logger.warning("the variable %s is not known and has no effect%s", variable, hint)
+            logger.warning(
+                "the variable %s is not known and has no effect%s", one_line(variable), hint
+            )

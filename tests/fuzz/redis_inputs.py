@@ -1,0 +1,108 @@
+"""The replies of Redis, of sentinels and of clusters."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import anyio
+
+from orchestrator.redis import Expect, RedisProbe
+from states import Failure
+from tests.fuzz.replies import sentinel_talks, talks
+from tests.fuzz.servers import Sayer, a_sayer
+from tests.fuzz.subject import PLANTED, Subject, assert_is_a_line
+
+_ATTEMPT_SECONDS = 5.0
+"""Far more than anything takes here: the server ends each connection."""
+
+
+@contextmanager
+def _nothing_but_loopback() -> Iterator[None]:
+    """Servers name others: none of those may be looked up or asked."""
+    known = socket.inet_pton
+
+    def inet_pton(family: int, host: str) -> bytes:
+        if host not in ("127.0.0.1", "::1"):
+            raise OSError(host)
+        return known(family, host)
+
+    def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "not in this test")
+
+    with (
+        mock.patch.object(socket, "inet_pton", inet_pton),
+        mock.patch.object(socket, "getaddrinfo", getaddrinfo),
+    ):
+        yield
+
+
+@contextmanager
+def _opened() -> Iterator[Sayer]:
+    with a_sayer() as sayer, _nothing_but_loopback():
+        yield sayer
+
+
+def _asked(probe: RedisProbe) -> Failure | None:
+    async def ask() -> Failure | None:
+        try:
+            for _ in range(2):  # a second attempt finds what the first has left
+                result = await probe.attempt(_ATTEMPT_SECONDS)
+                assert result.latency_seconds < _ATTEMPT_SECONDS
+            return result.failure
+        finally:
+            await probe.aclose()
+
+    return anyio.run(ask)
+
+
+def _assert_is_clean(failure: Failure | None) -> None:
+    if failure is None:
+        return
+    for text in (failure.reason, failure.error_type):
+        assert_is_a_line(text)
+        assert PLANTED not in text
+    assert "unexpectedly" not in failure.reason, failure.reason
+
+
+def _check(make: Callable[[int], RedisProbe], *good: bytes) -> Callable[[Sayer, bytes], None]:
+    def check(sayer: Sayer, talk: bytes) -> None:
+        sayer.reply = talk
+        failure = _asked(make(sayer.port))
+        _assert_is_clean(failure)
+        if failure is None:
+            for word in good:
+                assert word in talk, "taken for well without a good answer"
+
+    return check
+
+
+def _plain(port: int) -> RedisProbe:
+    return RedisProbe(f"redis://127.0.0.1:{port}?protocol=2")
+
+
+def _resp3(port: int) -> RedisProbe:
+    return RedisProbe(f"redis://user:{PLANTED}@127.0.0.1:{port}/1?protocol=3")
+
+
+def _node(port: int) -> RedisProbe:
+    expect = Expect(cluster=True, role="master")
+    return RedisProbe(f"redis://127.0.0.1:{port}?protocol=2", expect=expect)
+
+
+def _sentinel(port: int) -> RedisProbe:
+    return RedisProbe.from_sentinel([("127.0.0.1", port)], "mymaster")
+
+
+SUBJECTS = (
+    Subject("replies of Redis", talks, _opened, _check(_plain, b"PONG")),
+    Subject("replies to HELLO and after it", talks, _opened, _check(_resp3, b"PONG")),
+    Subject(
+        "replies of a cluster's node",
+        talks,
+        _opened,
+        _check(_node, b"PONG", b"master", b"cluster_state:ok"),
+    ),
+    Subject("replies of a sentinel", sentinel_talks, _opened, _check(_sentinel)),
+)
