@@ -41,6 +41,9 @@ class RetryAfter:
         seconds: The least and the most, both whole seconds: the header knows no fractions.
         random: The source of the spread; seeded by the system if not given.
 
+    Attributes:
+        most: The most seconds that are drawn.
+
     Raises:
         TypeError: When it is no pair of whole numbers.
         ValueError: When the least is below 0 or above the most.
@@ -56,13 +59,13 @@ class RetryAfter:
             raise ValueError(
                 f"retry_after_seconds is {seconds!r}; it must be (least, most), both 0 or more"
             )
-        self._least, self._most = least, most
+        self._least, self.most = least, most
         # Jitter needs no secrecy.
         self._random = random or Random()  # noqa: S311  it is jitter
 
     def draw(self) -> str:
         """The value of a `Retry-After` header, drawn anew."""
-        return str(self._random.randint(self._least, self._most))
+        return str(self._random.randint(self._least, self.most))
 
 
 def reason(outcome: Outcome, stage: Stage, *, stopped: bool) -> str:

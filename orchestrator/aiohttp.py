@@ -157,14 +157,14 @@ class ReadinessGate:
         **holding: Unpack[HoldingOptions],
     ) -> None:
         require(startup, Orchestrator, "startup", "write ReadinessGate(startup)")
+        self._retry_after = RetryAfter(retry_after_seconds, random)
         self._live = live_sockets(close_on_degrade_seconds, random)
         self._startup = startup
         self._admission = Admission(
-            startup, live=self._live, return_seconds=max(retry_after_seconds), **holding
+            startup, live=self._live, return_seconds=self._retry_after.most, **holding
         )
         self._bypass = paths_of(bypass)
         self._websocket_only = websocket_only
-        self._retry_after = RetryAfter(retry_after_seconds, random)
         # By the identity of the request, since what a request can keep differs between versions.
         self._calls: dict[int, _Call] = {}
         self._is_set_up = False

@@ -91,10 +91,9 @@ def process_request(
     """
     require(startup, Orchestrator, "startup", "write process_request(startup)")
     live = live_sockets(close_on_degrade_seconds, random)
-    admission = Admission(startup, live=live, return_seconds=max(retry_after_seconds), **holding)
-    return ProcessRequest(
-        admission, paths_of(bypass), RetryAfter(retry_after_seconds, random), live
-    )
+    retry_after = RetryAfter(retry_after_seconds, random)
+    admission = Admission(startup, live=live, return_seconds=retry_after.most, **holding)
+    return ProcessRequest(admission, paths_of(bypass), retry_after, live)
 
 
 class ProcessRequest:

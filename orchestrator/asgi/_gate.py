@@ -129,6 +129,7 @@ class ReadinessGate:
             raise wrong_type(given, "app", "an ASGI application", write)
         if not isinstance(health, bool) and not callable(health):
             raise wrong_type(health, "health", "a bool or an ASGI application", "see health_app")
+        retry_after = RetryAfter(retry_after_seconds, random)
         live = live_sockets(close_on_degrade_seconds, random)
         self._admission = admission = Admission(
             startup,
@@ -142,7 +143,7 @@ class ReadinessGate:
             metrics=metrics,
             clock=clock,
             live=live,
-            return_seconds=max(retry_after_seconds),
+            return_seconds=retry_after.most,
         )
         self._startup = startup
         self._websocket_only = websocket_only
@@ -152,9 +153,7 @@ class ReadinessGate:
         if health is True:
             health = health_app(startup, admit_degraded=admit_degraded)
         self._health: ASGIApp | Literal[False] = health
-        self._refusal = Refusal(
-            RetryAfter(retry_after_seconds, random), accept_then_close=accept_then_close
-        )
+        self._refusal = Refusal(retry_after, accept_then_close=accept_then_close)
         self._outside: ASGIApp = app
         self._app: ASGIApp = WithStartup(app, startup) if admit_degraded else app
         watches = count_closes or live is not None

@@ -57,7 +57,7 @@ def read_url(url: str) -> Place:
             "the Redis URL is malformed: its port must be a number, and special characters in"
             " the password must be percent-encoded"
         ) from None
-    if parts.scheme not in {"redis", "rediss", "unix"}:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("the Redis URL must begin with redis://, rediss:// or unix://")
     if parts.fragment:
         raise ValueError("the Redis URL has a '#': write it as %23 in a password")

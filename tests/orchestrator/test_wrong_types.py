@@ -24,7 +24,9 @@ from orchestrator import (
     Target,
 )
 from orchestrator.asgi import ReadinessGate, health_app, lifespan
+from orchestrator.otel._platform import platform_attributes
 from orchestrator.redis import Expect, RedisProbe
+from orchestrator.settings import Settings
 from orchestrator.testing import ManualClock, ScriptedProbe
 from orchestrator.web import web_app
 from states import Policy, PolicyError
@@ -302,3 +304,42 @@ async def test_a_probe_that_cannot_say_what_it_asks_ends_no_start_up(
             await running.wait_for(Stage.READY)
     assert "the target of a Shapeless is not known" in caplog.text
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://\x1f",
+        "redis://a b",
+        "redis://%1b[2J",
+        "redis://\u202ehost",
+        f"redis://{SECRET}%40:6379",
+        "redis://?host=a%0Ab",
+        "redis:",
+        "REDIS://host",
+    ],
+)
+def test_a_url_leads_to_a_host_or_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="the Redis URL") as refused:
+        RedisProbe(url)
+    assert SECRET not in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+def test_a_path_of_any_characters_is_shown_as_one_line() -> None:
+    probe = RedisProbe("unix:///run/a%0Ab%1b[2J%ff")
+    assert repr(probe).isprintable()
+    assert probe.target.address.isprintable()
+
+
+def test_a_variable_of_any_name_is_warned_of_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "orchestrator"):
+        Settings.from_environment({"ORCHESTRATOR_\x1b[2J\n\udcff": "1"})
+    assert caplog.messages
+    assert all(message.isprintable() for message in caplog.messages)
+
+
+def test_what_a_platform_says_of_itself_can_be_exported_whatever_it_is() -> None:
+    found = platform_attributes({"K_SERVICE": "a\udcff\nb", "K_REVISION": "x" * 100_000})
+    assert found["service.name"] == r"a\udcff b"
+    assert len(str(found["faas.version"])) == 500
