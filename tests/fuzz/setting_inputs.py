@@ -12,7 +12,7 @@ from orchestrator.redis import RedisProbe
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.settings import PREFIX, Settings, SettingsError
 from states import Policy
-from tests.fuzz.subject import PLANTED, Subject, assert_hides, assert_is_a_line, listening
+from tests.fuzz.subject import PLANTED, Lines, Subject, assert_hides, assert_is_a_line, listening
 
 _VARIABLES = [PREFIX + field.name.upper() for field in fields(Policy)]
 _VARIABLES += [f"{PREFIX}{name}" for name in ("REDIS_URL", "ENABLED", "PORT", "\x1b", "\udcff")]
@@ -45,7 +45,7 @@ environments: st.SearchStrategy[dict[str, str]] = st.dictionaries(
 )
 
 
-def _read(_: object, environ: dict[str, str]) -> None:
+def _read(lines: Lines, environ: dict[str, str]) -> None:
     try:
         settings = Settings.from_environment(environ)
     except SettingsError as error:
@@ -56,6 +56,7 @@ def _read(_: object, environ: dict[str, str]) -> None:
         assert settings.policy.budget_seconds > 0
         with contextlib.suppress(ValueError):
             RedisProbe(settings.redis_url)
+    lines.check()
     for value in platform_attributes(environ).values():
         assert_is_a_line(str(value))
 

@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from orchestrator._logging import write_at_once
+
 PLANTED = "hunter2-planted"
 """Stands in inputs for what must never be shown: a password, or the text of a server."""
 
@@ -63,24 +65,35 @@ def assert_hides(text: str) -> None:
     assert PLANTED not in text
 
 
-class _Lines(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        assert_is_a_line(record.getMessage(), 2000)
+class Lines(logging.Handler):
+    """What is logged."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own
-        raise AssertionError(record.getMessage())
+    def __init__(self) -> None:
+        super().__init__()
+        self._messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append(record.getMessage())
+
+    def check(self) -> None:
+        """Each record since the last call must be one line."""
+        messages, self._messages = self._messages, []
+        for message in messages:
+            assert_is_a_line(message, 2000)
+            assert_hides(message)
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Every line that is logged meanwhile must be one."""
-    logger, lines = logging.getLogger("orchestrator"), _Lines()
+def listening() -> Iterator[Lines]:
+    """Hear what is logged, and let nobody else hear it."""
+    logger, lines = logging.getLogger("orchestrator"), Lines()
     level, passes_on = logger.level, logger.propagate
+    write_at_once()
     logger.addHandler(lines)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
-        yield
+        yield lines
     finally:
         logger.removeHandler(lines)
         logger.setLevel(level)

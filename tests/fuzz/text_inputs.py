@@ -17,7 +17,7 @@ from orchestrator.asgi import health_app
 from orchestrator.asgi._types import Message, Scope
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.web import web_app
-from tests.fuzz.subject import PLANTED, Subject, assert_is_a_line, listening
+from tests.fuzz.subject import PLANTED, Lines, Subject, assert_is_a_line, listening
 
 _anything = st.text(st.characters(exclude_categories=()), max_size=30)
 texts = st.one_of(
@@ -125,8 +125,9 @@ async def _live(name: str, text: str, reason: object) -> None:
     encode_spans(memory.get_finished_spans()).SerializeToString()
 
 
-def _tell(_: object, said: tuple[str, str, object]) -> None:
+def _tell(lines: Lines, said: tuple[str, str, object]) -> None:
     anyio.run(_live, *said)
+    lines.check()
 
 
 def _encode(_: object, value: dict[str, object]) -> None:
