@@ -55,6 +55,7 @@ class _Call:
     """One request inside of the application: its visit, and its WebSocket.
 
     Args:
+        request: The request.
         admission: Is told of closes.
         visit: Where slots are asked for; `None` where none are needed.
     """
@@ -62,7 +63,8 @@ class _Call:
     # What a handler may send with, besides what these call themselves.
     _SENDS = ("send_str", "send_bytes", "send_frame")
 
-    def __init__(self, admission: Admission, visit: Visit | None) -> None:
+    def __init__(self, request: web.Request, admission: Admission, visit: Visit | None) -> None:
+        self._request = request
         self._admission = admission
         self._kept: list[WSMessage] = []
         self.visit = visit
@@ -89,10 +91,17 @@ class _Call:
             self._give_back()
 
     async def close_when_degraded(self) -> None:
-        if self.socket is not None and not self.socket.closed:
-            self._admission.closed(TRY_AGAIN_LATER)
+        if self.socket is None or self.socket.closed:
+            return
+        transport = self._request.transport
+        try:
             reason = b"The service is degraded."
             await self.socket.close(code=TRY_AGAIN_LATER, message=reason)
+        finally:
+            if transport is None or not transport.get_write_buffer_size():
+                self._admission.closed(TRY_AGAIN_LATER)
+            else:
+                transport.abort()  # its client takes nothing: neither the close nor what was before
 
     # The arguments are those of aiohttp, whatever its version.
     async def _receive_in_turn(self, *args: Any, **kwargs: Any) -> WSMessage:  # noqa: ANN401  as aiohttp's
@@ -224,7 +233,7 @@ class ReadinessGate:
     async def _handle(
         self, request: web.Request, handler: Handler, visit: Visit | None
     ) -> web.StreamResponse:
-        call = self._calls[id(request)] = _Call(self._admission, visit)
+        call = self._calls[id(request)] = _Call(request, self._admission, visit)
         try:
             return await handler(request)
         except Exception as error:

@@ -252,6 +252,8 @@ class _Connection(ServerConnection):
     gate_admission: Admission
     gate_live: LiveSockets | None
 
+    _gate_closes = False
+
     def admitted(self) -> None:
         """It was let in."""
         if self.gate_live is not None:
@@ -259,15 +261,24 @@ class _Connection(ServerConnection):
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Count the code, if it is this side that closes."""
-        if self.state is State.OPEN:
+        if self.state is State.OPEN and not self._gate_closes:
             # The library closes with 1011 while it handles what a handler raised.
             raised = code == _INTERNAL_ERROR and sys.exc_info()[0] is not None
             self.gate_admission.closed(APPLICATION_ERROR if raised else int(code))
         await super().close(code, reason)
 
     async def close_when_degraded(self) -> None:
-        """Close with 1013; the library counts on from there."""
-        await self.close(TRY_AGAIN_LATER, "The service is degraded.")
+        """Close with 1013. A client that takes nothing, not even that, is cut off."""
+        if self.state is not State.OPEN:
+            return
+        self._gate_closes = True
+        try:
+            await self.close(TRY_AGAIN_LATER, "The service is degraded.")
+        finally:
+            if self.transport.get_write_buffer_size():
+                self.transport.abort()
+            else:
+                self.gate_admission.closed(TRY_AGAIN_LATER)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end: there is nothing to close any more."""

@@ -1,6 +1,7 @@
 """Views of one connection: what a held client sent, and how it was closed."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 
 import anyio
 
@@ -106,9 +107,9 @@ class _WatchedSocket:
 
     __slots__ = (
         "_close_sent",
+        "_inside",
         "_live",
         "_receive",
-        "_receiving",
         "_report",
         "_send",
         "closed_by_gate",
@@ -125,9 +126,9 @@ class _WatchedSocket:
         self._receive, self._send = receive, send
         self._report = report
         self._live = live
-        self._receiving: anyio.CancelScope | None = None
         if live is not None:
             self._close_sent = anyio.Event()
+            self._inside: set[anyio.CancelScope] = set()  # what waits for the server now
         self.open = False
         self.closed_by_gate = False
 
@@ -138,11 +139,8 @@ class _WatchedSocket:
         return message
 
     async def send(self, message: Message) -> None:
-        if self.closed_by_gate:
-            # As the ASGI specification has it for a client that has left.
-            raise OSError("the WebSocket was closed with 1013: the service is degraded")
         try:
-            await self._send(message)
+            await (self._send(message) if self._live is None else self._send_until_closed(message))
         except OSError:  # by the ASGI specification: the client has left
             self.open = False
             raise
@@ -156,21 +154,41 @@ class _WatchedSocket:
 
     async def _receive_until_closed(self) -> Message:
         if not self.closed_by_gate:
-            with anyio.CancelScope() as self._receiving:
+            with self._interruptible():
                 return await self._receive()
         # An application that hears of the end returns, and some servers close then by themselves.
         await self._close_sent.wait()
         return {"type": "websocket.disconnect", "code": TRY_AGAIN_LATER}
 
+    async def _send_until_closed(self, message: Message) -> None:
+        if not self.closed_by_gate:
+            with self._interruptible():
+                return await self._send(message)
+        await self._close_sent.wait()
+        # As the ASGI specification has it for a client that has left.
+        raise OSError("the WebSocket was closed with 1013: the service is degraded")
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Generator[None]:
+        with anyio.CancelScope() as scope:
+            self._inside.add(scope)
+            try:
+                yield
+            finally:
+                self._inside.discard(scope)
+
     async def close_when_degraded(self) -> None:
+        """Close it, unless its client takes nothing; the application's part ends either way."""
         if not self.open:
             return
         self.open = False
         self.closed_by_gate = True
-        if self._receiving is not None:
-            self._receiving.cancel()  # granian sends nothing while the application receives
-        self._report(TRY_AGAIN_LATER)
+        for scope in self._inside:
+            # A client that reads nothing blocks a `send` for ever, and granian sends nothing while
+            # the application receives.
+            scope.cancel()
         try:
             await close_try_again_later(self._send, "The service is degraded.")
+            self._report(TRY_AGAIN_LATER)
         finally:
             self._close_sent.set()

@@ -125,6 +125,58 @@ async def test_an_application_that_pushes_hears_of_the_close_as_of_a_client_that
         assert caller.sent[-1] == CLOSED
 
 
+@pytest.mark.parametrize("reads_again", [True, False])
+async def test_a_client_that_takes_nothing_keeps_no_handler_and_counts_when_it_is_closed(
+    reads_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several tasks of a handler send, as servers let them: each waits for the client to read."""
+    monkeypatch.setattr("orchestrator._live._CLOSE_SECONDS", 30.0 if reads_again else 0.05)
+    reads, ended = anyio.Event(), list[str]()
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+
+        async def push() -> None:
+            try:
+                await send({"type": "websocket.send", "text": "news"})
+            except OSError:
+                ended.append("send")
+
+        async with anyio.create_task_group() as pushing:
+            pushing.start_soon(push)
+            pushing.start_soon(push)
+            ended.append((await receive())["type"])
+
+    async with Startup() as startup, anyio.create_task_group() as tasks:
+        startup.make_ready()
+        await startup.wait_for(Stage.READY)
+        gate = ReadinessGate(app, startup, close_on_degrade_seconds=0)
+        caller = Caller(gate, websocket_scope())
+        take = caller.send
+
+        async def send(message: Message) -> None:
+            if message["type"] != "websocket.accept":
+                await reads.wait()
+            await take(message)
+
+        caller.send = send  # type: ignore[method-assign]
+        tasks.start_soon(caller.run)
+        await settled()
+        startup.lose()
+        await startup.wait_for(Stage.DEGRADED)
+        await settled()
+        assert not gate.closes
+        if reads_again:
+            assert not ended  # nobody ends before the close is out: some servers close then
+            reads.set()
+        await caller.done.wait()
+        assert sorted(ended) == ["send", "send", "websocket.disconnect"]
+        assert caller.error is None
+        assert gate.closes == ({1013: 1} if reads_again else {})
+        assert caller.sent[1:] == ([CLOSED] if reads_again else [])
+
+
 async def test_one_that_was_let_in_just_before_is_closed_when_it_opens() -> None:
     accept, times = anyio.Event(), 0
 
