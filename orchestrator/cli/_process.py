@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.cli._errors import UserError
@@ -16,6 +17,30 @@ IGNORED_BY_PYTHON = tuple(
 )
 """Signals that Python ignores in its own process. An ignored signal stays ignored in the program
 that comes after it, which would then not end when the reader of its pipe does."""
+
+
+_ENVIRONMENT = Path("/proc/self/environ")
+"""What the process was given when it began, whatever it has set since; see proc(5)."""
+
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+"""What Python may set LC_CTYPE to, in its own environment, where the locale is C (PEP 538)."""
+
+
+def given_environment() -> dict[str, str]:
+    """The environment for CMD: ours, without what our interpreter has added to it.
+
+    Where the system does not tell what was given, which Linux does, nothing is taken away.
+    """
+    environ = dict(os.environ)
+    if environ.get("LC_CTYPE") in _COERCED:
+        with contextlib.suppress(OSError):
+            given = _ENVIRONMENT.read_bytes().split(b"\0")
+            before = [one.partition(b"=")[2] for one in given if one.startswith(b"LC_CTYPE=")]
+            if not before:
+                del environ["LC_CTYPE"]
+            elif before[0] in (b"", b"C", b"POSIX"):
+                environ["LC_CTYPE"] = os.fsdecode(before[0])
+    return environ
 
 
 def become(command: Sequence[str]) -> NoReturn:
@@ -30,7 +55,7 @@ def become(command: Sequence[str]) -> NoReturn:
     for number in IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvp(command[0], list(command))  # noqa: S606  no shell is what is wanted
+        os.execvpe(command[0], list(command), given_environment())  # noqa: S606  no shell is wanted
     except (OSError, ValueError) as error:
         raise cannot_start(command[0], error) from None
 

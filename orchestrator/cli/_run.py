@@ -1,7 +1,6 @@
 """`run`: the parent of a service that cannot embed the orchestrator."""
 
 import functools
-import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from orchestrator.asgi._types import ASGIApp, Receive, Scope, Send, respond
 from orchestrator.cli._errors import UserError
 from orchestrator.cli._exit_codes import BUDGET_SPENT, PERMANENT
 from orchestrator.cli._health_server import HealthServer, open_port, port_of
-from orchestrator.cli._process import end_by_signal
+from orchestrator.cli._process import end_by_signal, given_environment
 from orchestrator.cli._supervisor import ENDING, PASSED_ON, Child, become_subreaper
 from orchestrator.cli._systemd import Notifier, without_notify
 from orchestrator.cli._terminal import SUSPEND, Terminal, suspend
@@ -138,7 +137,7 @@ class _Supervisor:
 
     def _start_command(self) -> None:
         try:
-            self._child.start(self._options.command, without_notify(os.environ))
+            self._child.start(self._options.command, without_notify(given_environment()))
         except UserError as error:
             self._error = error
             self._ended.set()

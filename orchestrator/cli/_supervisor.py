@@ -5,7 +5,9 @@ zombie; so everything that ends is waited for here, not only CMD.
 """
 
 import ctypes
+import errno
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,22 @@ from orchestrator.cli._process import IGNORED_BY_PYTHON, cannot_start
 
 _PR_SET_CHILD_SUBREAPER = 36
 """From `linux/prctl.h`: orphans below this process become its own children, as with process 1."""
+
+_TAKE_SOCKETS = """
+import os, signal, sys
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+with open("/proc/self/environ", "rb") as given:
+    environ = dict(one.split(b"=", 1) for one in given.read().split(bytes(1)) if b"=" in one)
+environ[b"LISTEN_PID"] = str(os.getpid()).encode()
+try:
+    os.execvpe(sys.argv[1], sys.argv[1:], environ)
+except OSError as error:
+    sys.stderr.write(f"startup-orchestrator: cannot run {sys.argv[1]}: {error.strerror}\\n")
+    sys.exit(126)
+"""
+"""CMD of a service that was activated by a socket: see sd_listen_fds(3). The sockets are for the
+process whose id is in LISTEN_PID, which is known only once there is a process."""
 
 
 def _numbers(*names: str) -> frozenset[int]:
@@ -53,19 +71,28 @@ class Child:
     def start(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
         """Start it in a process group of its own: what goes to ours, it gets from us, and once.
 
+        What else it inherits is what we were given: open descriptors, the signal mask, ignored
+        signals (but for those that Python itself ignores), umask, limits and directory.
+
         Raises:
             UserError: When it is not found or cannot be executed.
         """
         flush()
+        words = list(command)
+        if environ.get("LISTEN_PID") == str(os.getpid()):
+            # Names us, by another way; a service manager need not set it.
+            environ = {name: environ[name] for name in environ if name != "LISTEN_PIDFDID"}
+            if shutil.which(words[0], path=environ.get("PATH")) is None:
+                raise cannot_start(words[0], FileNotFoundError(errno.ENOENT, ""))
+            words = [sys.executable, "-I", "-S", "-c", _TAKE_SOCKETS, *words]
         try:
             # Not a fork: the thread of the probe may hold a lock at this moment.
             self.pid = os.posix_spawnp(
-                command[0],
-                list(command),
-                dict(environ),
+                words[0],
+                words,
+                environ,
                 setpgroup=0,
                 setsigdef=[*IGNORED_BY_PYTHON],
-                setsigmask=[],
             )
         except (OSError, ValueError) as error:
             raise cannot_start(command[0], error) from None

@@ -438,3 +438,125 @@ def test_the_page_is_for_the_hosts_that_are_named(server: RedisServer) -> None:
     done = finished("run", *hosts[:1], "https://x", "--redis", server.url, "true")
     assert done.returncode == 2
     assert done.stderr.startswith("startup-orchestrator: --allowed-host: allowed_hosts has")
+
+
+# -- what CMD is given -----------------------------------------------------------------------------
+
+SERVED = """
+import os, socket
+pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
+assert (pid, count) == (str(os.getpid()), "1"), (pid, count, os.getpid())
+assert os.environ["LISTEN_FDNAMES"] == "web" and "LISTEN_PIDFDID" not in os.environ
+client, _ = socket.socket(fileno=3).accept()
+client.sendall(b"served")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only systemd activates by a socket")
+def test_a_socket_that_activates_the_service_is_for_cmd(server: RedisServer) -> None:
+    """As systemd starts it: the socket is descriptor 3, and the process named in LISTEN_PID."""
+    activate = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+        "os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        command = words("run", "--port", "0", "--redis", server.url, "--", sys.executable)
+        process = subprocess.Popen(
+            [sys.executable, "-c", activate, str(number), *command, "-c", SERVED],
+            pass_fds=[number, 3] if number == 3 else [number],
+            env=environment(LISTEN_FDS="1", LISTEN_FDNAMES="web", LISTEN_PIDFDID="1"),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            with socket.create_connection(listener.getsockname(), PATIENCE_SECONDS) as client:
+                assert client.recv(16) == b"served"
+            _, log = process.communicate(timeout=PATIENCE_SECONDS)
+            assert process.returncode == 0, log
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("how", ["wait", "run"])
+def test_sockets_of_another_process_stay_with_it(how: str, server: RedisServer) -> None:
+    command = [*(("run", "--port", "0") if how == "run" else ("wait",)), "--redis", server.url]
+    show = "import os; print(os.environ['LISTEN_PID'], os.environ['LISTEN_FDS'])"
+    ended = finished(*command, "--", sys.executable, "-c", show, LISTEN_PID="1", LISTEN_FDS="2")
+    assert ended.stdout == "1 2\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process can tell what it got")
+@pytest.mark.parametrize("how", [("wait",), ("run", "--port", "0")], ids=["wait", "run"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"LANG": "C"},
+        {"LC_CTYPE": "C"},
+        {"LC_CTYPE": "POSIX"},
+        {"LC_CTYPE": ""},
+        {"LC_CTYPE": "C.UTF-8"},
+        {"LC_ALL": "C"},
+        {"LANG": "C.UTF-8"},
+        {"PYTHONPATH": "/nowhere", "PYTHONCOERCECLOCALE": "0", "ODD": "a=b\nc"},
+        {"PYTHONUTF8": "1", "PYTHONCOERCECLOCALE": "1", "EMPTY": ""},
+    ],
+    ids=str,
+)
+def test_cmd_gets_the_environment_that_was_given(
+    given: dict[str, str], how: tuple[str, ...], server: RedisServer
+) -> None:
+    environ = {"PATH": os.environ["PATH"], **given}
+    show = ["--", "env", "-0"]
+    seen = subprocess.run(
+        words(*how, "--redis", server.url, *show),
+        env=environ,
+        cwd=ROOT,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    ).stdout.split(b"\0")
+    assert sorted(seen[:-1]) == sorted(f"{one}={value}".encode() for one, value in environ.items())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+@pytest.mark.parametrize("how", [("wait",), ("run", "--port", "0")], ids=["wait", "run"])
+@pytest.mark.parametrize("activated", [True, False])
+def test_cmd_gets_everything_else_that_was_given(
+    how: tuple[str, ...], activated: bool, server: RedisServer, tmp_path: Path
+) -> None:
+    """The signal mask, ignored signals, umask, limits, priority, directory and descriptors."""
+    given = (
+        "import os, resource, signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])\n"
+        "os.umask(0o027); os.nice(3); resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))\n"
+        "os.dup2(os.open('/dev/zero', os.O_RDONLY), 9)\n"
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+        f"os.environ['LISTEN_PID'] = str(os.getpid()) if {activated} else '1'\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    look = "umask; ulimit -Sn; ulimit -Hn; nice; pwd;readlink /proc/$$/fd/9; ls /proc/$$/fd"
+
+    def seen(*command: str) -> str:
+        text = subprocess.run(
+            [sys.executable, "-c", given, *command],
+            env={**environment(), "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=True,
+        ).stdout
+        # Two signals are the C library's own: its posix_spawn ignores them in every child.
+        return re.sub(r"(?<=SigIgn:\t)\S+", lambda m: f"{int(m[0], 16) & ~(3 << 31):x}", text)
+
+    # A shell has signals of its own, so these are looked at without one.
+    grep, sh = (shutil.which(name) or name for name in ("grep", "sh"))
+    for command in ([grep, "-E", "^Sig(Blk|Ign)", "/proc/self/status"], [sh, "-c", look]):
+        assert seen(*words(*how, "--redis", server.url, "--", *command)) == seen(*command)
