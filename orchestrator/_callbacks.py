@@ -26,16 +26,31 @@ class Callbacks:
         self._running = 0
         self._idle = anyio.Event()
 
-    def register(self, stages: frozenset[Stage], callback: Callback) -> None:
-        """Call `callback` for each of `stages`; from now on if the callbacks are started."""
-        if self._tasks is not None and self._feed is not None:
-            self._begin(self._tasks, self._feed, stages, callback)
-        else:
+    def register(
+        self, stages: frozenset[Stage], callback: Callback, *, always: bool = False
+    ) -> None:
+        """Call `callback` for each of `stages`; from now on if the callbacks are started.
+
+        Args:
+            stages: The stages.
+            callback: What is called.
+            always: Whether to keep one that is registered during a start-up for those that follow.
+                Others belong to that start-up: the code that registers them runs in each.
+        """
+        if self._tasks is None or self._feed is None:
             self._registered.append((stages, callback))
+            return
+        if always:
+            self._registered.append((stages, callback))
+        self._begin(self._tasks, self._feed, stages, callback)
 
     def start(self, tasks: TaskGroup, feed: Feed) -> None:
         """Start a task for each callback."""
         self._tasks, self._feed = tasks, feed
+        self._running, self._idle = (
+            0,
+            anyio.Event(),
+        )
         for stages, callback in self._registered:
             self._begin(tasks, feed, stages, callback)
 

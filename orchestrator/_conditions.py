@@ -80,14 +80,16 @@ class Condition:
         with startup.condition("chat-listener"):
             async for message in messages: ...
 
-    Or say it yourself with `set`. Both are for the event loop's thread. Once the orchestrator is
-    stopped or left they do nothing, since tasks come up and end in a shutdown as chance has it.
+    Or say it yourself with `set`. Both may be used in any thread; in others than the event loop's
+    they take effect with the loop's next turn. Once the orchestrator is stopped or left they do
+    nothing, since tasks come up and end in a shutdown as chance has it.
     """
 
-    def __init__(self, name: str, tell: Tell) -> None:
+    def __init__(self, name: str, tell: Tell, life: Callable[[], int]) -> None:
         self.name = name
         self._tell = tell
-        self._held = False
+        self._life = life
+        self._held: list[int] = []  # in which start-up each block was entered that has not ended
 
     def set(self, satisfied: bool, *, reason: str = "") -> None:
         """Say whether the condition holds, and why.
@@ -101,19 +103,19 @@ class Condition:
         Raises:
             NotRunning: Before the orchestrator is entered.
             TypeError: When `satisfied` is neither True nor False.
-            WrongThread: From another thread than the event loop's.
         """
         require_flag(satisfied, "satisfied", "write set(bool(...)), and call what is a function")
         self._tell(self.name, satisfied, reason_of(reason))
 
     def __enter__(self) -> Self:
-        if self._held:
+        life = self._life()
+        if life in self._held:
             raise DuplicateCondition(
                 f"condition {self.name!r} is already held by another block; declare one condition"
                 " for each task that must be up"
             )
         self._tell(self.name, True, "")
-        self._held = True
+        self._held.append(life)
         return self
 
     def __exit__(
@@ -122,7 +124,9 @@ class Condition:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._held = False
+        # Of two, the one of an earlier start-up, which has nothing to say any more.
+        if self._held.pop(0) != self._life():
+            return
         # Only the type: the text of an exception of the application may hold anything.
         reason = f"its task ended with {kind.__name__}" if kind else "its task ended"
         self._tell(self.name, False, reason_of(reason))
@@ -134,10 +138,11 @@ class Conditions:
     Args:
         declared: Names with whether each is required.
         tell: Passes on what is said of one.
+        life: The number of the start-up.
     """
 
-    def __init__(self, declared: Mapping[str, bool], tell: Tell) -> None:
-        self._handles = {name: Condition(name, tell) for name in declared}
+    def __init__(self, declared: Mapping[str, bool], tell: Tell, life: Callable[[], int]) -> None:
+        self._handles = {name: Condition(name, tell, life) for name in declared}
 
     def handle(self, name: str) -> Condition:
         """The handle on a condition, always the same one.

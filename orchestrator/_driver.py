@@ -5,16 +5,13 @@ the machine and tells feed and observers. So the state is committed before anyon
 locks are needed. Attempts run in a task of their own, one at a time (`_prober`).
 """
 
-import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
 import anyio
-import anyio.lowlevel
-from anyio.abc import TaskStatus
 
-from orchestrator._errors import WrongThread, ends_process
+from orchestrator._errors import ends_process
 from orchestrator._feed import Feed
 from orchestrator._guard import Guard
 from orchestrator._logging import logger, quiet_engine
@@ -91,16 +88,7 @@ class Driver:
         return self._prober.next_at if self._prober.idle else None
 
     def tell(self, name: str, satisfied: bool, reason: str) -> None:
-        """A condition changed.
-
-        Raises:
-            WrongThread: From another thread than the event loop's.
-        """
-        if not _on_the_event_loop():
-            raise WrongThread(
-                f"condition {name!r} was set from another thread; hand it over to the event loop,"
-                " as with anyio.from_thread.run_sync or loop.call_soon_threadsafe"
-            )
+        """A condition changed. Called on the event loop."""
         self._post(lambda at: ConditionChanged(at, name, satisfied, reason))
 
     @property
@@ -133,11 +121,15 @@ class Driver:
         for observer, guard in self._observers:
             guard.call(call, observer)
 
-    async def run(self, *, task_status: TaskStatus[None]) -> None:
-        """Drive until stopped or cancelled. Started once the machine has left `booting`."""
+    def boot(self) -> None:
+        """Let the machine leave `booting`. Called before `run`."""
+        self._take(BootFinished(self._clock.now()))
+
+    async def run(self) -> None:
+        """Drive until stopped or cancelled."""
         try:
             with self._scope:
-                await self._drive(task_status)
+                await self._drive()
         except BaseException as error:
             self._end(f"the orchestrator's driver ended with {_name_of(error)}")
             raise
@@ -153,10 +145,8 @@ class Driver:
     def _end(self, why: str) -> None:
         self.ended = self.ended or why  # the first reason is the cause of the others
 
-    async def _drive(self, task_status: TaskStatus[None]) -> None:
+    async def _drive(self) -> None:
         async with anyio.create_task_group() as tasks:
-            self._take(BootFinished(self._clock.now()))
-            task_status.started()
             tasks.start_soon(self._prober.run)
             while True:
                 deadline = self._step()
@@ -212,18 +202,6 @@ def _name_of(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return type(error).__name__
-
-
-def _on_the_event_loop() -> bool:
-    """Whether this thread runs an event loop: in a task, or on asyncio in a plain callback."""
-    try:
-        anyio.lowlevel.current_token()
-    except RuntimeError:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-    return True
 
 
 def _as_fact(result: ProbeResult, late_seconds: float) -> Callable[[float], Fact]:

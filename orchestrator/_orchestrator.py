@@ -1,37 +1,30 @@
 """The orchestrator as an application uses it."""
 
-import math
-import time
+import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Self, TypeVar
-
-from anyio.abc import TaskGroup
 
 from orchestrator._arguments import require_flag, wrong_type
 from orchestrator._callbacks import Callback, Callbacks
 from orchestrator._clock import LoopClock
 from orchestrator._conditions import Condition, Conditions, ConditionSpec, declare
-from orchestrator._driver import Driver
-from orchestrator._errors import AlreadyStarted, NotRunning, StartupTimeout, Stopped
-from orchestrator._explain import Explanation, explain
-from orchestrator._feed import Feed, Subscription
-from orchestrator._log import TransitionLog
-from orchestrator._logging import logger
-from orchestrator._pacing import Pacer
-from orchestrator._parts import check_parts, observers_of, reachable, stages_of, target_of
-from orchestrator._ports import Clock, Observer, Probe, StartupContext
-from orchestrator._prober import AlwaysAnswers
-from orchestrator._tasks import BackgroundTasks, Closable, close_in_time
+from orchestrator._errors import AlreadyStarted, NotRunning, WrongThread
+from orchestrator._explain import Explanation
+from orchestrator._feed import Subscription
+from orchestrator._fork import forget_in_child
+from orchestrator._life import Life, Parts
+from orchestrator._loop_thread import LoopThread
+from orchestrator._parts import check_parts, observers_of, reachable, stages_of
+from orchestrator._ports import Clock, Observer, Probe
+from orchestrator._waiting import explain_now, wait_for, wait_for_sync
 from states import Policy, Stage, StageChanged, StartupMachine
 
 CallbackT = TypeVar("CallbackT", bound=Callback)
 
 _READY = Stage.READY  # gates look it up for every request
-
-_DRAIN_SECONDS = 1.0
-"""How long callbacks may go on with what they have not seen when the orchestrator is left."""
 
 
 class Orchestrator:
@@ -42,8 +35,12 @@ class Orchestrator:
         async with Orchestrator(RedisProbe(url), conditions=["chat-listener"]) as startup:
             await startup.wait_for(Stage.READY)
 
-    Entering returns at once; the stages run beside the application. One orchestrator is good for
-    one start-up. It is used from the event loop's thread only.
+    Entering returns at once; the stages run beside the application, in a task of their own. So
+    entering and leaving may be in two tasks, as in fixtures and hooks: `start` and `aclose` do the
+    same. Applications without an event loop use `run_in_thread`.
+
+    It may be entered again after it was left: that is a new start-up, and a new trace. `stage`,
+    `explain`, `wait_for`, `on`, `stop` and conditions may be used from any thread.
 
     Args:
         probe: What is asked, usually a `RedisProbe`.
@@ -78,16 +75,14 @@ class Orchestrator:
         self._clock: Clock = clock or LoopClock()
         self._random = random
         self._declared = declare(conditions)
-        self._conditions = Conditions(self._declared, self._tell)
+        self.life_number: int = 0
+        self._conditions = Conditions(self._declared, self._tell, lambda: self.life_number)
         self._callbacks = Callbacks()
         self._machine = StartupMachine(self.policy, self._declared)
-        self._driver: Driver | None = None
-        self._feed: Feed | None = None
-        self._tasks: BackgroundTasks | None = None
-        self._running = False
-        self._stopping = False
+        self._life: Life | None = None
+        self._process = 0
 
-    # -- what is the case --------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     @property
     def stage(self) -> Stage:
@@ -97,12 +92,17 @@ class Orchestrator:
     @property
     def latest(self) -> StageChanged | None:
         """The last change of stage; `None` before the first."""
-        return self._feed.latest if self._feed is not None else None
+        return None if self._life is None else self._life.feed.latest
 
     @property
     def running(self) -> bool:
         """Whether the orchestrator is entered now."""
-        return self._running
+        return self._life is not None and self._life.running
+
+    @property
+    def never_ran_here(self) -> bool:
+        """Whether it was never entered, or on an event loop only that is gone."""
+        return self._life is None or self._life.loop.ended
 
     @property
     def ended(self) -> str | None:
@@ -111,28 +111,25 @@ class Orchestrator:
         It is neither live nor ready then, and gates refuse new requests. `None` before, and always
         where it is disabled.
         """
-        return self._driver.ended if self._driver is not None and self.enabled else None
+        life = self._life
+        return life.driver.ended if life is not None and self.enabled else None
 
     @property
     def ready(self) -> bool:
         """Whether the stage is `ready` and the orchestrator has not ended."""
-        if self._machine.stage is not _READY or (driver := self._driver) is None:
+        if self._machine.stage is not _READY:
             return False
-        return driver.ended is None or not self.enabled
+        life = self._life  # there is none where a test pretends the stage
+        return life is None or life.driver.ended is None or not self.enabled
 
     @property
     def was_ready(self) -> bool:
-        """Whether the service has ever been ready."""
+        """Whether the service has been ready since the orchestrator was last entered."""
         return self._machine.was_ready
 
     def explain(self) -> Explanation:
-        """What the service waits for and why. Works at any time, and holds no secrets."""
-        known = self._machine.snapshot
-        now, next_at, lag = known.last_at, None, 0.0
-        if self._driver is not None and self._running:
-            now = max(now, self._clock.now())
-            next_at, lag = self._driver.next_probe_at, self._driver.loop_lag_seconds
-        return explain(known, now, self.ended, next_probe_at=next_at, loop_lag_seconds=lag)
+        """What the service waits for and why. Works at any time and in any thread. No secrets."""
+        return explain_now(self._machine, self._life, self.ended)
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -141,11 +138,20 @@ class Orchestrator:
 
         Raises:
             NotRunning: Before the orchestrator is entered or after it was left.
+            WrongThread: On another event loop than the one on which it was entered.
         """
-        return self._require_running()[0].subscribe()
+        life = self._require_running()
+        if not life.loop.is_current:
+            raise WrongThread(
+                "a row of events is read on the event loop on which the orchestrator was entered;"
+                " elsewhere use wait_for, or stage and explain"
+            )
+        return life.feed.subscribe()
 
     async def wait_for(self, stage: Stage, *, timeout_seconds: float | None = None) -> StageChanged:
         """Wait until the service is in `stage`, and return the event that took it there.
+
+        It may be awaited on any event loop, in any thread. See also `wait_for_sync`.
 
         Raises:
             ValueError: For `booting`, to which no event leads.
@@ -153,18 +159,15 @@ class Orchestrator:
             StartupTimeout: After `timeout_seconds`; the text names what was still missing.
             Stopped: When the orchestrator is left meanwhile.
         """
-        stage = reachable(stage)
-        events = self.subscribe()
-        until = math.inf if timeout_seconds is None else self._clock.now() + timeout_seconds
-        with self._clock.cancel_at(until):
-            async for event in events:
-                if event.current is stage:
-                    return event
-            raise Stopped(f"the orchestrator was left before the service became {stage}")
-        waits = "; ".join(self.explain().waits_for) or "nothing"
-        raise StartupTimeout(
-            f"not {stage} within {timeout_seconds:g} s: in stage {self.stage}, waiting for {waits}"
-        )
+        return await wait_for(reachable(stage), self._require_running(), timeout_seconds)
+
+    def wait_for_sync(self, stage: Stage, *, timeout_seconds: float | None = None) -> StageChanged:
+        """Block until the service is in `stage`, in a thread without an event loop.
+
+        Raises:
+            WrongThread: On the event loop itself, which would never go on; else as `wait_for`.
+        """
+        return wait_for_sync(reachable(stage), self._require_running(), timeout_seconds)
 
     def on(self, *stages: Stage) -> Callable[[CallbackT], CallbackT]:
         """Decorate a plain or async function to be called each time one of `stages` is entered.
@@ -174,16 +177,30 @@ class Orchestrator:
         it is called again at the next event. Plain functions run on the event loop and must not
         block it. When the orchestrator is left, callbacks get 1 s to see what they have not seen,
         and are then cancelled.
+
+        What is registered before the orchestrator is entered is called in every start-up; what is
+        registered later, in this one only.
         """
         wanted = stages_of(stages)
 
         def register(callback: CallbackT) -> CallbackT:
             if not callable(callback):
                 raise wrong_type(callback, "the callback", "a function", "do not call it yourself")
-            self._callbacks.register(wanted, callback)
+            self._register(partial(self._callbacks.register, wanted, callback))
             return callback
 
         return register
+
+    def accompany(self, callback: Callback) -> None:
+        """Call `callback` with every change of stage of every start-up; for gates."""
+        self._register(partial(self._callbacks.register, frozenset(Stage), callback, always=True))
+
+    def _register(self, register: Callable[[], None]) -> None:
+        life = self._life
+        if life is None or not life.running:
+            register()
+        else:
+            life.in_task(register)
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -196,7 +213,7 @@ class Orchestrator:
         Raises:
             AlreadyStarted: Later: it would not see the whole start-up.
         """
-        if self._tasks is not None:
+        if self._life is not None and not self._life.is_over():
             raise AlreadyStarted("add observers before the orchestrator is entered")
         self._observers += observers_of([observer])
 
@@ -211,11 +228,40 @@ class Orchestrator:
         return self._conditions.handle(name)
 
     def _tell(self, name: str, satisfied: bool, reason: str) -> None:
-        if self._stopping:
+        life = self._life
+        if life is not None and life.stopping:
             return
-        self._require_running()[1].tell(name, satisfied, reason)
+        life = self._require_running()
+        life.on_loop(partial(life.driver.tell, name, satisfied, reason))
 
     # -- entering and leaving ----------------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Enter the orchestrator where `async with` does not fit, as in a start hook."""
+        return await self.__aenter__()
+
+    async def aclose(self) -> None:
+        """Leave it where `async with` does not fit, in whatever task. A second call does no harm.
+
+        Raises:
+            WrongThread: On another event loop than the one on which it was entered.
+        """
+        if self._life is not None:
+            await self._life.end(None)
+
+    def run_in_thread(self) -> LoopThread[Self]:
+        """Enter the orchestrator in a thread with an event loop of its own.
+
+        Example::
+
+            with startup.run_in_thread():
+                startup.wait_for_sync(Stage.READY)
+
+        For applications without an event loop: scripts, Flask, Django under WSGI, Celery workers.
+        Where a server forks, do it after the fork, in the server's hook for that. Where `with` does
+        not fit, what this returns has `start` and `close`.
+        """
+        return LoopThread(self)
 
     def stop(self) -> None:
         """Begin to leave: the stage stays as it is, no more facts are taken, every stream ends.
@@ -225,54 +271,25 @@ class Orchestrator:
         fail and gates refuse new requests, while those inside go on. Leaving the context does it
         too, and `lifespan` before the application's own shutdown. A second call does no harm.
         """
-        if self._driver is not None and self._feed is not None:
-            self._stopping = True
-            self._driver.stop()
-            self._feed.close()
+        life = self._life
+        if life is not None and not life.over:
+            life.on_loop(life.stop)
 
     async def __aenter__(self) -> Self:
-        if self._tasks is not None:
+        if self._life is not None and not self._life.is_over():
             raise AlreadyStarted(
-                "this orchestrator was entered before; make a new one for each start-up. Is it"
-                " entered in two places, such as lifespan(startup) and manage_lifespan=True? Where"
-                " an application starts several times, as in tests, make it in a function"
+                "this orchestrator is entered already, and must be left before it is entered again."
+                " Is it entered in two places, such as lifespan(startup) and manage_lifespan=True?"
             )
-        self._tasks = BackgroundTasks()
-        tasks = await self._tasks.open()
-        try:
-            await self._start(tasks)
-        except BaseException as error:
-            await self.__aexit__(type(error), error, error.__traceback__)
-            raise
+        first, self._process = self._process != os.getpid(), os.getpid()
+        given = (self._probe, self.policy, self._declared, tuple(self._observers))
+        parts = Parts(*given, self._clock, self._random, self.enabled, first)
+        self._life = life = Life(parts, self._callbacks)
+        self._machine = life.machine
+        self.life_number += 1
+        forget_in_child(self)
+        await life.begin()
         return self
-
-    async def _start(self, tasks: TaskGroup) -> None:
-        probe, policy, declared = self._probe, self.policy, self._declared
-        if not self.enabled:
-            logger.warning(
-                "the startup orchestrator is disabled: nothing is probed, every client is admitted"
-            )
-            probe = AlwaysAnswers()
-            policy = Policy(platform=policy.platform, grace_seconds=0.0)
-            declared = dict.fromkeys(declared, False)
-        probe.prepare(policy)
-        now = self._clock.now()
-        started_at = min(now, self._clock.started_at())
-        self._machine = StartupMachine(policy, declared, started_at)
-        self._feed = Feed()
-        pacer, observers = Pacer(policy, self._random), (TransitionLog(), *self._observers)
-        self._driver = Driver(
-            self._machine, self._feed, probe, pacer, self._clock, observers, policy
-        )
-        # Side by side: what lies between these two readings makes every date wrong by as much.
-        now, wall = self._clock.now(), time.time_ns()
-        told = (policy, target_of(probe), declared, started_at, now, wall, self.enabled)
-        context = StartupContext(*told)
-        self._driver.begin_observers(context)
-        tasks.start_soon(self._feed.deliver)
-        await tasks.start(self._driver.run)
-        self._running = True
-        self._callbacks.start(tasks, self._feed)
 
     async def __aexit__(
         self,
@@ -280,39 +297,24 @@ class Orchestrator:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._running = False
-        tasks = self._tasks
-        if tasks is None:
+        life = self._life
+        if life is not None:
+            await life.end(error)
+        elif not self.life_number:  # else it is a fork's child that comes out of its parent's block
             raise NotRunning("the orchestrator is left, but was never entered")
-        try:
-            self.stop()
-            self._callbacks.stop()
-            if error is None:
-                await self._callbacks.drain(_DRAIN_SECONDS)
-        finally:
-            try:
-                await tasks.close(error)
-            finally:
-                await self._let_go()
-
-    async def _let_go(self) -> None:
-        if self._feed is not None:
-            self._feed.wake_remaining()
-        parts: list[Closable] = [self._probe]
-        if self._driver is not None:
-            at = max(self._clock.now(), self._machine.snapshot.last_at)
-            self._driver.end_observers(at)
-            parts += self._driver.observers
-        await close_in_time(*parts)
-        await close_in_time(logger)  # last, since all of them may have logged
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _require_running(self) -> tuple[Feed, Driver]:
-        if not self._running or self._feed is None or self._driver is None:
-            when = "any more: it was left" if self._tasks is not None else "yet: it is not entered"
-            raise NotRunning(
-                f"the orchestrator does not run {when}; use it inside"
-                " `async with Orchestrator(...) as startup`"
-            )
-        return self._feed, self._driver
+    def _require_running(self) -> Life:
+        life = self._life
+        if life is None or not life.running:
+            when = "yet: it is not entered" if life is None else "any more: it was left"
+            how = "use it inside `async with Orchestrator(...) as startup`"
+            raise NotRunning(f"the orchestrator does not run {when}; {how}")
+        return life
+
+    def forked(self) -> None:
+        """This process is a new one: in it, nothing was entered."""
+        self._life = None
+        self._machine = StartupMachine(self.policy, self._declared)
+        self._callbacks.stop()

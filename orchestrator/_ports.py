@@ -138,7 +138,10 @@ class Probe(ABC):
         return Target()
 
     async def aclose(self) -> None:
-        """Let go of every connection, at once. Called once, when the service stops."""
+        """Let go of every connection, at once. Called when the orchestrator is left.
+
+        It may be entered again, and attempts made again: connect anew then.
+        """
         await anyio.lowlevel.checkpoint()
 
 
@@ -175,13 +178,13 @@ class Observer:
     """
 
     def started(self, context: StartupContext) -> None:
-        """Called once, before the first fact."""
+        """Called before the first fact, once in each start-up: forget the one before."""
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Called for every fact; `changed` is the transition that it caused, if any."""
 
     def stopped(self, at: float) -> None:
-        """Called once, when the orchestrator is left, whatever the reason, with the time of it."""
+        """Called when the orchestrator is left, whatever the reason, with the time of it."""
 
     async def aclose(self) -> None:
         """Called once after `stopped`, for what takes longer, such as sending; at most 1 s."""

@@ -1,4 +1,4 @@
-"""A task group beside the application, which must not show in the application's exceptions."""
+"""Ending what runs beside the application, whatever it does."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,6 @@ import math
 from typing import Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 
 from orchestrator._errors import ends_process
 from orchestrator._guard import name_of
@@ -41,44 +40,6 @@ async def _close_one(part: Closable) -> None:
             logger.error("%s raised while it was closed", name_of(part), error=error)
     if scope.cancelled_caught:
         logger.warning("%s was not closed within %g s", name_of(part), _CLOSE_SECONDS)
-
-
-class BackgroundTasks:
-    """A task group that is opened in one method and closed in another.
-
-    A plain task group wraps every exception of its body into an exception group. Here the body is
-    the application: an exception of its own comes out as it is, and only one of the tasks' own
-    comes out in a group.
-    """
-
-    def __init__(self) -> None:
-        self._group = anyio.create_task_group()
-
-    async def open(self) -> TaskGroup:
-        """Begin."""
-        return await self._group.__aenter__()
-
-    async def close(self, error: BaseException | None) -> None:
-        """Cancel what still runs and wait for it.
-
-        Args:
-            error: What ended the application's part, if anything did. A cancellation has to pass
-                through the group: it may be the group's own, because one of its tasks failed.
-
-        Raises:
-            BaseExceptionGroup: When one of the tasks failed.
-        """
-        self._group.cancel_scope.cancel()
-        if error is not None and _is_cancellation(error):
-            await self._group.__aexit__(type(error), error, error.__traceback__)
-        else:
-            try:
-                await self._group.__aexit__(None, None, None)
-            except anyio.get_cancelled_exc_class():
-                # The scope around was cancelled too. What the application raised goes first, as in
-                # any other `async with`.
-                if error is None:
-                    raise
 
 
 def _is_cancellation(error: BaseException) -> bool:

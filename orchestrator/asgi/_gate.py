@@ -229,7 +229,7 @@ class ReadinessGate:
                 self._late_start.not_needed()
                 await run_lifespan(self._outside, self._startup, scope, receive, send)
                 return None
-            self._late_start.begin()
+            await self._late_start.begin()
         if kind == "lifespan":
             await self._outside(scope, receive, send)
         elif self._health and kind == "http" and self._asks_for_health(scope):

@@ -4,17 +4,13 @@ Nothing here waits for ready: most servers open their port only after the lifesp
 then nobody could be held, answered or told why. The gate decides instead, request by request.
 """
 
-import asyncio
-import contextlib
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import anyio
-
 from orchestrator._arguments import require, wrong_type
-from orchestrator._errors import AlreadyStarted, OrchestratorError
+from orchestrator._errors import OrchestratorError
 from orchestrator._logging import logger
 from orchestrator._orchestrator import Orchestrator
 from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
@@ -80,7 +76,7 @@ def _check_inner(inner: InnerLifespan) -> None:
 class LateStart:
     """Enters the orchestrator with the first request, on a server that knows no lifespan.
 
-    It is left when the server cancels its tasks, or never: such a server tells of no end.
+    It is left when the event loop ends: such a server tells of no end.
 
     Args:
         startup: The orchestrator.
@@ -89,30 +85,16 @@ class LateStart:
     def __init__(self, startup: Orchestrator) -> None:
         self._startup = startup
         self._needed = True
-        self._task: asyncio.Task[None] | None = None
 
     def not_needed(self) -> None:
         """The server has a lifespan."""
         self._needed = False
 
-    def begin(self) -> None:
-        """Enter the orchestrator, unless somebody has done so or will."""
-        if self._needed:
-            self._needed = False
-            # Only asyncio has servers without lifespan, and tasks that nobody waits for.
-            with contextlib.suppress(RuntimeError):
-                loop = asyncio.get_running_loop()
-                logger.info("the server has no lifespan: the orchestrator starts with a request")
-                self._task = loop.create_task(self._run(), name="startup-orchestrator")
-
-    async def _run(self) -> None:
-        try:
-            async with self._startup:
-                await anyio.sleep_forever()
-        except AlreadyStarted:
-            pass  # the application enters it by itself
-        except Exception as error:  # noqa: BLE001  it is logged
-            logger.error("the startup orchestrator ended", error=error)
+    async def begin(self) -> None:
+        """Enter the orchestrator, unless somebody has done so on this event loop."""
+        if self._needed and self._startup.never_ran_here:
+            logger.info("the server has no lifespan: the orchestrator starts with a request")
+            await self._startup.start()
 
 
 async def run_lifespan(

@@ -104,7 +104,7 @@ class OpenTelemetryObserver(Observer):
         self._in_startup = True
         self._waiting = True
         self._over = False
-        self._observing = False
+        self._observing_in = 0  # the process
 
     @property
     def trace_id(self) -> str | None:
@@ -117,7 +117,7 @@ class OpenTelemetryObserver(Observer):
         Raises:
             RuntimeError: When it observes an orchestrator that is still running.
         """
-        if self._observing:
+        if self._observing_in == os.getpid():
             raise RuntimeError(
                 "this OpenTelemetryObserver observes a running orchestrator already; give each"
                 " orchestrator one of its own"
@@ -135,7 +135,7 @@ class OpenTelemetryObserver(Observer):
         # The first fact is measured soon: a loop that hangs from then on is seen in its stage.
         self._due_at = context.now_at
         self._in_startup = True
-        self._over, self._observing = False, True
+        self._over, self._observing_in = False, os.getpid()
         self._waiting = self._providers.nobody_listens
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
@@ -161,7 +161,7 @@ class OpenTelemetryObserver(Observer):
 
     def stopped(self, at: float) -> None:
         """Have what is not finished ended, and all of it written and sent."""
-        background, self._observing = self._background, False
+        background, self._observing_in = self._background, 0
         if background is None:
             return
         self._waiting = self._providers.nobody_listens

@@ -132,14 +132,18 @@ class RedisProbe(Probe):
 
     def _use(self, settings: RedisSettings) -> None:
         self._settings = settings
-        self._worker = Worker(settings)
         self._path_missing = False
         self._patience_seconds = Policy().answer_patience_seconds
         self._appearance = Appearance(settings.path)
+        weakref.finalize(self, self._appearance.close).atexit = False
+        self._open()
+
+    def _open(self) -> None:
+        self._closed = False
+        self._worker = Worker(self._settings)
         # A probe that is dropped without `aclose` must not leave its thread behind. At the end of
         # the process there is nothing to do: the thread is a daemon.
         weakref.finalize(self, self._worker.stop).atexit = False
-        weakref.finalize(self, self._appearance.close).atexit = False
 
     def __repr__(self) -> str:
         return f"<RedisProbe of {self._settings.where}, database {self._settings.db}>"
@@ -158,11 +162,12 @@ class RedisProbe(Probe):
 
         Raises:
             ValueError: When `timeout_seconds` is not a positive number.
-            anyio.ClosedResourceError: After `aclose`.
             anyio.BusyResourceError: When another attempt is under way.
         """
         if not 0 < timeout_seconds < math.inf:
             raise ValueError(f"timeout_seconds is {timeout_seconds!r}; it must be above 0")
+        if self._closed:
+            self._open()
         started_at = time.perf_counter()
         allowed = timeout_seconds + _HEAD_START_SECONDS
         question = Question(timeout_seconds, self._patience_seconds)
@@ -216,7 +221,8 @@ class RedisProbe(Probe):
             handle.close()
 
     async def aclose(self) -> None:
-        """Close the connection and let the thread go, at once."""
+        """Close the connection and let the thread go, at once. A later attempt connects anew."""
+        self._closed = True
         self._worker.stop()
         self._appearance.close()
 

@@ -7,7 +7,15 @@ from orchestrator._orchestrator import Orchestrator
 from orchestrator.testing._names import stage_called
 from orchestrator.testing._probe import ScriptedProbe
 from orchestrator.testing._script import REFUSED, WRONG_PASSWORD
-from states import Failure, Stage, StageChanged
+from states import (
+    BootFinished,
+    Failure,
+    ProbeFailed,
+    ProbeSucceeded,
+    Stage,
+    StageChanged,
+    StartupMachine,
+)
 
 _ANSWERS: dict[Stage, Failure | None] = {
     Stage.PROBING_REDIS: REFUSED,
@@ -27,7 +35,7 @@ class Pretence:
     """
 
     def __init__(self, startup: Orchestrator, stage: Stage) -> None:
-        if startup.running or startup.latest is not None:
+        if startup.running:
             raise AlreadyStarted(
                 "pretend(startup) comes too late: call it before the application is started"
             )
@@ -35,6 +43,7 @@ class Pretence:
         # What is replaced is chosen by the application, in the constructor's call, where no test
         # can reach it. Everything else stays: the application meets the real orchestrator.
         self._before = startup._probe, startup._declared, startup.policy  # noqa: SLF001  see above
+        self._before_entering = startup._life, startup._machine  # noqa: SLF001  see above
         self._redis = ScriptedProbe([_ANSWERS[stage]])
         startup._probe = self._redis  # noqa: SLF001  see above
         startup._declared = dict.fromkeys(startup._declared, False)  # noqa: SLF001  see above
@@ -45,6 +54,9 @@ class Pretence:
             flap_grace_seconds=0.0,
             failures_to_degrade=1,
         )
+        # For an application that is never started, as by `TestClient(app)` without `with`.
+        startup._life = None  # noqa: SLF001  see above
+        startup._machine = self._machine = _machine_in(stage, startup)  # noqa: SLF001  see above
 
     async def become(
         self, stage: Stage | str, *, timeout_seconds: float | None = 5.0
@@ -79,6 +91,8 @@ class Pretence:
         """Give the orchestrator back what it had, unless it is running."""
         if not self._startup.running:
             probe, declared, policy = self._before
+            if self._startup._machine is self._machine:  # noqa: SLF001  it was never entered
+                self._startup._life, self._startup._machine = self._before_entering  # noqa: SLF001  see above
             self._startup._probe = probe  # noqa: SLF001  see above
             self._startup._declared = declared  # noqa: SLF001  see above
             self._startup.policy = policy
@@ -93,18 +107,27 @@ def pretend(startup: Orchestrator, stage: Stage | str = Stage.READY) -> Pretence
 
     Call it before the application is started. Its orchestrator then runs as ever, with a Redis
     that does what the test says, no grace, and conditions that only report. Gate, health
-    endpoints, callbacks and pages follow, since for them nothing is different.
+    endpoints, callbacks and pages follow, since for them nothing is different. An application that
+    is not started at all, as by `TestClient(app)` without `with`, is in that stage at once.
 
     Args:
-        startup: The application's orchestrator. One orchestrator is good for one start-up, so an
-            application under test is made anew for each test.
+        startup: The application's orchestrator.
         stage: `ready`, `degraded` or `probing_redis`.
 
     Raises:
-        AlreadyStarted: When the orchestrator was entered before.
+        AlreadyStarted: When the orchestrator is entered already.
         ValueError: When there is no such stage, or no service can stay in it.
     """
     return Pretence(startup, _pretended(stage))
+
+
+def _machine_in(stage: Stage, startup: Orchestrator) -> StartupMachine:
+    """A machine that came to this stage."""
+    machine = StartupMachine(startup.policy, startup._declared)  # noqa: SLF001  see above
+    machine.receive(BootFinished(0.0))
+    answer = _ANSWERS[stage]
+    machine.receive(ProbeSucceeded(0.0, 0.0) if answer is None else ProbeFailed(0.0, 0.0, answer))
+    return machine
 
 
 def _pretended(name: Stage | str) -> Stage:

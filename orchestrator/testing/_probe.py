@@ -31,7 +31,7 @@ class ScriptedProbe(Probe):
 
     Attributes:
         attempts: How many attempts there have been.
-        closed: Whether it was closed.
+        closed: Whether it was closed after the last attempt.
 
     Raises:
         ScriptError: When the text is not in the language.
@@ -67,7 +67,7 @@ class ScriptedProbe(Probe):
         """Give what the script says now."""
         await anyio.lowlevel.checkpoint()
         self.attempts += 1
-        self._replaced = False
+        self._replaced = self.closed = False
         step = self._take()
         if not step.stalls:
             return ProbeResult(0.0, step.failure)

@@ -12,7 +12,7 @@ Expected = Stage | str | EllipsisType
 
 
 class StageLog(Observer):
-    """Remembers every change of stage. Give it to the orchestrator as an observer.
+    """Remembers every change of stage of the last start-up. Give it as an observer.
 
     Example::
 
@@ -36,7 +36,8 @@ class StageLog(Observer):
     # -- the observer ------------------------------------------------------------------------------
 
     def started(self, context: StartupContext) -> None:
-        """Remember when the process started."""
+        """Forget an earlier start-up, and remember when this one began."""
+        self.events, self.attempts, self.last_failure = [], 0, None
         self._started_at = context.started_at
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:

@@ -71,5 +71,5 @@ def pretend_stage() -> Iterator[Callable[[Orchestrator, Stage | str], Pretence]]
         return made[-1]
 
     yield believe
-    for pretence in made:
+    for pretence in reversed(made):  # a later one remembers what an earlier one has replaced
         pretence.undo()

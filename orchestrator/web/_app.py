@@ -65,7 +65,7 @@ def web_app(
             whoever reaches both.
 
     Raises:
-        AlreadyStarted: When the orchestrator was entered before.
+        AlreadyStarted: When the orchestrator is entered already.
         TypeError: When an argument is of the wrong type.
         ValueError: When `trace_url`, `max_streams` or `allowed_hosts` cannot be used.
     """

@@ -65,8 +65,11 @@ class Recorder(Observer):
     # -- the observer ------------------------------------------------------------------------------
 
     def started(self, context: StartupContext) -> None:
-        """Remember how to turn the clock's readings into dates."""
-        self.context = context
+        """Forget an earlier start-up, and remember how to turn the clock's readings into dates."""
+        self._stages.clear()
+        self._attempts.clear()
+        self.context, self.ended, self._changed = context, False, None
+        self.version += 1
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Keep attempts and changes of stage."""
@@ -149,9 +152,9 @@ def attach(startup: Orchestrator, recorder: Recorder) -> Callable[[], str | None
     """Let the recorder see every fact from now on; return what tells the trace's id.
 
     Raises:
-        AlreadyStarted: When the orchestrator was entered before: what it has seen is gone.
+        AlreadyStarted: When the orchestrator is entered already: what it has seen is gone.
     """
-    if startup.running or startup.latest is not None:
+    if startup.running:
         raise AlreadyStarted(
             "web_app(startup) is made too late: make it before the orchestrator is entered, so that"
             " the page knows the start-up from its beginning"

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import pytest
 
 from orchestrator import Orchestrator, Policy, Stage, Stopped
@@ -104,16 +105,17 @@ async def crash(service: Service, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(StartupMachine, "receive", broken)
     service.startup.condition("listener").set(False)
     with anyio.fail_after(30):
-        await service.left.wait()
-    assert service.error is not None
+        while service.startup.ended is None:
+            await anyio.lowlevel.checkpoint()
+    assert not service.left.is_set()  # no cancellation of ours reaches the application
     return "the orchestrator's driver ended with KeyError"
 
 
 async def cancel_driver(service: Service, _: pytest.MonkeyPatch) -> str:
     """Something cancels it: the task alone, which no scope of ours has asked for."""
-    driver = service.startup._driver
-    assert driver is not None
-    driver._scope.cancel()
+    life = service.startup._life
+    assert life is not None
+    life.driver._scope.cancel()
     await settled()
     return "the orchestrator's driver was cancelled"
 
@@ -135,7 +137,6 @@ async def test_all_mouths_say_that_it_has_ended_and_why(
 ) -> None:
     async with a_service(situation) as service:
         startup = service.startup
-        assert startup.ended is None
         assert "ended" not in str(startup.explain())
         why = await way(service, monkeypatch)
 
@@ -237,6 +238,20 @@ async def test_disabled_it_has_no_say_even_at_the_end(leaves: bool) -> None:
         assert (await service.ask(service.gate, "/x"))[0] == 200
         assert (await service.core.ask("/x", never)).outcome is Outcome.ADMITTED
         tasks.cancel_scope.cancel()
+
+
+async def test_a_driver_that_failed_is_told_at_once_and_raised_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_service() as service:
+        await crash(service, monkeypatch)
+        await settled()
+        assert not service.startup.running
+        [line] = [one for one in caplog.records if "by itself" in one.getMessage()]
+        assert line.levelname == "ERROR"
+        with pytest.raises(BaseExceptionGroup):
+            await service.startup.aclose()
+        await service.startup.aclose()  # only once
 
 
 async def test_the_first_reason_stays() -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from orchestrator import Stage
+from orchestrator import AlreadyStarted, Stage
 from orchestrator.asgi import ReadinessGate, lifespan
 from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
 from tests.integrations.gate_support import App, Caller, Startup, http_scope
@@ -132,13 +132,13 @@ async def test_a_failed_shutdown_of_the_application_is_passed_on() -> None:
 
 async def test_an_orchestrator_that_cannot_start_fails_the_start_up() -> None:
     startup = Startup()
-    async with startup:
-        pass
     server, _ = server_of(takes_part, startup)
-    with pytest.raises(Exception, match="entered before"):
-        await server.run()
+    async with startup:
+        with pytest.raises(AlreadyStarted, match="in two places"):
+            await server.run()
+        assert startup.running
     assert [message["type"] for message in server.sent] == ["lifespan.startup.failed"]
-    assert "entered before" in server.sent[0]["message"]
+    assert "in two places" in server.sent[0]["message"]
 
 
 async def test_without_manage_lifespan_it_is_the_application_s() -> None:

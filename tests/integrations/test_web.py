@@ -550,8 +550,7 @@ async def test_it_is_made_before_the_orchestrator_is_entered() -> None:
     async with startup:
         with pytest.raises(AlreadyStarted, match="before the orchestrator is entered"):
             web_app(startup)
-    with pytest.raises(AlreadyStarted):
-        web_app(startup)
+    web_app(startup)  # it is left, and will be entered again
 
 
 @pytest.mark.parametrize(
