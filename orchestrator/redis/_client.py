@@ -1,5 +1,6 @@
 """What the connections of the application's client are made with, or why the probe cannot be."""
 
+import math
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,8 +46,11 @@ def read_client(client: "redis.Redis | redis.asyncio.Redis") -> ClientOptions:
     kind = pool.connection_class
     options: dict[str, Any] = dict(pool.connection_kwargs)
     _refuse_classes_of_others(pool, kind)
-    _refuse_options(kind, options)
     asynchronous = any(base.__module__.startswith("redis.asyncio") for base in kind.__mro__)
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if asynchronous and options.get(name) == math.inf:
+            options[name] = None  # the same to an event loop, and too long for a socket
+    _refuse_options(kind, options)
     _refuse_provider(options.get("credential_provider"), asynchronous=asynchronous)
     # A class with "SSL" in its ancestry is what every version of redis-py uses, for sync and
     # asyncio; the two families share no base class that could be asked for instead.
@@ -111,6 +115,7 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     "health_check_interval": _is_number,
     "port": lambda value: 0 <= int(value) <= 65535,  # noqa: PLR2004  the largest that TCP has
     "redis_connect_func": callable,
+    "retry": lambda value: callable(value.call_with_retry),
     "socket_connect_timeout": is_timeout,
     "socket_keepalive_options": lambda value: isinstance(value, Mapping) or type(value) is object,
     "socket_read_size": lambda value: isinstance(value, int) and value > 0,

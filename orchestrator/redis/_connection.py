@@ -178,7 +178,9 @@ class _Opened:
 
 
 class _Plain(_Opened, Connection):
-    pass
+    def wrap(self, sock: socket.socket) -> socket.socket:
+        _keep_alive(self, sock)
+        return sock
 
 
 class _Unix(_Opened, UnixDomainSocketConnection):
@@ -197,6 +199,7 @@ class _Bare(Connection):
 class _Tls(_Opened, SSLConnection, _Bare):  # type: ignore[misc]  # `_Bare` is the one below TLS
     def wrap(self, sock: socket.socket) -> socket.socket:
         self._bare = sock
+        _keep_alive(self, sock)
         try:
             # It asks the class after it, which is `_Bare`, for the socket.
             wrapped: socket.socket = SSLConnection._connect(self)  # type: ignore[no-untyped-call]  # noqa: SLF001  redis-py's
@@ -206,6 +209,17 @@ class _Tls(_Opened, SSLConnection, _Bare):  # type: ignore[misc]  # `_Bare` is t
                 raise fault from None
             raise
         return wrapped
+
+
+def _keep_alive(connection: Connection, sock: socket.socket) -> None:
+    if not connection.socket_keepalive:
+        return
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in connection.socket_keepalive_options.items():
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    except (OSError, TypeError):
+        raise BadOptionsError("socket_keepalive_options") from None
 
 
 def _close_half_made(error: Exception) -> None:

@@ -104,7 +104,7 @@ def _host(host: str) -> str:
 
 
 def _seconds(value: str | None) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None or float(value) == math.inf else float(value)
 
 
 # -- options --------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def _whole(value: str) -> bool:
 
 
 def _limit(value: str) -> bool:
-    return is_timeout(float(value))
+    return float(value) == math.inf or is_timeout(float(value))
 
 
 def _number(value: str) -> bool:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import redis
 
-from orchestrator.redis import RedisProbe
+from orchestrator.redis import RedisProbe, _session
 from tests.redis_server import FakeServer, RedisServer, closing, free_port, greeted_then, silent
 from tests.timing import quickest
 
@@ -209,6 +209,21 @@ async def test_a_hung_credential_provider_is_joined_too() -> None:
         assert await error_type(probe, 2) is None
         assert len(calls) == 1
         await probe.aclose()
+    await until_no_probe_thread()
+
+
+async def test_an_exception_while_a_failure_is_put_into_words_ends_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_args: object) -> object:
+        raise AttributeError("reason")
+
+    monkeypatch.setattr(_session, "classify", fails)
+    probe = RedisProbe(f"redis://127.0.0.1:{free_port()}")
+    for _ in range(3):
+        assert await error_type(probe, 5) == "AttributeError"
+    assert len(probe_threads()) == 1
+    await probe.aclose()
     await until_no_probe_thread()
 
 
