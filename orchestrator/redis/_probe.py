@@ -51,13 +51,14 @@ class RedisProbe(Probe):
 
     Args:
         url: `redis://[user:password@]host[:port][/db]`, `rediss://` for TLS, or
-            `unix://[user:password@]/path[?db=0]`, with the options `protocol` and `ssl_*` of
-            redis-py.
+            `unix://[user:password@]/path[?db=0]`, with the options of redis-py. What they do not
+            say is as in the installed redis-py: from 8.0 on, RESP3.
         expect: What each attempt asks besides PING; nothing if not given.
 
     Raises:
         TypeError: When an argument is of the wrong type. The text never holds its value.
-        ValueError: When the URL cannot be used. The text never holds a part of the URL.
+        ValueError: When the URL cannot be used, or redis-py refuses one of its options. The text
+            names the option, and never holds another part of the URL.
     """
 
     overtime_seconds = 10.0
@@ -71,15 +72,18 @@ class RedisProbe(Probe):
     ) -> Self:
         """A probe that connects as `client` does; no connection of the client is used.
 
-        Taken over are the address, the login or its credential provider, TLS, the database and the
-        protocol.
+        Taken over is all that the client makes its connections with. Its credential provider or
+        `redis_connect_func` is called in the probe's thread, for each new connection; if it is a
+        coroutine function, in an event loop of its own.
 
         Args:
             client: The application's client.
             expect: What each attempt asks besides PING; nothing if not given.
 
         Raises:
-            ValueError: When the client has no single address, as those of a cluster or a sentinel.
+            ValueError: When the client has no single address, as those of a cluster or a sentinel;
+                connects by classes of its own; or has an option with which no connection works. The
+                text names it.
         """
         settings = RedisSettings.from_client(client)
         return cls._of(replace(settings, expect=_given(expect)))
