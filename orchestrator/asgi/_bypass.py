@@ -43,7 +43,8 @@ def _in(paths: Collection[str]) -> Callable[[Scope], bool]:
     known = paths_of(paths)
 
     def bypass(scope: Scope) -> bool:
-        raw = str(scope.get("raw_path") or b"", "latin-1")
+        sent = scope.get("raw_path")  # not every server says it
+        raw = sent.decode("latin-1") if isinstance(sent, bytes) else ""
         websocket = scope["type"] == "websocket"
         return passes(route_path(scope), known, raw=raw, websocket=websocket)
 

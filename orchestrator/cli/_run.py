@@ -215,7 +215,7 @@ class _Supervisor:
     async def _keep_systemd_informed(self) -> None:
         notifier, watchdog = self._notifier, self._notifier.watchdog_seconds
         while True:
-            if watchdog:
+            if watchdog and (self._stopping or self._startup.ended is None):
                 notifier.tell(WATCHDOG=1)
             left = self._startup.explain().budget_left_seconds
             if left is not None and not self._told_ready and not self._stopping:

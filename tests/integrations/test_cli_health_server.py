@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 
 import anyio
 import anyio.abc
@@ -61,7 +62,7 @@ class Service:
             raise RuntimeError("a fault that was ordered")
         elif scope["path"] == "/large":
             body = b"x" * 20_000_000
-            await respond(send, _health_connection.HTTPStatus.OK, body)
+            await respond(send, HTTPStatus.OK, body)
         else:
             await self._health(scope, receive, send)
 

@@ -9,15 +9,17 @@ import anyio.abc
 import anyio.lowlevel
 import pytest
 
-from orchestrator import Orchestrator, Policy, Stage, Stopped
+from orchestrator import Explanation, Orchestrator, Policy, Stage, Stopped
 from orchestrator._admission import Admission
 from orchestrator._release import Outcome, Place
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app
 from orchestrator.asgi._types import ASGIApp
+from orchestrator.cli._run import RunOptions, _Supervisor
+from orchestrator.cli._systemd import Notifier
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 from orchestrator.web import web_app
 from states import Fact, StageChanged, StartupMachine
-from tests.integrations.gate_support import App, Caller, http_scope, settled, websocket_scope
+from tests.integrations.gate_support import App, Caller, http_scope, settled, until, websocket_scope
 
 pytestmark = pytest.mark.anyio
 
@@ -261,3 +263,43 @@ async def test_the_first_reason_stays() -> None:
         await settled()
         service.startup.stop()
         assert service.startup.ended == "the orchestrator was stopped"
+
+
+class Asked(Orchestrator):
+    """Counts how often it was asked to explain itself."""
+
+    times = 0
+
+    def explain(self) -> Explanation:
+        self.times += 1
+        return super().explain()
+
+
+class Heard(Notifier):
+    """A service manager that wants a sign of life."""
+
+    def __init__(self) -> None:
+        super().__init__(watchdog_seconds=0.01)
+        self.signs = 0
+
+    def tell(self, **messages: str | int) -> None:
+        self.signs += "WATCHDOG" in messages
+
+
+@pytest.mark.parametrize("stopping", [False, True], ids=["ended by itself", "stopping as told"])
+async def test_the_watchdog_of_systemd_gets_no_sign_of_life_of_one_that_has_ended(
+    stopping: bool,
+) -> None:
+    startup, heard = Asked(ScriptedProbe()), Heard()
+    supervisor = _Supervisor(startup, RunOptions(command=["true"]), heard)
+    async with startup, anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor._keep_systemd_informed)
+        await until(lambda: heard.signs > 3)
+        if stopping:
+            supervisor._stop()
+        else:
+            startup.stop()
+        signs, times = heard.signs, startup.times
+        await until(lambda: startup.times > times + 5)
+        assert (heard.signs > signs) is stopping
+        tasks.cancel_scope.cancel()
