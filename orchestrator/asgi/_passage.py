@@ -60,7 +60,9 @@ class Passage:
             self._visit.leave()
 
     async def _receive_in_turn(self) -> Message:
-        kept, visit = self._kept or [], self._visit
+        kept, visit = self._kept, self._visit
+        if kept is None:  # since it was asked for
+            return await self._receive()
         if not kept:
             if visit is None or visit.over:
                 self._visit = self._kept = None

@@ -1,29 +1,33 @@
-"""A crowd that was held is let in: with the gate's pace, and all at once."""
+"""A crowd that came early is let in: at the gate's pace, and all at once.
 
+Whatever the handlers do, and however many of the crowd were refused and come back, nobody may be
+lost where the pool of connections raises when it is empty. What that costs is seen beside a gate
+that lets in all at once, in front of a pool that lets wait.
+"""
+
+import asyncio
+import json
 import os
-import select
-import socket
-import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.benchmarks.release_server import WORK_SECONDS, Setting
 from tests.benchmarks.rows import Figure, Row, Verdict
+from tests.integrations.light_clients import SERVED
+from tests.integrations.release_crowd import batch_for, visit
+from tests.integrations.release_shapes import HTTP_SHAPES, WEBSOCKET_SHAPES
+from tests.redis_server import RedisServer
 
 PART = "release"
 ROOT = Path(__file__).parents[2]
-_TIMEOUT_SECONDS = 60.0
-
-_HANDSHAKE = (
-    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-_PING = struct.pack("!BBI", 0x81, 0x84, 0) + b"ping"
-_PONG = b"\x81\x04pong"
-_CLOSE = b"\x88"
+SHAPES = tuple(path for path in (*WEBSOCKET_SHAPES, *HTTP_SHAPES))
+BACK_SECONDS = 0.25
+"""When every fourth one of those that are refused comes back; the others do by `Retry-After`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,9 @@ class Release:
     """What came of one release.
 
     Attributes:
-        last_in_seconds: From ready until the last client was in.
+        last_in_seconds: From ready until the last client was served.
         stall_ms: How late the event loop was at worst, in milliseconds.
-        served: How many clients got their answer.
+        served: How many clients were served.
     """
 
     last_in_seconds: float
@@ -41,109 +45,109 @@ class Release:
     served: float
 
 
-def measure(rounds: int = 7, clients: int = 1000, pool: int = 100) -> Iterator[Row]:
-    """All rows.
+def measure(
+    rounds: int = 3,
+    clients: int = 1000,
+    pools: Sequence[int] = (40, 100),
+    paths: Sequence[str] = SHAPES,
+) -> Iterator[Row]:
+    """Two rows for each shape of handler, and one for what a release costs the event loop.
 
     Args:
-        rounds: How often each kind of release happens.
-        clients: How many are held.
-        pool: How many of them the application can take at once.
+        rounds: How often the cost is measured.
+        clients: How many come early.
+        pools: How many connections the application has.
+        paths: The shapes.
     """
-    paced, quick = 32 * pool // 100, 80 * pool // 100  # the default for the pool that is measured
-    with _server() as server:
-        waiting = _in_turns(server, (paced, quick, clients), pool, clients, rounds, waits=True)
-        failing = _in_turns(server, (paced, clients), pool, clients, rounds, waits=False)
-    what = f"{clients:,} held clients, 20 ms each on a pool of {pool}"
-    yield _row(f"{what} that lets wait: the last one in", "s", waiting, "last_in_seconds")
-    yield _row(f"{what} that lets wait: the loop's longest stall", "ms", waiting, "stall_ms")
-    row = _row(f"{what} that fails when empty: served", "clients", failing, "served")
-    least = min(row.ours.values)
-    yield Row(
-        part=PART,
-        what=row.what,
-        unit=row.unit,
-        ours=row.ours,
-        peers=row.peers,
-        more_is_better=True,
-        verdicts=(Verdict(f"{least:.0f} of {clients} in every round", least == clients),),
-    )
-
-
-def _row(what: str, unit: str, taken: dict[str, list[Release]], field: str) -> Row:
-    ours, *peers = (
-        Figure(name, tuple(getattr(one, field) for one in runs)) for name, runs in taken.items()
-    )
-    return Row(part=PART, what=what, unit=unit, ours=ours, peers=tuple(peers))
-
-
-def _in_turns(
-    server: "subprocess.Popen[str]",
-    batches: Sequence[int],
-    pool: int,
-    clients: int,
-    rounds: int,
-    *,
-    waits: bool,
-) -> dict[str, list[Release]]:
-    names = {
-        batch: "all at once" if batch == clients else f"{batch} at a time" for batch in batches
-    }
-    taken: dict[str, list[Release]] = {name: [] for name in names.values()}
-    order = list(batches)
-    for _ in range(rounds):
-        for batch in order:
-            taken[names[batch]].append(_release(server, batch, pool, clients, waits=waits))
-        order.append(order.pop(0))
-    return taken
-
-
-def _release(
-    server: "subprocess.Popen[str]", batch: int, pool: int, clients: int, *, waits: bool
-) -> Release:
-    assert server.stdin is not None
-    server.stdin.write(f"{batch} {pool} {waits:d} {clients}\n")
-    server.stdin.flush()
     with ExitStack() as stack:
-        port = int(_line(server))
-        crowd = [
-            stack.enter_context(
-                socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_SECONDS)
+        redis = stack.enter_context(RedisServer())
+        server = stack.enter_context(_server())
+        for path in paths:
+            releases = [
+                _release(server, path, _setting(redis.url, path, clients, pool, max_held))
+                for pool in pools
+                for max_held in (clients // 4, clients)
+            ]
+            yield _served(path, releases, clients, pools)
+            yield from _costs(server, redis.url, path, clients, pools[-1], rounds)
+
+
+def _setting(url: str, path: str, clients: int, pool: int, max_held: int) -> Setting:
+    return Setting(url, clients, batch_for(path), pool, waits=False, max_held=max_held)
+
+
+def _served(path: str, releases: list[Release], clients: int, pools: Sequence[int]) -> Row:
+    served = tuple(release.served for release in releases)
+    sizes = " and ".join(map(str, pools))
+    return Row(
+        part=PART,
+        what=f"{path[1:]}: served of {clients:,}, with pools of {sizes} that raise, a quarter of"
+        " them held and all",
+        unit="clients",
+        ours=Figure("turnstile", served),
+        more_is_better=True,
+        verdicts=(Verdict(f"{min(served):.0f} of {clients} in every run", min(served) == clients),),
+    )
+
+
+def _costs(
+    server: "subprocess.Popen[str]", url: str, path: str, clients: int, pool: int, rounds: int
+) -> Iterator[Row]:
+    paced = _setting(url, path, clients, pool, clients)
+    at_once = Setting(url, clients, clients, pool, waits=True, max_held=clients)
+    taken: dict[Setting, list[Release]] = {paced: [], at_once: []}
+    for _ in range(rounds):
+        for setting, releases in taken.items():
+            releases.append(_release(server, path, setting))
+    for what, unit, field in (
+        ("the last one served", "s", "last_in_seconds"),
+        ("the loop's longest stall", "ms", "stall_ms"),
+    ):
+        ours, peer = (
+            Figure(name, tuple(getattr(one, field) for one in taken[setting]))
+            for name, setting in (
+                (f"turnstile, a pool of {pool} that raises", paced),
+                (f"all at once, a pool of {pool} that lets wait", at_once),
             )
-            for _ in range(clients)
-        ]
-        for client in crowd:
-            client.sendall(_HANDSHAKE)
-        answers = _answers(crowd)
-        stall, took, closed = map(float, _line(server).split())
-    served = sum(_PONG in answer for answer in answers)
-    if served + closed != clients:
-        raise RuntimeError(f"{served} served and {closed:.0f} closed of {clients}")
-    return Release(took, stall * 1e3, served)
+        )
+        yield Row(
+            part=PART,
+            what=f"{path[1:]}: {clients:,} held, {WORK_SECONDS * 1e3:.0f} ms of work: {what}",
+            unit=unit,
+            ours=ours,
+            peers=(peer,),
+        )
 
 
-def _answers(crowd: list[socket.socket]) -> list[bytes]:
-    """What each got, until its message came back or it was closed."""
-    answers = {client.fileno(): b"" for client in crowd}
-    by_handle = {client.fileno(): client for client in crowd}
-    poll = select.poll()
-    for client in crowd:
-        poll.register(client, select.POLLIN)
-    open_handles = set(by_handle)
-    while open_handles:
-        ready = poll.poll(_TIMEOUT_SECONDS * 1000)
-        if not ready:
-            raise TimeoutError(f"{len(open_handles)} clients have no answer")
-        for handle, _ in ready:
-            client, before = by_handle[handle], answers[handle]
-            data = client.recv(4096)
-            answers[handle] += data
-            _, end, frames = answers[handle].partition(b"\r\n\r\n")
-            if end and end not in before:  # it was let in
-                client.sendall(_PING)
-            if not data or _PONG in frames or _CLOSE in frames:
-                poll.unregister(handle)
-                open_handles.remove(handle)
-    return list(answers.values())
+def _release(server: "subprocess.Popen[str]", path: str, setting: Setting) -> Release:
+    _write(server, json.dumps(asdict(setting)))
+    port = int(_line(server))
+    return asyncio.run(_crowd(server, port, path, setting.clients))
+
+
+async def _crowd(server: "subprocess.Popen[str]", port: int, path: str, clients: int) -> Release:
+    last_at = 0.0
+    served = 0
+
+    async def come(number: int) -> None:
+        nonlocal last_at, served
+        if await visit(port, path, number, BACK_SECONDS) == SERVED:
+            last_at = time.perf_counter()
+            served += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(clients):
+            tasks.create_task(come(number))
+        # Of the same clock: that of the machine.
+        ready_at = float(await asyncio.to_thread(_line, server))
+    _write(server, "")
+    return Release(last_at - ready_at, float(_line(server)) * 1e3, served)
+
+
+def _write(process: "subprocess.Popen[str]", line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
 
 
 def _line(process: "subprocess.Popen[str]") -> str:

@@ -1,51 +1,49 @@
 """A crowd that is held at a gate, and let in: the server's process.
 
-`python -m tests.benchmarks.release_server` reads lines `BATCH POOL WAITS CLIENTS`. For each it
-serves on a new port, prints it, lets all clients in once all are held, and prints how late the
-event loop was at worst and when the last one was in, in seconds, and how many were turned away.
+`python -m tests.benchmarks.release_server` reads lines of JSON, each a `Setting`. For each it
+serves on a new port and prints it. Once as many as can be are held, and the others were refused, it
+becomes ready, and prints when. With the next line, an empty one, it prints how late the event loop
+was at worst, in seconds, and serves the next.
 """
 
 # ruff: noqa: T201  it prints what the other process reads
 
 import asyncio
+import json
 import sys
 import time
+from dataclasses import dataclass
 
 import anyio
 import uvicorn
 
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import Receive, Scope, Send
-from tests.integrations.gate_support import Server, Startup, until
+from tests.integrations.gate_support import Server, Startup
+from tests.integrations.release_crowd import RedisPool
+from tests.integrations.release_shapes import Shapes
 
 WORK_SECONDS = 0.02
 
 
-class Pooled:
-    """Accepts, then needs a connection of the pool for a while, then echoes.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One release.
 
-    Args:
-        pool: How many connections there are.
-        waits: Whether a handler waits for one, or fails when there is none.
+    Attributes:
+        redis: The URL of a real Redis.
+        clients: How many come early.
+        batch: The gate's slots.
+        pool: How many connections to Redis there are.
+        waits: Whether a handler waits for one; else one that is too many raises.
+        max_held: How many are held; the others come back.
     """
 
-    def __init__(self, pool: int, *, waits: bool) -> None:
-        self._waits = waits
-        self._free = asyncio.Semaphore(pool)
-        self.in_at: list[float] = []
-
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        """Handle one WebSocket."""
-        await receive()
-        await send({"type": "websocket.accept"})
-        if self._free.locked() and not self._waits:
-            await send({"type": "websocket.close", "code": 1011})
-            return
-        async with self._free:
-            await asyncio.sleep(WORK_SECONDS)
-        self.in_at.append(time.perf_counter())
-        while (await receive())["type"] != "websocket.disconnect":
-            await send({"type": "websocket.send", "text": "pong"})
+    redis: str
+    clients: int
+    batch: int
+    pool: int
+    waits: bool
+    max_held: int
 
 
 async def longest_stall(stop: asyncio.Event) -> float:
@@ -58,44 +56,45 @@ async def longest_stall(stop: asyncio.Event) -> float:
     return worst
 
 
-async def release(batch: int, pool: int, clients: int, *, waits: bool) -> None:
+async def release(setting: Setting) -> None:
     """Hold all, and let them in."""
-    startup, app = Startup(), Pooled(pool, waits=waits)
+    startup = Startup()
+    pool = RedisPool(setting.redis, setting.pool, WORK_SECONDS, waits=setting.waits)
     gate = ReadinessGate(
-        app,
+        Shapes(pool, asyncio.sleep),
         startup,
         manage_lifespan=True,
-        max_held=clients,
-        hold_seconds=60,
-        release_batch=batch,
+        max_held=setting.max_held,
+        hold_seconds=120,
+        release_batch=setting.batch,
     )
-    config = uvicorn.Config(gate, port=0, backlog=4096, log_level="error", lifespan="on")
-    server = Server(config)
+    server = Server(uvicorn.Config(gate, port=0, backlog=4096, log_level="critical", lifespan="on"))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve)
         await server.up.wait()
         print(server.port, flush=True)
         with anyio.fail_after(60):
-            while gate.held < clients:  # noqa: ASYNC110  the gate has no event for it
+            while (  # noqa: ASYNC110  the gate has no event for it
+                gate.held < setting.max_held
+                or gate.counts.held + gate.counts.overflow < setting.clients
+            ):
                 await asyncio.sleep(0.01)
         stop = asyncio.Event()
         stall = asyncio.create_task(longest_stall(stop))
         await asyncio.sleep(0.05)
-        began_at = time.perf_counter()
         startup.make_ready()
-        # Each has a handler that has settled in, or was closed.
-        await until(lambda: len(app.in_at) + gate.closes[1011] == clients)
-        took = max(app.in_at) - began_at
+        print(time.perf_counter(), flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
         stop.set()
-        print(await stall, took, gate.closes[1011], flush=True)
+        print(await stall, flush=True)
         server.should_exit = True
+    await pool.aclose()
 
 
 async def main() -> None:
     """Do what the lines say."""
     while line := await asyncio.to_thread(sys.stdin.readline):
-        batch, pool, waits, clients = map(int, line.split())
-        await release(batch, pool, clients, waits=bool(waits))
+        await release(Setting(**json.loads(line)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any
 
 import anyio
@@ -768,4 +769,74 @@ async def test_in_a_moving_line_the_limit_is_twice_as_long() -> None:
         assert (gate.counts.admitted, gate.held) == (3, 3)
         await clock.advance(1.0)
         assert (gate.counts.admitted, gate.counts.timed_out) == (3, 3)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_held_websocket_is_left_alone_once_the_release_is_over() -> None:
+    seen: list[tuple[Receive, Send]] = []
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        seen.append((receive, send))
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with Startup() as startup, anyio.create_task_group() as tasks:
+        clock = ManualClock()
+        gate = ReadinessGate(app, startup, clock=clock, count_closes=False)
+        caller = Caller(gate, websocket_scope())
+        tasks.start_soon(caller.run)
+        await settled()
+        startup.make_ready()
+        await settled()
+        await clock.advance(1.2)  # a calm second
+        for _ in range(2):  # what it waits for now was begun in the release
+            caller.give({"type": "websocket.receive", "text": "a message"})
+            await settled()
+        ((receive, send),) = seen
+        await send({"type": "websocket.send", "text": "an answer"})
+        for handed, own in (
+            (receive(), "Caller.receive"),
+            (send({"type": "websocket.send", "text": "another"}), "Caller.send"),
+        ):
+            assert isinstance(handed, CoroutineType)
+            assert handed.__qualname__ == own  # with nothing in between
+            handed.close()
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_message_is_not_lost_to_a_handler_that_stops_waiting_for_its_turn() -> None:
+    got: list[str] = []
+    first_try, end_of_work = anyio.CancelScope(), anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        if scope["path"] == "/works":
+            await end_of_work.wait()
+            return
+        with first_try:
+            await receive()
+        while True:
+            got.append((await receive())["text"])
+
+    async with Startup() as startup, anyio.create_task_group() as tasks:
+        gate = ReadinessGate(app, startup, release_batch=1, clock=ManualClock())
+        waits, works = (Caller(gate, websocket_scope(path)) for path in ("/waits", "/works"))
+        for caller in (waits, works):
+            tasks.start_soon(caller.run)
+            await settled()
+        startup.make_ready()
+        await settled()
+        for text in ("first", "second"):
+            waits.give({"type": "websocket.receive", "text": text})
+        await settled()
+        assert waits.unread == 1  # the first waits for the slot that the other handler has
+        first_try.cancel()
+        await settled()
+        assert got == []
+        end_of_work.set()
+        await settled()
+        assert got == ["first", "second"]
         tasks.cancel_scope.cancel()

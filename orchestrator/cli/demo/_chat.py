@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 
 import anyio
 from redis import Redis
-from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import ConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -23,7 +23,10 @@ from starlette.status import WS_1011_INTERNAL_ERROR
 from starlette.websockets import WebSocket
 
 _CHANNEL = "chat"
-_PUBLISHERS = 16
+_PUBLISHERS = 100
+"""Connections to publish with. One that is too many raises, as redis-py's pool does by default, and
+its client is lost: the gate lets in no more at a time than that."""
+
 _RECONNECT_SECONDS = 0.05
 _BLIND_SLEEP_SECONDS = 0.5
 
@@ -59,7 +62,7 @@ class Chat:
         """The background task runs inside. It is started here, and not waited for."""
         # A pool's connections may be from before an outage: the second try gets a new one. The
         # background task hears of a lost connection at once: its own loop tries again.
-        pool = BlockingConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             self._url, max_connections=_PUBLISHERS, retry=Retry(NoBackoff(), 1)
         )
         listening = AsyncRedis.from_url(self._url, retry=Retry(NoBackoff(), 0))
