@@ -20,6 +20,7 @@ class Platform(StrEnum):
 
     CLOUD_RUN = "cloud_run"
     CLOUD_RUN_JOB = "cloud_run_job"
+    CLOUD_RUN_WORKER_POOL = "cloud_run_worker_pool"
     APP_ENGINE = "app_engine"
     CLOUD_FUNCTIONS = "cloud_functions"
     KUBERNETES = "kubernetes"
@@ -32,7 +33,13 @@ class Platform(StrEnum):
 
 
 _GCP = frozenset(
-    {Platform.CLOUD_RUN, Platform.CLOUD_RUN_JOB, Platform.APP_ENGINE, Platform.CLOUD_FUNCTIONS}
+    {
+        Platform.CLOUD_RUN,
+        Platform.CLOUD_RUN_JOB,
+        Platform.CLOUD_RUN_WORKER_POOL,
+        Platform.APP_ENGINE,
+        Platform.CLOUD_FUNCTIONS,
+    }
 )
 
 
@@ -221,7 +228,7 @@ class Policy:
             if value > limit:
                 raise PolicyError(name, value, f"at most {limit:g}, {what}")
 
-        if self.platform is Platform.CLOUD_RUN:
+        if self.platform in (Platform.CLOUD_RUN, Platform.CLOUD_RUN_WORKER_POOL):
             at_most(
                 "budget_seconds",
                 CLOUD_RUN_STARTUP_LIMIT_SECONDS,

@@ -39,6 +39,7 @@ class Place(StrEnum):
 
     CLOUD_RUN = Platform.CLOUD_RUN.value
     CLOUD_RUN_JOB = Platform.CLOUD_RUN_JOB.value
+    CLOUD_RUN_WORKER_POOL = Platform.CLOUD_RUN_WORKER_POOL.value
     APP_ENGINE = Platform.APP_ENGINE.value
     CLOUD_FUNCTIONS = Platform.CLOUD_FUNCTIONS.value
     KUBERNETES = Platform.KUBERNETES.value
@@ -53,7 +54,12 @@ class Place(StrEnum):
     @property
     def probed(self) -> bool:
         """Whether the platform asks a start-up probe."""
-        return self in (Place.CLOUD_RUN, Place.CLOUD_RUN_JOB, Place.KUBERNETES)
+        return self in (
+            Place.CLOUD_RUN,
+            Place.CLOUD_RUN_JOB,
+            Place.CLOUD_RUN_WORKER_POOL,
+            Place.KUBERNETES,
+        )
 
     @property
     def stop_limit_seconds(self) -> float:

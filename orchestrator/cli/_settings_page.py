@@ -25,7 +25,10 @@ _OTHERS = (
 
 _TAIL = """\
 The platform is detected from the environment alone, by the first of these that is set:
-`KUBERNETES_SERVICE_HOST`, `CLOUD_RUN_JOB`, `FUNCTION_TARGET`, `GAE_ENV`, `K_SERVICE` (Cloud Run).
+`KUBERNETES_SERVICE_HOST`, `CLOUD_RUN_JOB`, `CLOUD_RUN_WORKER_POOL`, `FUNCTION_TARGET`,
+`GAE_SERVICE` or `GAE_ENV` (App Engine, both environments), `K_SERVICE` (Cloud Run). The variables
+that Kubernetes sets for a Service called `orchestrator` (`ORCHESTRATOR_PORT`, ...) or `redis`
+(`REDIS_PORT`, ...) are no settings.
 
 ## What cannot work
 

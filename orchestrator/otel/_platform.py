@@ -41,6 +41,8 @@ def _google_cloud(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
         names = {"name": "GAE_SERVICE", "version": "GAE_VERSION", "instance": "GAE_INSTANCE"}
     elif "CLOUD_RUN_JOB" in environ:
         platform, names = "gcp_cloud_run", {"name": "CLOUD_RUN_JOB"}
+    elif "CLOUD_RUN_WORKER_POOL" in environ:
+        platform, names = "gcp_cloud_run", {"name": "CLOUD_RUN_WORKER_POOL"}
     elif "K_SERVICE" in environ:
         # Cloud Functions run on Cloud Run and say so by naming the function.
         function = "FUNCTION_TARGET" in environ

@@ -17,6 +17,14 @@ PREFIX = "ORCHESTRATOR_"
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
 """Where Redis is if no variable says it."""
 
+# Kubernetes sets these for each Service of the namespace, here one whose name begins with
+# "orchestrator"; so do links of Docker. See "Environment variables" in Kubernetes' documentation of
+# Services.
+_OF_A_SERVICE = re.compile(
+    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)",
+    re.ASCII,
+)
+
 _SCHEMES = ("redis://", "rediss://", "unix://")
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -28,7 +36,9 @@ _HARMLESS = re.compile(r"[\w.+ -]{0,40}")
 _SIGNS = (
     ("KUBERNETES_SERVICE_HOST", Platform.KUBERNETES),
     ("CLOUD_RUN_JOB", Platform.CLOUD_RUN_JOB),
+    ("CLOUD_RUN_WORKER_POOL", Platform.CLOUD_RUN_WORKER_POOL),
     ("FUNCTION_TARGET", Platform.CLOUD_FUNCTIONS),
+    ("GAE_SERVICE", Platform.APP_ENGINE),  # both environments; GAE_ENV is the standard one's alone
     ("GAE_ENV", Platform.APP_ENGINE),
     ("K_SERVICE", Platform.CLOUD_RUN),
 )
@@ -148,7 +158,9 @@ def _warn_of_misspellings(environ: Mapping[str, str]) -> None:
     known = [PREFIX + field.name.upper() for field in fields(Policy)]
     known += [PREFIX + "REDIS_URL", PREFIX + "ENABLED"]
     for variable in environ:
-        if variable.startswith(PREFIX) and variable not in known:
+        if not variable.startswith(PREFIX) or variable in known:
+            continue
+        if not _OF_A_SERVICE.fullmatch(variable.removeprefix(PREFIX)):
             close = get_close_matches(variable, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             logger.warning(

@@ -309,6 +309,10 @@ CLOUD_RUN = {"cloud.provider": "gcp", "cloud.platform": "gcp_cloud_run"}
             },
         ),
         (
+            {"CLOUD_RUN_WORKER_POOL": "pool"},
+            CLOUD_RUN | {"faas.name": "pool", "service.name": "pool"},
+        ),
+        (
             {"K_SERVICE": "f", "FUNCTION_TARGET": "main"},
             {
                 "cloud.provider": "gcp",

@@ -24,7 +24,9 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     [
         ({"K_SERVICE": "chat"}, Platform.CLOUD_RUN),
         ({"CLOUD_RUN_JOB": "job"}, Platform.CLOUD_RUN_JOB),
+        ({"CLOUD_RUN_WORKER_POOL": "pool"}, Platform.CLOUD_RUN_WORKER_POOL),
         ({"GAE_ENV": "standard"}, Platform.APP_ENGINE),
+        ({"GAE_SERVICE": "default", "GAE_INSTANCE": "i-1", "PORT": "8080"}, Platform.APP_ENGINE),
         ({"FUNCTION_TARGET": "main", "K_SERVICE": "main"}, Platform.CLOUD_FUNCTIONS),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, Platform.KUBERNETES),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "K_SERVICE": "knative"}, Platform.KUBERNETES),
@@ -121,7 +123,7 @@ def test_a_default_that_is_in_the_way_is_called_one() -> None:
             {"ORCHESTRATOR_PLATFORM": "mars"},
             (
                 "ORCHESTRATOR_PLATFORM is 'mars'; it must be one of cloud_run, cloud_run_job,"
-                " app_engine, cloud_functions, kubernetes, other"
+                " cloud_run_worker_pool, app_engine, cloud_functions, kubernetes, other"
             ),
         ),
     ],
@@ -144,6 +146,58 @@ def test_no_error_or_repr_shows_a_secret() -> None:
         assert "hunter2" not in str(caught.value)
         assert caught.value.variable in str(caught.value)
     assert "hunter2" not in repr(Settings.from_environment({"REDIS_URL": "redis://:hunter2@h"}))
+
+
+def service_variables(name: str, port: str = "HTTP") -> dict[str, str]:
+    """What Kubernetes sets for a Service, and Docker for a link."""
+    address, first = "tcp://10.0.0.7:8080", f"{name}_PORT_8080_TCP"
+    return {
+        f"{name}_SERVICE_HOST": "10.0.0.7",
+        f"{name}_SERVICE_PORT": "8080",
+        f"{name}_SERVICE_PORT_{port}": "8080",
+        f"{name}_PORT": address,
+        first: address,
+        f"{first}_PROTO": "tcp",
+        f"{first}_PORT": "8080",
+        f"{first}_ADDR": "10.0.0.7",
+        f"{name}_PORT_53_UDP": "udp://10.0.0.7:53",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ORCHESTRATOR",
+        "ORCHESTRATOR_API",
+        "ORCHESTRATOR_REDIS_URL",
+        "ORCHESTRATOR_PLATFORM",
+        "ORCHESTRATOR_ENABLED",
+        "REDIS",
+        "REDIS_URL",
+    ],
+)
+def test_variables_of_a_service_of_kubernetes_are_no_settings(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_service = Settings.from_environment(service_variables(name))
+    assert with_service == Settings.from_environment({})
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "ORCHESTRATOR_PORTS",
+        "ORCHESTRATOR_BUDGET_PORTS",
+        "ORCHESTRATOR_SERVICE",
+        "ORCHESTRATOR_HOST",
+    ],
+)
+def test_what_only_looks_like_one_is_warned_of(
+    variable: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Settings.from_environment({variable: "9"})
+    assert f"the variable {variable} is not known" in caplog.text
 
 
 def test_a_misspelt_variable_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
