@@ -27,6 +27,7 @@ PARTS = {
     "ready": 90,
     "startup": 60,
     "release": 45,
+    "herd": 90,
     "scale": 120,
     "telemetry": 90,
 }

@@ -20,8 +20,13 @@ scripted server on a real socket. `make faults` prints what it sees, with the ti
   `permanent_retry_seconds` (30 s), since secrets rotate.
 - An attempt never takes more than {MOST_OVERSHOOT_SECONDS:g} s longer than its
   `attempt_timeout_seconds`, here {TIMEOUT_SECONDS:g} s, whatever the server does.
-- *connections* is how many one attempt makes. An accepted connection on which the answer is late is
-  kept for two more attempts, and a late answer on it still counts as a success for the next one.
+- *connections* is how many one attempt makes. Attempts fail in their own time, but an accepted
+  connection on which the answer is late stays, and the next attempts go on with it: a new one for
+  `answer_patience_seconds` (10 s), through TLS, greeting and first answer, and one that has
+  answered before for two more attempts. A busy Redis would have worked for nobody otherwise.
+- What comes of too many clients (`MaxClients`, a full backlog, and no connection, TLS, greeting or
+  first answer in time) is *congestion*: with each further one in a row, attempts are made further
+  apart and spread out more, up to `congestion_cap_seconds` (5 s).
 
 `…` stands for the place, such as `redis at 10.0.0.3:6379`. Reasons never hold text of the server, a
 password, or a URL.

@@ -1,0 +1,221 @@
+"""How soon many instances are back when a Redis on TLS is, beside what that Redis can do at most.
+
+A handshake costs the server a signature, and one that the client gives up costs as much: a herd
+that is in a hurry keeps the server busy for nobody. So the ratio counts, in one and the same run.
+"""
+
+import asyncio
+import os
+import queue
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import redis
+
+from tests.benchmarks.rows import Figure, Row, at_most
+from tests.certificates import openssl
+from tests.redis_server import RedisServer, free_port
+
+PART = "herd"
+PROCESSES = 2
+LANES = 64
+"""So many connections are opened side by side to see what the server can do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Herd:
+    """How one herd came back.
+
+    Attributes:
+        seconds: When each instance had its first answer, after the return; sorted.
+        missing: How many had none in time.
+        connections: How many connections the server was made to accept, for each instance.
+        server_load: The share of a core that the server took meanwhile.
+    """
+
+    seconds: Sequence[float]
+    missing: int
+    connections: float
+    server_load: float
+
+    def within(self, share: float) -> float:
+        """When this share of the instances was back, in seconds; infinite where they were not."""
+        at = round((len(self.seconds) + self.missing) * share) - 1
+        return self.seconds[at] if at < len(self.seconds) else float("inf")
+
+
+class TlsRedis:
+    """A Redis with a certificate of `bits`, whose port can be opened and closed while it runs."""
+
+    def __init__(self, directory: Path, bits: int, most_clients: int) -> None:
+        key = ("-newkey", f"rsa:{bits}", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1")
+        name = ("-addext", "subjectAltName=IP:127.0.0.1")
+        files = ("-keyout", "key.pem", "-out", "certificate.pem")
+        openssl(directory, "req", "-x509", *key, *name, *files)
+        self.certificate = directory / "certificate.pem"
+        self._socket = directory / "redis.sock"
+        arguments = ("--unixsocket", str(self._socket), "--maxclients", str(most_clients))
+        backlog = ("--tcp-backlog", "4096", "--tls-auth-clients", "no")
+        tls = (
+            "--tls-cert-file",
+            str(self.certificate),
+            "--tls-key-file",
+            str(directory / "key.pem"),
+        )
+        self.server = RedisServer(None, *arguments, *backlog, *tls)
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        # Patient, since a server that is overrun answers nobody for seconds.
+        self.admin = redis.Redis(unix_socket_path=str(self._socket), socket_timeout=60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.admin.close()
+        self.server.stop()
+
+    def url(self, port: int) -> str:
+        """Where the herd looks for it."""
+        return f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={self.certificate}"
+
+    def open(self, port: int) -> None:
+        """Listen there, for TLS."""
+        self.admin.config_set("tls-port", port)
+
+    def accepted(self) -> int:
+        """How many connections it has accepted so far."""
+        return int(self.admin.info("stats")["total_connections_received"])
+
+    def processor_seconds(self) -> float:
+        """How much it has computed so far."""
+        known = self.admin.info("cpu")
+        return float(known["used_cpu_user"]) + float(known["used_cpu_sys"])
+
+
+def capacity(server: TlsRedis, port: int, seconds: float) -> float:
+    """How many new connections per second the server gives an answer to, at the most."""
+    context = ssl.create_default_context(cafile=str(server.certificate))
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(b"PING\r\n")
+        await reader.readline()
+        writer.transport.abort()
+
+    async def main() -> float:
+        done: list[float] = []
+        all_under_way = asyncio.Event()
+
+        async def lane() -> None:
+            while True:
+                await ask()
+                done.append(time.monotonic())
+                if len(done) == LANES:
+                    all_under_way.set()
+
+        async with asyncio.TaskGroup() as lanes:
+            tasks = [lanes.create_task(lane()) for _ in range(LANES)]
+            await all_under_way.wait()
+            first = len(done)
+            await asyncio.sleep(seconds)
+            for task in tasks:
+                task.cancel()
+        return (len(done) - first) / (done[-1] - done[first - 1])
+
+    return asyncio.run(main())
+
+
+def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line.strip())
+
+
+@contextmanager
+def instances(
+    url: str, count: int, seconds: float, authority: Path
+) -> Iterator["queue.Queue[str]"]:
+    """So many instances in a few processes; yields what they print, once all have begun."""
+    # Each reads the system's authorities for each connection, which costs more than the handshake;
+    # on machines of their own they would not do that all at once.
+    environment = {**os.environ, "SSL_CERT_FILE": str(authority), "SSL_CERT_DIR": "/nowhere"}
+    lines: queue.Queue[str] = queue.Queue()
+    with ExitStack() as stack:
+        for number in range(PROCESSES):
+            share = count // PROCESSES + (number < count % PROCESSES)
+            command = [sys.executable, "-m", "tests.benchmarks.herd_process", url]
+            process = subprocess.Popen(
+                [*command, str(share), str(seconds)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            threading.Thread(target=_read, args=(process, lines), daemon=True).start()
+        for _ in range(PROCESSES):
+            if (line := lines.get(timeout=60)) != "begun":
+                raise RuntimeError(f"an instance was there before Redis: {line}")
+        yield lines
+
+
+def stampede(
+    server: TlsRedis, count: int, outage_seconds: float = 4.0, most_seconds: float = 40.0
+) -> Herd:
+    """Let `count` instances wait for a Redis, and open its port."""
+    port = free_port()
+    lifetime = outage_seconds + most_seconds + 60
+    with instances(server.url(port), count, lifetime, server.certificate) as lines:
+        time.sleep(outage_seconds)
+        accepted, computed = server.accepted(), server.processor_seconds()
+        began_at = time.monotonic()
+        server.open(port)
+        back: list[float] = []
+        while len(back) < count and (left := began_at + most_seconds - time.monotonic()) > 0:
+            try:
+                back.append(float(lines.get(timeout=left)) - began_at)
+            except queue.Empty:
+                break
+        took = time.monotonic() - began_at
+        return Herd(
+            sorted(back),
+            count - len(back),
+            (server.accepted() - accepted) / count,
+            (server.processor_seconds() - computed) / took,
+        )
+
+
+def measure(rounds: int = 3, count: int = 300, bits: int = 4096) -> Iterator[Row]:
+    """Measure the part."""
+    possible, herds = [], []
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        TlsRedis(Path(directory), bits, 3 * count + 500) as server,
+    ):
+        for _ in range(rounds):
+            port = free_port()
+            server.open(port)
+            possible.append(0.99 * count / capacity(server, port, 3.0))
+            server.open(0)
+            herds.append(stampede(server, count))
+            server.open(0)
+    floor = Figure(f"what this Redis can do, RSA-{bits}", tuple(possible))
+    ours = Figure("orchestrator", tuple(herd.within(0.99) for herd in herds))
+    yield Row(
+        part=PART,
+        what=f"99 % of {count} instances have an answer after a Redis on TLS is back",
+        unit="s",
+        ours=ours,
+        floor=floor,
+        verdicts=(at_most(ours, 2.0, floor),),
+    )
