@@ -250,6 +250,14 @@ _SENTINELS = (
         0,
     ),
     played(
+        "a sentinel names no address",
+        net.sentinel_names_no_address,
+        _P,
+        "WrongAnswer",
+        "answered, but not as Redis does: is it a proxy?",
+        0,
+    ),
+    played(
         "the sentinels name a replica",
         net.sentinel_names_a_replica,
         _T,

@@ -225,6 +225,14 @@ def dead_master() -> Iterator[Scene]:
 
 
 @contextmanager
+def sentinel_names_no_address() -> Iterator[Scene]:
+    """A number where the host belongs, as many bytes as which must not be made of it."""
+    with FakeServer(greeted_then(b"*2\r\n:1500000000\r\n$4\r\n6379\r\n")) as sentinel:
+        address = ("127.0.0.1", sentinel.port)
+        yield Scene("redis://", make=lambda: RedisProbe.from_sentinel([address], "chat"))
+
+
+@contextmanager
 def sentinel_names_a_replica() -> Iterator[Scene]:
     """A sentinel that has not yet heard of a failover."""
     with replica(Expect())() as scene:

@@ -92,7 +92,9 @@ def _node(port: int) -> RedisProbe:
 
 
 def _sentinel(port: int) -> RedisProbe:
-    return RedisProbe.from_sentinel([("127.0.0.1", port)], "mymaster")
+    url = "redis://?protocol=2"  # without a greeting, so that what is said answers the question
+    address = ("127.0.0.1", port)
+    return RedisProbe.from_sentinel([address], "mymaster", url=url, sentinel_url=url)
 
 
 SUBJECTS = (
