@@ -61,7 +61,11 @@ class ProbeConnection(Protocol):
 
 
 def build_connection(
-    settings: RedisSettings, login: tuple[str, ...] | None, *, name_user: bool
+    settings: RedisSettings,
+    login: tuple[str, ...] | None,
+    *,
+    name_user: bool,
+    checked: dict[str, dict[str, Any]],
 ) -> ProbeConnection:
     """A connection that has no socket yet.
 
@@ -70,20 +74,15 @@ def build_connection(
         login: User name and password, or a password, from a credential provider; `None` without
             one, where the options say it.
         name_user: Whether to log in by user name and password, and not by the password alone.
+        checked: The options of URLs that were looked at before; this one's are added.
 
     Raises:
         BadOptionsError: When redis-py cannot make a connection with the options.
     """
     theirs, kind = _kinds(settings)
-    options = dict(settings.options)
-    if settings.url:
-        try:
-            options = of_url(settings.url)
-        except Exception:  # noqa: BLE001  nothing is asked of the network here
-            raise BadOptionsError from None
-        if (refused := refused_option(theirs, options)) is not None:
-            raise BadOptionsError(refused)
-    options = for_probe(options, kind)
+    if settings.url and settings.url not in checked:
+        checked[settings.url] = _checked(settings.url, theirs)
+    options = for_probe(checked[settings.url] if settings.url else settings.options, kind)
     if settings.path:
         options["path"] = settings.path
     else:
@@ -105,6 +104,16 @@ def build_connection(
     connection.set_parser(_RESP3Parser if connection.protocol == 3 else _RESP2Parser)  # noqa: PLR2004
     connection.greet_by(greets, asynchronous=settings.asynchronous)
     return cast("ProbeConnection", connection)
+
+
+def _checked(url: str, kind: Callable[..., object]) -> dict[str, Any]:
+    try:
+        options = of_url(url)
+    except Exception:  # noqa: BLE001  nothing is asked of the network here
+        raise BadOptionsError from None
+    if (refused := refused_option(kind, options)) is not None:
+        raise BadOptionsError(refused)
+    return options
 
 
 def _kinds(settings: RedisSettings) -> tuple[Callable[..., object], Callable[..., object]]:

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator._logging import logger
 from orchestrator.redis._expect import Step, address_of, greeted, ok
@@ -117,6 +117,7 @@ class Dialer:
         self.where = settings.where
         self.accepted_at = 0.0
         self.name_user = True
+        self._checked: dict[str, dict[str, Any]] = {}
         self._settings = settings
         self._interruption = interruption
         self._sentinels = list(settings.sentinels)
@@ -187,7 +188,7 @@ class Dialer:
             login = self._interruption.uninterruptible(
                 Phase.CREDENTIALS, lambda: _credentials(settings)
             )
-            connection = build(settings, login, name_user=self.name_user)
+            connection = build(settings, login, name_user=self.name_user, checked=self._checked)
             until = deadline
             if patience_seconds is not None:
                 until = max(deadline, time.monotonic() + patience_seconds)

@@ -54,7 +54,10 @@ def greeting_of(connection: Greeter) -> list[Greeting]:
     It is asked itself, so that whatever it does by default is done.
     """
     commands = _recorded(connection, Recording()).commands
-    return [Greeting(command, _passes_over(connection, at)) for at, command in enumerate(commands)]
+    return [
+        Greeting(command, _passes_over(connection, at, command))
+        for at, command in enumerate(commands)
+    ]
 
 
 def _recorded(connection: Greeter, recording: Recording) -> Recording:
@@ -66,12 +69,21 @@ def _recorded(connection: Greeter, recording: Recording) -> Recording:
     return recording
 
 
-def _passes_over(connection: Greeter, at: int) -> bool:
-    try:
-        _recorded(connection, Recording(refused=at))
-    except ResponseError:
-        return False
-    return True
+def _passes_over(connection: Greeter, at: int, command: tuple[object, ...]) -> bool:
+    config = getattr(connection, "maint_notifications_config", None)
+    key = (command[0], command[1] if command[0] == "CLIENT" else "", getattr(config, "enabled", ""))
+    if key not in _PASSED_OVER:
+        try:
+            _recorded(connection, Recording(refused=at))
+        except ResponseError:
+            _PASSED_OVER[key] = False
+        else:
+            _PASSED_OVER[key] = True
+    return _PASSED_OVER[key]
+
+
+_PASSED_OVER: dict[tuple[object, ...], bool] = {}
+"""What was found out about a command of this redis-py, without its arguments."""
 
 
 def run_function(

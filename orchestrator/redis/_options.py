@@ -73,12 +73,23 @@ def of_url(url: str) -> dict[str, object]:
     pool = redis.ConnectionPool.from_url(url)
     options = dict(pool.connection_kwargs)
     options.pop("timeout", None)  # of BlockingConnectionPool, which takes the same URLs
+    names = {"driver_info", "lib_name", "lib_version"}
+    if "driver_info" in _arguments(redis.Connection) and names.isdisjoint(options):
+        options["driver_info"] = _driver_info()
     for name in ("ssl_validate_ocsp", "ssl_validate_ocsp_stapled"):
         # redis-py leaves them as text, which one of the two takes for false. Whoever writes this
         # wants it to be done.
         if isinstance(value := options.get(name), str):
             options[name] = value.upper() not in {"0", "F", "FALSE", "N", "NO"}
     return options
+
+
+@cache
+def _driver_info() -> object:
+    """What redis-py says of itself by default. It takes milliseconds to find out its version."""
+    from redis.driver_info import DriverInfo  # noqa: PLC0415  not there in all versions
+
+    return DriverInfo()
 
 
 def refused_option(make: Callable[..., object], options: Mapping[str, object]) -> str | None:
