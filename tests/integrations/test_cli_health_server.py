@@ -61,7 +61,7 @@ class Service:
             await send({"type": "http.response.body", "body": b"half", "more_body": True})
             raise RuntimeError("a fault that was ordered")
         elif scope["path"] == "/large":
-            body = b"x" * 20_000_000
+            body = b"x" * 10_000_000
             await respond(send, HTTPStatus.OK, body)
         else:
             await self._health(scope, receive, send)
@@ -298,7 +298,7 @@ IDLE = {
 
 @pytest.mark.parametrize("sent", IDLE.values(), ids=IDLE.keys())
 async def test_a_probe_finds_a_place_among_hundreds(sent: bytes) -> None:
-    many = {b"": 1_000, IDLE["something large that it does not read"]: 80}.get(sent, 300)
+    many = {b"": 1_000, IDLE["something large that it does not read"]: 40}.get(sent, 300)
     async with serving() as service, AsyncExitStack() as stack:
         for _ in range(10):
             await fill(service, many // 10, sent, stack)
