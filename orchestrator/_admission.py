@@ -76,7 +76,7 @@ class Admission:
             release_batch, self.line, self.is_open, self.clock, return_seconds
         )
         self.tally: Tally = Tally(on_admission, on_close, metrics)
-        self.stopped: bool = False
+        self._life = self._stopped_life = -1
         self._hold_seconds = hold_seconds
         self._max_held = max_held
         self._admit_degraded = admit_degraded
@@ -85,7 +85,7 @@ class Admission:
         self._live = live
         self._warned = False
         self.tally.watched_by_metrics(self)
-        startup.on(*Stage)(self._follow)
+        startup.accompany(self._follow)
 
     # -- what is the case --------------------------------------------------------------------------
 
@@ -113,6 +113,11 @@ class Admission:
         """A copy of `closes`; for `GateMetrics`, from any thread."""
         return dict(self.tally.closes)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called, or the orchestrator was left, in the current start-up."""
+        return self._stopped_life == self.startup.life_number
+
     def is_open(self) -> bool:
         """Whether requests are let in: by the stage as it is now, not by the last event seen."""
         startup = self.startup
@@ -125,14 +130,15 @@ class Admission:
     def refuses_at_once(self) -> bool:
         """Whether nobody is held, since waiting would be of no use."""
         startup = self.startup
-        if self.stopped or startup.ended is not None:
+        if self.stopped or startup.ended is not None or self._is_not_entered():
             return True
         return startup.stage is Stage.DEGRADED and not self._admit_degraded
 
     def why(self, outcome: Outcome) -> str:
         """One line for a client that is turned away."""
         stopped = self.stopped or self.startup.ended is not None
-        return reason(outcome, self.startup.stage, stopped=stopped)
+        entered = not self._is_not_entered()
+        return reason(outcome, self.startup.stage, stopped=stopped, entered=entered)
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -147,12 +153,14 @@ class Admission:
                 the request is held, and is cancelled when that ends.
         """
         place = Place(self._route(path) if self._limits else None)
+        self._keep_up()
         if not self.is_open():
             self.turnstile.close()
         if self.is_open() and self.turnstile.enter(place):
             outcome = place.decide(Outcome.ADMITTED)
         elif self.refuses_at_once():
             outcome = place.decide(Outcome.REFUSED)
+            self._warn_if_not_entered()
         elif self.held >= self._max_held or self._is_full(place.route):
             outcome = place.decide(Outcome.OVERFLOW)
         else:
@@ -182,8 +190,6 @@ class Admission:
             raise
         if outcome is not Outcome.ADMITTED:
             self._give_back(place)  # before the refusal is sent, which may take its time
-        if outcome is Outcome.TIMED_OUT:
-            self._warn_if_not_entered()
         self.tally.held_for(self.clock.now() - began_at, outcome)
         return outcome
 
@@ -211,15 +217,31 @@ class Admission:
     def _is_full(self, route: str | None) -> bool:
         return route is not None and self.line.by_route[route] >= self._limits[route]
 
+    def _is_not_entered(self) -> bool:
+        """Whether nothing here enters the orchestrator: then holding would be of no use."""
+        startup = self.startup
+        if not startup.enabled or not startup.never_ran_here:
+            return False
+        return startup.stage is Stage.BOOTING or startup.ended is not None
+
     def _warn_if_not_entered(self) -> None:
-        if self.startup.stage is Stage.BOOTING and not self.startup.running and not self._warned:
+        if self._is_not_entered() and not self._warned:
             self._warned = True
             logger.warning(
-                "a request was held for %g s and then refused, and the orchestrator is not entered"
-                " yet; does the application use lifespan=lifespan(startup), or the gate"
-                " manage_lifespan=True?",
-                self._hold_seconds,
+                "a request was refused, since the orchestrator is not entered: give the application"
+                " lifespan=lifespan(startup), or the gate manage_lifespan=True, or enter it with"
+                " `async with startup`; run the server with its lifespan on. In tests, write"
+                " `with TestClient(app) as client`, or pretend_stage(startup, 'ready')"
             )
+
+    def _keep_up(self) -> None:
+        """Begin anew with each start-up."""
+        if self._life != (life := self.startup.life_number):
+            self._life = life
+            self.line.begin_anew()
+            self.turnstile.begin_anew()
+            if self._live is not None:
+                self._live.begin_anew()
 
     def closed(self, code: int | str) -> None:
         """The application closed a WebSocket with this code, or with `APPLICATION_ERROR`."""
@@ -231,7 +253,7 @@ class Admission:
 
     def stop(self) -> None:
         """Refuse what is held, and from now on hold nothing more."""
-        self.stopped = True
+        self._stopped_life = self.startup.life_number
         self.line.turn_away()
         self.turnstile.end()
 
@@ -245,6 +267,7 @@ class Admission:
         """
         if self.stopped:
             return
+        self._keep_up()
         try:
             events = self.startup.subscribe()
             async with anyio.create_task_group() as tasks:

@@ -31,6 +31,10 @@ _PAIR = 2
 _STOPPING = "The service is stopping."
 _DEGRADED = "The service is degraded: something it depends on is not available."
 _STARTING = "The service is starting."
+# Short enough for the reason of a close.
+_NOT_ENTERED = (
+    "The start-up was never begun: use lifespan=lifespan(startup); in tests, with TestClient(app)."
+)
 _CROWDED = "The service is starting, and too many clients are waiting for it already."
 
 
@@ -68,8 +72,10 @@ class RetryAfter:
         return str(self._random.randint(self._least, self.most))
 
 
-def reason(outcome: Outcome, stage: Stage, *, stopped: bool) -> str:
+def reason(outcome: Outcome, stage: Stage, *, stopped: bool, entered: bool) -> str:
     """One line for the client. It names no dependency: whoever may know reads the health page."""
+    if not entered:
+        return _NOT_ENTERED
     if stopped:
         return _STOPPING
     if outcome is Outcome.OVERFLOW:

@@ -34,6 +34,11 @@ class LiveSockets:
         self._added = anyio.Event()
         self._closing = False
 
+    def begin_anew(self) -> None:
+        """Forget those of an event loop that is gone."""
+        self._open.clear()
+        self._added, self._closing = anyio.Event(), False
+
     def add(self, close: Close) -> None:
         """A WebSocket has opened."""
         self._open[close] = None

@@ -76,6 +76,11 @@ class Line:
         self.waiting: OrderedDict[Place, None] = OrderedDict()  # quick to leave from anywhere
         self.by_route: Counter[str | None] = Counter()
 
+    def begin_anew(self) -> None:
+        """Forget those who waited on an event loop that is gone."""
+        self.waiting.clear()
+        self.by_route.clear()
+
     def join(self, place: Place) -> None:
         """Stand at the end of the line."""
         place.held = True

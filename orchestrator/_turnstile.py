@@ -101,6 +101,15 @@ class Turnstile:
 
     # -- when it is in use -------------------------------------------------------------------------
 
+    def begin_anew(self) -> None:
+        """Forget an earlier start-up, whose event loop may be gone with all who waited on it."""
+        self.young = self._running = False
+        self._working.clear()
+        self._turns.clear()
+        self._slots = self._least_slots
+        self._returning_until, self._early_until = -math.inf, math.inf
+        self._calm_ticks = self._full_ticks = 0
+
     def close(self) -> None:
         """The service is not ready: whoever comes later than now is let in one by one."""
         if not self.young:

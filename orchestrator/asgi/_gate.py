@@ -28,7 +28,7 @@ from orchestrator.asgi._passage import Passage
 from orchestrator.asgi._refusal import Refusal
 from orchestrator.asgi._types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
 from orchestrator.asgi._unanswered import Unanswered
-from states import Stage, StageChanged
+from states import StageChanged
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -166,7 +166,7 @@ class ReadinessGate:
         self._unanswered = Unanswered()
         self._stand_in_front: Callable[[], None] = lambda: None
         if stop_on_sigterm:
-            startup.on(*Stage)(self._hear_signals)
+            startup.accompany(self._hear_signals)
 
     # -- what is the case --------------------------------------------------------------------------
 

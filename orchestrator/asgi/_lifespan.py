@@ -4,8 +4,9 @@ Nothing here waits for ready: most servers open their port only after the lifesp
 then nobody could be held, answered or told why. The gate decides instead, request by request.
 """
 
+import contextlib
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -47,6 +48,7 @@ def lifespan(startup: Orchestrator, inner: InnerLifespan | None = None) -> Lifes
 
     @asynccontextmanager
     async def run(app: object) -> AsyncGenerator[Mapping[str, Any]]:
+        _warn_of_dropped(app)
         async with startup:
             if inner is None:
                 yield {STATE_KEY: startup}
@@ -58,6 +60,37 @@ def lifespan(startup: Orchestrator, inner: InnerLifespan | None = None) -> Lifes
                         startup.stop()  # the inner tasks end now, which is no outage
 
     return run
+
+
+def _warn_of_dropped(app: object) -> None:
+    """Name the functions that Starlette and FastAPI do not call, since there is a lifespan."""
+    router = getattr(app, "router", None)
+    for event in ("startup", "shutdown"):
+        registered = getattr(router, f"on_{event}", None)
+        if not isinstance(registered, list | tuple) or not registered:
+            continue
+        called = list(_called(getattr(router, "lifespan_context", None), f"on_{event}", set()))
+        dropped = [one for one in registered if one not in called]
+        if dropped:
+            logger.warning(
+                'not called, since the application has a lifespan: on_event("%s") %s; call them in'
+                " a lifespan of your own: lifespan=lifespan(startup, inner)",
+                event,
+                ", ".join(getattr(one, "__name__", type(one).__name__) for one in dropped),
+            )
+
+
+def _called(context: object, name: str, seen: set[int]) -> Iterator[object]:
+    """What is called all the same: FastAPI merges the lifespans of included routers into one."""
+    if id(context) in seen:
+        return
+    seen.add(id(context))
+    yield from getattr(getattr(context, "_router", None), name, ())
+    function = getattr(context, "__wrapped__", context)
+    for cell in getattr(function, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            if callable(cell.cell_contents):
+                yield from _called(cell.cell_contents, name, seen)
 
 
 def _check_inner(inner: InnerLifespan) -> None:

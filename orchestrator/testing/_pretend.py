@@ -15,6 +15,7 @@ from states import (
     Stage,
     StageChanged,
     StartupMachine,
+    TimerFired,
 )
 
 _ANSWERS: dict[Stage, Failure | None] = {
@@ -125,8 +126,11 @@ def _machine_in(stage: Stage, startup: Orchestrator) -> StartupMachine:
     """A machine that came to this stage."""
     machine = StartupMachine(startup.policy, startup._declared)  # noqa: SLF001  see above
     machine.receive(BootFinished(0.0))
-    answer = _ANSWERS[stage]
-    machine.receive(ProbeSucceeded(0.0, 0.0) if answer is None else ProbeFailed(0.0, 0.0, answer))
+    if (failure := _ANSWERS[stage]) is not None:
+        machine.receive(ProbeFailed(0.0, 0.0, failure))
+    else:
+        machine.receive(ProbeSucceeded(0.0, 0.0))
+        machine.receive(TimerFired(0.0))  # grace takes no time
     return machine
 
 

@@ -82,12 +82,16 @@ async def test_held_until_ready_then_admitted(scope: Scope) -> None:
         assert (world.gate.counts.held, world.gate.counts.admitted) == (1, 1)
 
 
-async def test_the_gate_works_before_the_orchestrator_is_entered() -> None:
+async def test_before_the_orchestrator_is_entered_the_gate_says_so_at_once() -> None:
     startup = Startup()
     async with a_world(startup) as world:
-        caller = await world.called()
-        assert world.gate.held == 1
+        for scope in (websocket_scope(), http_scope()):
+            refused = await world.called(scope)
+            assert refused.status == 503
+            assert b"never begun" in refused.body
         async with startup:
+            caller = await world.called()
+            assert world.gate.held == 1
             startup.make_ready()
             await settled()
             assert accepted(caller)
@@ -525,14 +529,42 @@ async def test_hooks_are_told_and_one_that_raises_is_called_again(
     assert "is called again the next time" in caplog.text
 
 
-async def test_holding_without_an_orchestrator_is_explained_once(
+async def test_an_orchestrator_that_is_not_entered_is_explained_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with a_world(Startup()) as world:
-        callers = [world.call(), world.call()]
-        await world.clock.advance(6)
-        assert [caller.status for caller in callers] == [503, 503]
-    assert caplog.text.count("is not entered yet") == 1
+        for _ in range(2):
+            assert (await world.called()).status == 503
+    assert caplog.text.count("is not entered: give the application lifespan=") == 1
+
+
+async def test_a_gate_serves_one_start_up_after_the_other() -> None:
+    startup = Startup()
+    async with a_world(startup) as world:
+        for life in range(1, 4):
+            async with startup:
+                caller = await world.called()
+                assert world.gate.held == 1
+                startup.make_ready()
+                await settled()
+                assert accepted(caller)
+                world.gate.stop()  # of this start-up
+                startup.lose()
+                await settled()
+                assert (await world.called()).status == 503
+            assert (world.gate.counts.admitted, world.gate.counts.refused) == (life, life)
+
+
+async def test_a_gate_that_was_made_inside_serves_later_start_ups_too() -> None:
+    startup = Startup()
+    await startup.start()
+    async with a_world(startup) as world:
+        await startup.aclose()
+        async with startup:
+            caller = await world.called()
+            startup.make_ready()
+            await settled()
+            assert accepted(caller)
 
 
 @pytest.mark.parametrize(
