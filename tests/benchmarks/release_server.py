@@ -68,7 +68,15 @@ async def release(setting: Setting) -> None:
         hold_seconds=120,
         release_batch=setting.batch,
     )
-    server = Server(uvicorn.Config(gate, port=0, backlog=4096, log_level="critical", lifespan="on"))
+    config = uvicorn.Config(
+        gate,
+        port=0,
+        backlog=4096,
+        log_level="critical",
+        lifespan="on",
+        timeout_graceful_shutdown=1,  # some handlers do not notice that their clients are gone
+    )
+    server = Server(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve)
         await server.up.wait()
