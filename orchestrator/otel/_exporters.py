@@ -1,101 +1,55 @@
 """The OTLP exporters, loaded only where they are wanted, and renewed in forked processes."""
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from importlib import import_module
+from typing import Protocol, cast
 
-if TYPE_CHECKING:  # the SDK is loaded by those who ask for it only
-    from opentelemetry.sdk._logs.export import LogRecordExporter
-    from opentelemetry.sdk.metrics.export import MetricExporter
-    from opentelemetry.sdk.trace.export import SpanExporter
+from orchestrator.otel._environment import PROTOCOLS, Signal, timeout_of
 
 _EXPORT_TIMEOUT_SECONDS = 2.0
 """One export with all its retries, unless the environment says otherwise. The SDK's own 10 s would
 outlast every shutdown, and a refusing collector be asked for as long."""
 
-PROTOCOLS = {"http": "http", "http/protobuf": "http", "grpc": "grpc"}
-"""What may be asked for, and which it is."""
+_NAMES = {
+    Signal.TRACES: ("trace_exporter", "OTLPSpanExporter"),
+    Signal.METRICS: ("metric_exporter", "OTLPMetricExporter"),
+    Signal.LOGS: ("_log_exporter", "OTLPLogExporter"),
+}
+"""The module and the class for each signal, the same in both packages."""
 
 
-class Exporters(NamedTuple):
-    """One exporter for each signal."""
-
-    spans: "SpanExporter"
-    metrics: "MetricExporter"
-    logs: "LogRecordExporter | None"
+class _Maker(Protocol):
+    def __call__(self, endpoint: str | None, *, timeout: float) -> object: ...
 
 
-def make_exporters(protocol: str, endpoint: str | None, *, logs: bool) -> Exporters:
-    """The exporters of a protocol of `PROTOCOLS`, for the collector at `endpoint`."""
-    if PROTOCOLS[protocol] == "grpc":
-        return _grpc_exporters(endpoint, logs=logs)
-    exporters = _http_exporters(endpoint, logs=logs)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: _reconnect(exporters, endpoint))
-    return exporters
+def make_exporter(signal: Signal, protocol: str, endpoint: str | None) -> object:
+    """The exporter of a signal, for the collector at `endpoint`.
 
+    What is not given here, the exporter takes from the environment.
 
-def _http_exporters(endpoint: str | None, *, logs: bool) -> Exporters:
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415  lazy
-        OTLPMetricExporter,
-    )
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  lazy
-        OTLPSpanExporter,
-    )
+    Args:
+        signal: What it exports.
+        protocol: A key of `PROTOCOLS`.
+        endpoint: The collector's base URL.
 
-    return Exporters(
-        OTLPSpanExporter(_path(endpoint, "traces"), timeout=_timeout("TRACES")),
-        OTLPMetricExporter(_path(endpoint, "metrics"), timeout=_timeout("METRICS")),
-        _http_log_exporter(endpoint) if logs else None,
-    )
-
-
-def _http_log_exporter(endpoint: str | None) -> "LogRecordExporter":
-    from opentelemetry.exporter.otlp.proto.http._log_exporter import (  # noqa: PLC0415  lazy
-        OTLPLogExporter,
-    )
-
-    return OTLPLogExporter(_path(endpoint, "logs"), timeout=_timeout("LOGS"))
-
-
-def _reconnect(exporters: Exporters, endpoint: str | None) -> None:
-    """In a forked process: a connection that both used would mix up what each sends.
-
-    The objects are initialised anew in place, since the SDK has no way to replace an exporter.
+    Raises:
+        ImportError: When the package of the protocol is not installed.
+        Exception: Whatever the exporter thinks of the environment.
     """
-    fresh = _http_exporters(endpoint, logs=exporters.logs is not None)
-    for exporter, replacement in zip(exporters, fresh, strict=True):
-        if exporter is not None and replacement is not None:
-            exporter.__dict__.update(replacement.__dict__)
+    over_http = PROTOCOLS[protocol] == "http"
+    module, name = _NAMES[signal]
+    package = f"opentelemetry.exporter.otlp.proto.{PROTOCOLS[protocol]}"
+    maker = cast("_Maker", getattr(import_module(f"{package}.{module}"), name))
+    if endpoint and over_http:
+        endpoint = f"{endpoint.rstrip('/')}/v1/{signal}"
+    timeout_seconds = timeout_of(signal, _EXPORT_TIMEOUT_SECONDS)
 
+    def make() -> object:
+        return maker(endpoint or None, timeout=timeout_seconds)
 
-def _grpc_exporters(endpoint: str | None, *, logs: bool) -> Exporters:
-    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # noqa: PLC0415  lazy
-        OTLPMetricExporter,
-    )
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415  lazy
-        OTLPSpanExporter,
-    )
-
-    return Exporters(
-        OTLPSpanExporter(endpoint, timeout=_timeout("TRACES")),
-        OTLPMetricExporter(endpoint, timeout=_timeout("METRICS")),
-        _grpc_log_exporter(endpoint) if logs else None,
-    )
-
-
-def _grpc_log_exporter(endpoint: str | None) -> "LogRecordExporter":
-    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import (  # noqa: PLC0415  lazy
-        OTLPLogExporter,
-    )
-
-    return OTLPLogExporter(endpoint, timeout=_timeout("LOGS"))
-
-
-def _path(endpoint: str | None, signal: str) -> str | None:
-    return f"{endpoint.rstrip('/')}/v1/{signal}" if endpoint else None
-
-
-def _timeout(signal: str) -> float | None:
-    """Ours, unless the environment has one: `None` lets the exporter read that."""
-    names = ("OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal}_TIMEOUT")
-    return None if any(map(os.environ.get, names)) else _EXPORT_TIMEOUT_SECONDS
+    exporter = make()
+    if over_http and hasattr(os, "register_at_fork"):
+        # In a forked process a connection that both used would mix up what each sends. The object
+        # is initialised anew in place, since the SDK has no way to replace an exporter.
+        os.register_at_fork(after_in_child=lambda: exporter.__dict__.update(make().__dict__))
+    return exporter

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Sequence
 from threading import Lock
 
 _LINES_PER_MINUTE = 3
@@ -22,6 +23,15 @@ _NOISY_LOGGERS = (
 """Who logs when a collector is away. A logger's filter does not hold for its children, so each is
 named."""
 
+
+_TELLING_LOGGERS = (
+    "opentelemetry.exporter.otlp.proto.http._common",
+    "opentelemetry.util.re",
+    "urllib3.connectionpool",
+    "urllib3.util.retry",
+    "requests.sessions",
+)
+"""Who also knows the address of the collector, or the headers."""
 
 _MINUTE_SECONDS = 60.0
 
@@ -76,8 +86,40 @@ def _make_one_line(record: logging.LogRecord, left_out: int) -> None:
     record.msg, record.args = text, None
 
 
-def limit_exporter_lines() -> LogLimit:
-    """Limit the lines of all exporters and of what drives them, together."""
+class Redaction(logging.Filter):
+    """Takes secrets out of lines.
+
+    Args:
+        secrets: The texts that must not be logged, the longest first.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change a line that holds a secret; every line may pass."""
+        text = record.getMessage()
+        if record.exc_info and any(secret in repr(record.exc_info[1]) for secret in self._secrets):
+            text += f" {record.exc_info[1]!r}"
+            record.exc_info = record.exc_text = None
+        if any(secret in text for secret in self._secrets):
+            for secret in self._secrets:
+                text = text.replace(secret, "***")
+            record.msg, record.args = text, None
+        return True
+
+
+def limit_exporter_lines(secrets: Sequence[str]) -> LogLimit:
+    """Limit the lines of all exporters and of what drives them, together.
+
+    Args:
+        secrets: What must not be in them, nor in those of the HTTP client, which logs addresses.
+    """
+    if secrets:
+        redaction = Redaction(secrets)
+        for name in (*_NOISY_LOGGERS, *_TELLING_LOGGERS):
+            logging.getLogger(name).addFilter(redaction)
     limit = LogLimit(_LINES_PER_MINUTE)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=limit.forked)

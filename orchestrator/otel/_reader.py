@@ -22,11 +22,19 @@ class Reader(PeriodicExportingMetricReader):
 
     Args:
         exporter: Where metrics go.
+        interval_millis: How often.
+        timeout_millis: How long it may take.
     """
 
-    def __init__(self, exporter: MetricExporter) -> None:
+    def __init__(
+        self, exporter: MetricExporter, interval_millis: float, timeout_millis: float
+    ) -> None:
         self._is_copy = False
-        super().__init__(exporter)
+        super().__init__(
+            exporter,
+            export_interval_millis=interval_millis,
+            export_timeout_millis=timeout_millis,
+        )
         if hasattr(os, "register_at_fork"):
             itself = weakref.ref(self)
 

@@ -6,14 +6,25 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from opentelemetry import metrics, trace
 from opentelemetry.util.types import AttributeValue
 
 from orchestrator._logging import logger
 from orchestrator.otel._ending import Ending
-from orchestrator.otel._exporters import PROTOCOLS, Exporters, make_exporters
+from orchestrator.otel._environment import (
+    PROTOCOLS,
+    Signal,
+    batching,
+    export_times,
+    is_disabled,
+    is_wanted,
+    protocol_of,
+    secrets,
+)
+from orchestrator.otel._exporters import make_exporter
+from orchestrator.otel._failures import warn_of, warn_of_signals
 from orchestrator.otel._log import LogLimit, limit_exporter_lines
 from orchestrator.otel._metrics import is_unset_meter_provider
 from orchestrator.otel._platform import platform_attributes
@@ -21,8 +32,8 @@ from orchestrator.otel._switching import SwitchInterval
 
 if TYPE_CHECKING:  # the SDK is loaded by those who ask for it only
     from opentelemetry.sdk._logs.export import LogRecordExporter
+    from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _SHUTDOWN_SECONDS = 0.8
@@ -117,7 +128,8 @@ def setup_telemetry(
     A provider that is already set is left alone: then this does nothing. The environment variables
     of the OpenTelemetry SDK (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
     `OTEL_EXPORTER_OTLP_*`, `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPORTER=none`,
-    `OTEL_SDK_DISABLED`) hold for all that is not given here.
+    `OTEL_SDK_DISABLED`) hold for all that is not given here. A signal's own variable, such as
+    `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, goes before the general one.
 
     It may be called before a server forks its workers (gunicorn's `--preload`), over HTTP: each
     worker then sends on its own, under a `service.instance.id` of its own. Over gRPC call it in the
@@ -138,35 +150,32 @@ def setup_telemetry(
     Returns:
         What ends it; use it as a context manager around the application.
 
+    What cannot be set up, because of a variable or a package that is missing, is left out with one
+    warning; the start goes on.
+
     Raises:
         ValueError: When the protocol is unknown.
     """
     if protocol is not None and protocol not in PROTOCOLS:
         raise ValueError(f"unknown OTLP protocol {protocol!r}; it must be 'http' or 'grpc'")
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if is_disabled():
         logger.info("OTEL_SDK_DISABLED is set: no telemetry is set up")
         return Telemetry()
-    if not _nothing_set():
-        logger.info("the application has set an OpenTelemetry provider: it is used as it is")
+    lines = limit_exporter_lines(secrets(os.environ, endpoint))
+    try:
+        if not _nothing_set():
+            logger.info("the application has set an OpenTelemetry provider: it is used as it is")
+            return Telemetry()
+        resource = _resource(service_name, resource_attributes or {})
+    except Exception as error:  # noqa: BLE001  telemetry never ends a start
+        warn_of(error)
         return Telemetry()
-    resource = _resource(service_name, resource_attributes or {})
-    lines = limit_exporter_lines()
-    exporters = make_exporters(protocol or _given_protocol(), endpoint, logs=logs)
+    signals = (*Signal,) if logs else (Signal.TRACES, Signal.METRICS)
+    endings = _install(signals, resource, protocol, endpoint)
+    if not endings:
+        return Telemetry()
     switching = SwitchInterval(switch_interval_seconds) if switch_interval_seconds else None
-    return Telemetry(_install(resource, exporters), lines, switching)
-
-
-def _given_protocol() -> str:
-    """The environment's. What the SDKs of other languages know must not end a start-up."""
-    given = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip().lower() or "http"
-    if given in PROTOCOLS:
-        return given
-    logger.warning(
-        "OTEL_EXPORTER_OTLP_PROTOCOL is %r, which Python's exporters do not speak:"
-        " telemetry is sent by http/protobuf",
-        given,
-    )
-    return "http"
+    return Telemetry(endings, lines, switching)
 
 
 def _nothing_set() -> bool:
@@ -174,51 +183,73 @@ def _nothing_set() -> bool:
     return isinstance(tracers, trace.ProxyTracerProvider) and is_unset_meter_provider(meters)
 
 
-def _install(resource: "Resource", exporters: Exporters) -> list[Callable[[], object]]:
-    """Make the providers, set them, and return what ends each."""
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415  only when it is wanted
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  the same
-
-    from orchestrator.otel._reader import Reader  # noqa: PLC0415  it loads the SDK
-
-    # shutdown_on_exit would wait for the collector without a limit.
-    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-    if _wanted("OTEL_TRACES_EXPORTER"):
-        tracers.add_span_processor(_batching(exporters.spans))
-    readers = []
-    if _wanted("OTEL_METRICS_EXPORTER"):
-        readers.append(Reader(exporters.metrics))
-    meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
-    trace.set_tracer_provider(tracers)
-    metrics.set_meter_provider(meters)
-    endings: list[Callable[[], object]] = [tracers.shutdown, meters.shutdown]
-    if exporters.logs is not None and _wanted("OTEL_LOGS_EXPORTER"):
-        endings.append(_install_logs(resource, exporters.logs))
+def _install(
+    signals: Sequence[Signal], resource: "Resource", protocol: str | None, endpoint: str | None
+) -> list[Callable[[], object]]:
+    """Make and set the providers, each as far as it can be; return what ends each."""
+    endings: list[Callable[[], object]] = []
+    install = {
+        Signal.TRACES: _install_traces,
+        Signal.METRICS: _install_metrics,
+        Signal.LOGS: _install_logs,
+    }
+    failures: dict[str, Exception] = {}
+    for signal in signals:
+        try:
+            exporter = None
+            if is_wanted(signal):
+                exporter = make_exporter(signal, protocol or protocol_of(signal), endpoint)
+            elif signal is Signal.LOGS:
+                continue
+            endings.append(install[signal](resource, exporter))
+        except Exception as error:  # noqa: BLE001  telemetry never ends a start
+            failures[signal] = error
+    warn_of_signals(failures)
     return endings
 
 
-def _install_logs(resource: "Resource", exporter: "LogRecordExporter") -> Callable[[], object]:
+def _install_traces(resource: "Resource", exporter: object) -> Callable[[], object]:
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  only when it is wanted
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415  the same
+
+    # shutdown_on_exit would wait for the collector without a limit.
+    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+    if exporter is not None:
+        waiting, at_once, delay, timeout = batching("BSP", _BATCH_DELAY_MILLIS)
+        processor = BatchSpanProcessor(
+            cast("SpanExporter", exporter), waiting, delay, at_once, timeout
+        )
+        tracers.add_span_processor(processor)
+    trace.set_tracer_provider(tracers)
+    return tracers.shutdown
+
+
+def _install_metrics(resource: "Resource", exporter: object) -> Callable[[], object]:
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415  only when it is wanted
+
+    from orchestrator.otel._reader import Reader  # noqa: PLC0415  it loads the SDK
+
+    readers = []
+    if exporter is not None:
+        readers.append(Reader(cast("MetricExporter", exporter), *export_times()))
+    meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+    metrics.set_meter_provider(meters)
+    return meters.shutdown
+
+
+def _install_logs(resource: "Resource", exporter: object) -> Callable[[], object]:
     from opentelemetry._logs import set_logger_provider  # noqa: PLC0415  only when it is wanted
     from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415  the same
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415  the same
 
     loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
-    loggers.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    waiting, at_once, delay, timeout = batching("BLRP", _BATCH_DELAY_MILLIS)
+    processor = BatchLogRecordProcessor(
+        cast("LogRecordExporter", exporter), delay, at_once, timeout, waiting
+    )
+    loggers.add_log_record_processor(processor)
     set_logger_provider(loggers)
     return loggers.shutdown
-
-
-def _batching(exporter: "SpanExporter") -> "SpanProcessor":
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415  lazy
-
-    given = os.environ.get("OTEL_BSP_SCHEDULE_DELAY")
-    return BatchSpanProcessor(
-        exporter, schedule_delay_millis=None if given else _BATCH_DELAY_MILLIS
-    )
-
-
-def _wanted(variable: str) -> bool:
-    return os.environ.get(variable, "").strip().lower() != "none"
 
 
 def _resource(service_name: str | None, given: Mapping[str, AttributeValue]) -> "Resource":

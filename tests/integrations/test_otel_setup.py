@@ -203,25 +203,6 @@ def test_exporting_threads_yield_sooner_until_the_end(
     assert done.stdout.split() == expected
 
 
-def test_a_protocol_of_other_languages_in_the_environment_ends_no_start() -> None:
-    done = run(
-        """
-        import logging
-        from orchestrator.otel import setup_telemetry
-        logging.basicConfig(format="%(message)s")
-        with setup_telemetry("chat") as telemetry:
-            assert telemetry.installed
-        """,
-        OTEL_EXPORTER_OTLP_PROTOCOL="http/json",
-        OTEL_TRACES_EXPORTER="none",
-        OTEL_METRICS_EXPORTER="none",
-    )
-    assert done.stderr == (
-        "OTEL_EXPORTER_OTLP_PROTOCOL is 'http/json', which Python's exporters do not speak:"
-        " telemetry is sent by http/protobuf\n"
-    )
-
-
 EXIT = """
 import atexit, json, logging, sys, time
 ended = []
