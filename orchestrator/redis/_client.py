@@ -130,9 +130,10 @@ def _refuse_provider(provider: object, *, asynchronous: bool) -> None:
         return
     from redis.credentials import CredentialProvider  # noqa: PLC0415  the client has loaded it
 
-    method = "get_credentials_async" if asynchronous else "get_credentials"
+    has_async = hasattr(CredentialProvider, "get_credentials_async")  # not in redis-py 5.0
+    method = "get_credentials_async" if asynchronous and has_async else "get_credentials"
     found = getattr(type(provider), method, None)
     lacking = not callable(getattr(provider, method, None))
-    if lacking or (not asynchronous and found is CredentialProvider.get_credentials):
+    if lacking or found is CredentialProvider.get_credentials:
         family = "redis.asyncio" if asynchronous else "redis.Redis"
         raise ValueError(f"the client's credential_provider has no {method}, which {family} calls")

@@ -82,7 +82,8 @@ def build_connection(
     theirs, kind = _kinds(settings)
     if settings.url and settings.url not in checked:
         checked[settings.url] = _checked(settings.url, theirs)
-    options = for_probe(checked[settings.url] if settings.url else settings.options, kind)
+    given = checked[settings.url] if settings.url else settings.options
+    options = for_probe(given, kind, asynchronous=settings.asynchronous)
     if settings.path:
         options["path"] = settings.path
     else:

@@ -291,9 +291,10 @@ def _credentials(settings: RedisSettings) -> tuple[str, ...] | None:
     from redis.credentials import CredentialProvider  # noqa: PLC0415  the client has loaded it
 
     own = getattr(type(provider), "get_credentials_async", None)
+    inherited = getattr(CredentialProvider, "get_credentials_async", own)  # not in redis-py 5.0
     try:
         # The one that providers inherit calls the other, and warns in the log each time.
-        if settings.asynchronous and own is not CredentialProvider.get_credentials_async:
+        if settings.asynchronous and own is not inherited:
             # This thread has no event loop of its own, so it may run one.
             given = asyncio.run(provider.get_credentials_async())
         else:

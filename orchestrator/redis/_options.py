@@ -62,10 +62,19 @@ def _arguments(kind: Callable[..., object]) -> frozenset[str]:
     )
 
 
-def for_probe(options: Mapping[str, object], kind: Callable[..., object]) -> dict[str, object]:
+def for_probe(
+    options: Mapping[str, object], kind: Callable[..., object], *, asynchronous: bool
+) -> dict[str, object]:
     """What the probe's connection of class `kind` takes over of those of the application."""
     known = _arguments(kind) - _PROBES_OWN
-    return {name: value for name, value in options.items() if name in known}
+    own = {name: value for name, value in options.items() if name in known}
+    # Before 8.0, clients of `redis.asyncio` take no certificate that comes without a key file.
+    in_two_files = "ssl_password" not in _arguments(redis.asyncio.SSLConnection)
+    whole = own.get("ssl_certfile") and own.get("ssl_keyfile")
+    if asynchronous and in_two_files and not whole:
+        own.pop("ssl_certfile", None)
+        own.pop("ssl_keyfile", None)
+    return own
 
 
 def of_url(url: str) -> dict[str, object]:

@@ -121,10 +121,14 @@ def test_options_of_tls_that_work(
         made = functools.partial(
             kind, host="127.0.0.1", port=port, ssl=True, retry=no_retry(), **given
         )
+        try:
+            made()
+        except TypeError:
+            continue  # a client of `redis.asyncio` before 8 has no ssl_password
         verdict = by_client(backend, made, str(options))
-        if "ssl_password" in verdict.client:
-            continue  # clients of `redis.asyncio` before 6 have none
-        assert (verdict.client, verdict.probe) == ("", "ready")
+        assert verdict.agree, verdict
+        # Clients of `redis.asyncio` before 8 take no certificate without a file for its key.
+        assert verdict.client == "" or options == {**TRUST, "ssl_certfile": "both.pem"}
 
 
 @pytest.mark.parametrize(("options", "named"), BAD, ids=str)
