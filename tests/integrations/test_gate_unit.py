@@ -675,7 +675,7 @@ async def test_a_thousand_held_are_released_at_the_pace_of_the_application(
 ) -> None:
     pool = Pool(100, accepts_first=accepts_first)
     async with Startup() as startup, anyio.create_task_group() as tasks:
-        gate = ReadinessGate(pool, startup, max_held=1000, release_batch=batch)
+        gate = ReadinessGate(pool, startup, max_held=1000, release_batch=batch, hold_seconds=60)
         for _ in range(1000):
             tasks.start_soon(Caller(gate, websocket_scope()).run)
         await settled()

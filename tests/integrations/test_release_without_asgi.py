@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -133,7 +134,7 @@ async def test_websockets_loses_nobody(server: RedisServer, path: str, whole: bo
 
     async with Startup() as startup:
         check = process_request(startup, max_held=HELD, hold_seconds=60, release_batch=SLOTS)
-        options = {"create_connection": check.connection} if whole else {}
+        options: dict[str, Any] = {"create_connection": check.connection} if whole else {}
         async with serve(
             handler,
             "127.0.0.1",
