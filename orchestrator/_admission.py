@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator._answers import APPLICATION_ERROR, reason
 from orchestrator._clock import LoopClock
@@ -24,6 +25,9 @@ from orchestrator._tally import AdmissionCounts, Tally
 from orchestrator._turnstile import Turnstile
 from orchestrator._visit import Visit
 from states import Stage, StageChanged
+
+_STOPPED_AT_ONCE = 16
+"""How many refusals begin in each turn of the event loop during a shutdown."""
 
 _INTERNAL_ERROR = 1011
 _FAILURES = (APPLICATION_ERROR, _INTERNAL_ERROR)
@@ -256,6 +260,18 @@ class Admission:
         self._stopped_life = self.startup.life_number
         self.line.turn_away()
         self.turnstile.end()
+
+    async def stop_bit_by_bit(self) -> None:
+        """The same, but so that the first have their answer before the last are looked at.
+
+        All at once they would take each step together, and the server might be told to end before
+        the last step of any.
+        """
+        self.stopped = True
+        while self.line.waiting:
+            self.line.turn_away(_STOPPED_AT_ONCE)
+            await anyio.lowlevel.checkpoint()
+        self.stop()
 
     def _is_degraded(self) -> bool:
         return self.startup.stage is Stage.DEGRADED

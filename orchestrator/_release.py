@@ -1,5 +1,6 @@
 """The line of held requests, and what became of each."""
 
+import math
 from collections import Counter, OrderedDict
 from enum import StrEnum
 
@@ -93,10 +94,11 @@ class Line:
             del self.waiting[place]
             self.by_route[place.route] -= 1
 
-    def turn_away(self) -> None:
-        """Refuse all that still wait."""
-        while self.waiting:
+    def turn_away(self, most: float = math.inf) -> None:
+        """Refuse those that still wait, or as many of them at most, in order of arrival."""
+        while self.waiting and most > 0:
             self.take_first().decide(Outcome.REFUSED)
+            most -= 1
 
     def take_first(self) -> Place:
         """The one that has waited for longest, which stands in it no longer."""

@@ -3,7 +3,7 @@
 A server that hears SIGTERM cuts off, in its own way and at its own time, whoever has no answer yet:
 uvicorn answers every open handshake with a 500 within 0.1 s. So a handler of ours stands in front
 of the server's own. It tells the listeners and passes the signal on when they have answered, or
-after `ANSWER_SECONDS`: nothing that they do holds a shutdown up for longer.
+when no answer has gone out for `ANSWER_SECONDS`, so that nothing they do holds a shutdown up.
 
 There is one set of listeners for the process, which come and go in any order, and one handler in
 front of each one that others have installed. A signal is passed on by sending it to the main thread
@@ -18,13 +18,17 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TypeGuard
 
 ANSWER_SECONDS = 0.3
-"""How long a signal is held back at most. A shutdown hardly notices it, and a thousand refusals
-take less, even on a slow machine."""
+"""How long a signal is held back, unless answers are still going out then. A shutdown hardly
+notices it, and a thousand refusals take less on a machine that has the time."""
+
+MOST_SECONDS = 2.0
+"""How long it is held back at most: on a machine that is overloaded answers go out slowly."""
 
 Release = Callable[[], None]
 """Says that a listener has answered; the signal may go on as far as it is concerned."""
@@ -39,10 +43,10 @@ class _Listener:
         self,
         numbers: frozenset[signal.Signals],
         stop: Callable[[Release], object],
-        busy: Callable[[], bool],
+        unanswered: Callable[[], int],
     ) -> None:
         self.numbers = numbers
-        self.busy = busy
+        self.unanswered = unanswered
         self.in_main_thread = threading.current_thread() is threading.main_thread()
         self._stop = stop
         self._on_loop = _this_loop()
@@ -76,7 +80,7 @@ if hasattr(os, "register_at_fork"):
 def call_on_signal(
     stop: Callable[[Release], object],
     *numbers: signal.Signals,
-    busy: Callable[[], bool] = lambda: False,
+    unanswered: Callable[[], int] = lambda: 0,
 ) -> Generator[Callable[[], None]]:
     """Call `stop` on the event loop at these signals, before the server's own handler runs.
 
@@ -88,14 +92,14 @@ def call_on_signal(
     Args:
         stop: Called with what it has to call once everybody is answered.
         *numbers: The signals.
-        busy: Whether anybody is to be answered. Asked in a signal handler; if not, the signal is
-            passed on at once.
+        unanswered: How many are to be answered. Asked in a signal handler and in another thread; if
+            there are none, the signal is passed on at once.
 
     Yields:
         A function that takes the place in front again, for where a server has installed its
         handlers only after that.
     """
-    listener = _Listener(frozenset(numbers), stop, busy)
+    listener = _Listener(frozenset(numbers), stop, unanswered)
 
     def put_in_front() -> None:
         # Handlers can be installed in the main thread only, and nobody may listen any more.
@@ -131,7 +135,7 @@ class _Deferral:
 
     def tell(self, listener: _Listener) -> None:
         """Tell one listener; wait for it if it has somebody to answer."""
-        if listener.busy():
+        if listener.unanswered():
             self._awaited.add(listener)
         listener.tell(functools.partial(self._release, listener))
 
@@ -139,6 +143,9 @@ class _Deferral:
         self._awaited.discard(listener)
         if not self._awaited:
             self._answered.set()
+
+    def _left(self) -> int:
+        return sum(listener.unanswered() for listener in tuple(self._awaited))
 
     def begin(self, number: int) -> bool:
         """Hold it back; return whether there is a reason to."""
@@ -152,7 +159,11 @@ class _Deferral:
         return True
 
     def _send_again(self, number: int) -> None:
-        self._answered.wait(ANSWER_SECONDS)
+        limit, left = time.monotonic() + MOST_SECONDS, self._left()
+        while not self._answered.wait(ANSWER_SECONDS) and time.monotonic() < limit:
+            before, left = left, self._left()
+            if left >= before:
+                break
         self.passed = True
         main = threading.main_thread().ident
         if hasattr(signal, "pthread_kill") and main is not None:

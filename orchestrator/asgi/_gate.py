@@ -81,7 +81,8 @@ class ReadinessGate:
             for each message of a WebSocket.
         stop_on_sigterm: Refuse what is held when SIGTERM or SIGINT arrives. Most servers tell an
             application of their shutdown only after every open request has ended. The server's
-            own handler runs once all of them are answered, 0.3 s later at the latest.
+            own handler runs once all of them are answered, 0.3 s later at the latest unless
+            answers are still going out then.
         on_admission: Called with the outcome of each request: `admitted`, `refused`, `left`,
             `overflow` or `timed_out`.
         on_close: Called with each close code that the application causes, or with
@@ -278,19 +279,17 @@ class ReadinessGate:
             return
         heard, signals = anyio.create_memory_object_stream[Release](math.inf)
 
-        def stop(release: Release) -> None:
-            self.stop()
-            heard.send_nowait(release)
-
         async def answer() -> None:
             async for release in signals:
+                await self._admission.stop_bit_by_bit()
                 await self._unanswered.written()
                 release()
 
-        busy = self._unanswered.__bool__
         with contextlib.suppress(NotRunning), heard, signals:
             events = self._startup.subscribe()
-            with call_on_signal(stop, *_STOPPING, busy=busy) as self._stand_in_front:
+            with call_on_signal(
+                heard.send_nowait, *_STOPPING, unanswered=lambda: self._unanswered.count
+            ) as self._stand_in_front:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(answer)
                     async for _ in events:

@@ -11,19 +11,19 @@ them takes one turn of the event loop, or two."""
 
 
 class Unanswered:
-    """Counts them: each is inside of this context manager."""
+    """Counts them: each is inside of this context manager.
+
+    Attributes:
+        count: How many there are.
+    """
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
         self._none = anyio.Event()
-
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return self._count > 0
 
     def __enter__(self) -> None:
         """One more."""
-        self._count += 1
+        self.count += 1
 
     def __exit__(
         self,
@@ -32,13 +32,13 @@ class Unanswered:
         traceback: TracebackType | None,
     ) -> None:
         """It is answered or admitted."""
-        self._count -= 1
-        if not self._count:
+        self.count -= 1
+        if not self.count:
             self._none.set()
 
     async def written(self) -> None:
         """Wait until all of them are answered, and the answers are with the transports."""
-        while self._count:
+        while self.count:
             self._none = anyio.Event()
             await self._none.wait()
         for _ in range(_TURNS):

@@ -1,6 +1,7 @@
 """One handler in front of others: it tells its listeners first, and passes every signal on."""
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -71,7 +72,7 @@ class Listener:
             release()
 
     def listening(self, *numbers: signal.Signals) -> AbstractContextManager[Callable[[], None]]:
-        return call_on_signal(self.stop, *(numbers or BOTH), busy=lambda: self.busy)
+        return call_on_signal(self.stop, *(numbers or BOTH), unanswered=lambda: int(self.busy))
 
 
 @pytest.mark.parametrize("number", BOTH)
@@ -99,6 +100,30 @@ async def test_a_listener_that_never_answers_holds_nothing_up_for_long(server: S
     with Listener(server).listening():
         os.kill(os.getpid(), signal.SIGTERM)
         await server.until("stop", "SIGTERM")
+
+
+async def test_while_answers_go_out_the_signal_is_held_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An overloaded machine: some answers go out in each interval, and then no more."""
+    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.001)
+    monkeypatch.setattr("orchestrator._signals.MOST_SECONDS", PATIENCE_SECONDS)
+    left = iter([*range(40, 30, -1), *[30] * 10])
+    with call_on_signal(lambda _: None, signal.SIGTERM, unanswered=lambda: next(left)):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await server.until("SIGTERM")
+    assert list(left) == [30] * 8
+
+
+async def test_answers_that_go_out_for_ever_hold_nothing_up_for_ever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.001)
+    monkeypatch.setattr("orchestrator._signals.MOST_SECONDS", 0.05)
+    left = itertools.count(-1, -1)
+    with call_on_signal(lambda _: None, signal.SIGTERM, unanswered=lambda: next(left)):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await server.until("SIGTERM")
 
 
 async def test_a_loop_that_is_blocked_holds_nothing_up_for_long(server: Server) -> None:
@@ -214,7 +239,7 @@ async def test_another_thread_can_listen_but_installs_nothing(server: Server) ->
             heard.set()
             release()
 
-        with call_on_signal(stop, signal.SIGTERM, busy=lambda: True) as put_in_front:
+        with call_on_signal(stop, signal.SIGTERM, unanswered=lambda: 1) as put_in_front:
             put_in_front()
             ready.set()
             while not done.is_set():  # noqa: ASYNC110  set by another thread
@@ -293,7 +318,8 @@ PROGRAM = """
         signal.signal({number}, handler)
 
     async def main():
-        with call_on_signal(lambda release: None, signal.SIGTERM, signal.SIGINT, busy=lambda: True):
+        both = (signal.SIGTERM, signal.SIGINT)
+        with call_on_signal(lambda release: None, *both, unanswered=lambda: 1):
             os.kill(os.getpid(), {number})
             while True:
                 await asyncio.sleep(0.01)
