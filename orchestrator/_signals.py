@@ -169,7 +169,7 @@ class _Deferral:
         if hasattr(signal, "pthread_kill") and main is not None:
             signal.pthread_kill(main, number)
         else:  # Windows
-            _thread.interrupt_main(number)
+            _thread.interrupt_main(signal.Signals(number))
 
 
 class _Front:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ from tests.integrations.gate_support import (
     serving,
     until,
 )
+from tests.redis_server import free_port
 
 pytestmark = [
     pytest.mark.anyio,
@@ -34,6 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:remove second argument of ws_handler:DeprecationWarning"),
 ]
 
+ROOT = Path(__file__).parents[2]
 IMPLEMENTATIONS = ["websockets-sansio", "websockets"]
 
 
@@ -288,3 +291,76 @@ async def test_sigterm_with_held_handshakes_ends_as_fast_as_without_the_gate(ws:
     assert held < without + 0.5
     assert "Traceback" not in logged
     assert "ASGI callable returned" not in logged
+
+
+# -- a shutdown with many held ---------------------------------------------------------------------
+
+HELD = 200
+SIGNALLED = """
+from orchestrator import Orchestrator
+from orchestrator.asgi import ReadinessGate
+from orchestrator.testing import ScriptedProbe
+import json
+
+startup = Orchestrator(ScriptedProbe(), conditions=["never"])
+
+async def application(scope, receive, send):
+    body = json.dumps(gate.held).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+gate = ReadinessGate(
+    application, startup, manage_lifespan=True, hold_seconds=120, max_held=1000, bypass=["/held"]
+)
+"""
+
+
+async def held_on(port: int) -> int | None:
+    """How many are held; `None` before anybody answers."""
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+            return int((await client.get(f"http://127.0.0.1:{port}/held")).text)
+    except httpx.TransportError:
+        return None
+
+
+async def refused_with(port: int) -> str:
+    try:
+        async with connect(port):
+            return "let in"
+    except InvalidStatus as error:
+        return f"{error.response.status_code} {'Retry-After' in error.response.headers}"
+    except (OSError, websockets.InvalidMessage, websockets.ConnectionClosed) as error:
+        return type(error).__name__
+
+
+@pytest.mark.parametrize("ws", [*IMPLEMENTATIONS, "wsproto"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_all_who_are_held_get_a_503_when_the_server_is_told_to_end(
+    number: signal.Signals, ws: str, tmp_path: Path
+) -> None:
+    (tmp_path / "signalled.py").write_text(SIGNALLED)
+    port = free_port()
+    program = subprocess.Popen(  # noqa: ASYNC220  starting one takes a millisecond
+        [
+            *(sys.executable, "-W", "ignore", "-m", "uvicorn", "signalled:gate"),
+            *("--app-dir", str(tmp_path), "--port", str(port), "--ws", ws),
+            *("--log-level", "critical"),
+        ],
+        cwd=ROOT,
+    )
+    try:
+        while await held_on(port) is None:
+            assert program.poll() is None
+            await asyncio.sleep(0.05)
+        clients = [asyncio.create_task(refused_with(port)) for _ in range(HELD)]
+        while (held := await held_on(port)) != HELD:
+            assert not any(client.done() for client in clients), held
+        program.send_signal(number)
+        assert Counter(await asyncio.gather(*clients)) == {"503 True": HELD}
+        # As without a gate: uvicorn repeats the signal when it is done, and catches Ctrl-C.
+        ended = await asyncio.to_thread(program.wait, 30)
+        assert ended == (-number if number is signal.SIGTERM else 0)
+    finally:
+        program.kill()
+        program.wait()

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import pytest
@@ -93,7 +94,7 @@ async def websockets_with(
             await pushing.push(lambda: connection.send(NEWS))
 
     check = process_request(startup, close_on_degrade_seconds=0.1)
-    options = {"process_request": check, "create_connection": check.connection}
+    options: dict[str, Any] = {"process_request": check, "create_connection": check.connection}
     async with startup, serve(push, "127.0.0.1", 0, **options) as server:
         yield next(iter(server.sockets)).getsockname()[1], check.closes
 
