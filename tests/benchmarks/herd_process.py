@@ -8,6 +8,8 @@ import asyncio
 import sys
 import time
 
+import redis.asyncio  # noqa: F401  as a service that uses it has done long before
+
 from orchestrator import Orchestrator, Stage
 from orchestrator.redis import RedisProbe
 from states import Policy
