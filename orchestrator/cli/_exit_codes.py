@@ -22,8 +22,9 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         f"{USAGE}",
         (
-            "wrong usage or settings; `check`, `explain`: nobody answers there, or nothing that makes"
-            " sense; `watch`: there is a service, but no status page, or its events make no sense"
+            "wrong usage or settings; `check`, `explain`: nobody answers there, or nothing that"
+            " makes sense; `watch`: there is a service, but no status page, or its events make no"
+            " sense"
         ),
     ),
     (

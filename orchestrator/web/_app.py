@@ -8,6 +8,7 @@ from orchestrator._answers import PROBLEM_JSON, as_json, oversized, problem
 from orchestrator._arguments import require, wrong_type
 from orchestrator._hosts import AllowedHosts
 from orchestrator._orchestrator import Orchestrator
+from orchestrator._text import MOST_NAME_CHARACTERS, one_line
 from orchestrator.web._http import (
     ASGIApp,
     Header,
@@ -86,7 +87,12 @@ def web_app(
     hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
     recorder = Recorder()
     reader = StateReader(startup, recorder, gate, attach(startup, recorder), trace_url)
-    return _WebApp(render(title), reader, EventStreams(recorder, reader, max_streams), hosts)
+    return _WebApp(
+        render(one_line(title, MOST_NAME_CHARACTERS)),
+        reader,
+        EventStreams(recorder, reader, max_streams),
+        hosts,
+    )
 
 
 def web_paths(mounted_at: str = "/startup") -> tuple[str, ...]:

@@ -154,3 +154,15 @@ async def test_livez_depends_on_nothing_that_can_raise() -> None:
         for path in ("/livez", "/readyz", "/startupz"):
             answer = await got(health_app(startup, details=True), path)
             assert (answer.status_code, json.loads(answer.content)["status"]) == (200, "pass")
+
+
+@pytest.mark.parametrize(
+    "title", [EVIL, "\udcff", "</title><script>alert(1)</script>", "x" * 10**6]
+)
+async def test_a_page_has_a_title_of_any_kind(title: str) -> None:
+    answer = await got(web_app(Orchestrator(ScriptedProbe()), title=title), "/")
+    assert answer.status_code == 200
+    shown = answer.text.partition("<title>")[2].partition("</title>")[0]
+    assert shown.isprintable()
+    assert len(shown) < 200
+    assert "<script" not in shown
