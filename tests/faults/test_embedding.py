@@ -34,7 +34,7 @@ def server() -> Iterator[RedisServer]:
 
 
 class Raises(Observer):
-    """Raises `error` at the first fact."""
+    """Raises `error` at every fact."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -46,14 +46,14 @@ class Raises(Observer):
 
 
 @pytest.mark.anyio
-async def test_an_observer_that_raises_is_dropped_alone(server: RedisServer) -> None:
+async def test_an_observer_that_raises_goes_on_and_harms_no_other(server: RedisServer) -> None:
     errors: list[BaseException] = [RuntimeError("no"), ExceptionGroup("no", [ValueError()])]
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
         errors.append(asyncio.CancelledError())  # trio's cannot be made by hand
     observers = [Raises(error) for error in errors]
     async with watched(RedisProbe(server.url), STEADY, *observers) as (_, diary):
         await diary.until(lambda: len(diary.attempts) > 3)
-    assert [observer.told for observer in observers] == [1] * len(errors)
+    assert all(observer.told > 3 for observer in observers)
 
 
 @pytest.mark.anyio

@@ -129,9 +129,12 @@ async def test_one_line_names_the_trace_and_how_it_ended(
         await traced.clock.advance(1.0)
         probe.then(None)
         await traced.clock.advance(3.0)
-    lines = [record for record in caplog.records if hasattr(record, "trace_id")]
+    lines = [record for record in caplog.records if hasattr(record, "orchestrator_trace_id")]
     said = [
-        tuple(vars(one)[name] for name in ("trace_id", "episode", "outcome", "stage"))
+        tuple(
+            vars(one)[f"orchestrator_{name}"]
+            for name in ("trace_id", "episode", "outcome", "stage")
+        )
         for one in lines
     ]
     assert said == [
@@ -151,4 +154,4 @@ async def test_a_trace_that_nobody_keeps_is_not_named(
     caplog.set_level(logging.INFO, "orchestrator")
     provider = TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)
     await fail(traced, OpenTelemetryObserver(provider))
-    assert not [record for record in caplog.records if hasattr(record, "trace_id")]
+    assert not [record for record in caplog.records if hasattr(record, "orchestrator_trace_id")]
