@@ -5,7 +5,7 @@ import pytest
 from tests.fuzz.subject import Subject
 from tests.fuzz.subjects import SUBJECTS
 
-_EXAMPLES = 40
+_EXAMPLES = 25
 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
