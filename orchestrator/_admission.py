@@ -267,7 +267,7 @@ class Admission:
         All at once they would take each step together, and the server might be told to end before
         the last step of any.
         """
-        self.stopped = True
+        self._stopped_life = self.startup.life_number
         while self.line.waiting:
             self.line.turn_away(_STOPPED_AT_ONCE)
             await anyio.lowlevel.checkpoint()
