@@ -7,19 +7,26 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-INSTALLED := $(VENV)/.installed
-PEERS := $(VENV)/.peers
+UV := $(BIN)/python -m tools.uv
+# An environment that is there is kept, whichever Python it is of, unless one was asked for.
+KEEP := $(if $(filter file,$(origin PYTHON)),--keep)
+define INSTALL
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Python 3.11 or newer is needed: install it, or set PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m tools.install --venv $(VENV) $(KEEP)
+endef
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: help install schemas demo test lint types pytest test-minimal test-wheel package faults soak fuzz bench \
+.PHONY: help install schemas demo test lint types pytest test-minimal test-newest debian test-wheel package faults soak fuzz bench \
 	docs docs-reference clean
 
 help:
 	@echo "make demo [ARGS='--compare --json out.json']   the main job, on an embedded real Redis"
 	@echo "make test                                      lint, types and every test"
 	@echo "make test-minimal                              the tests with the oldest versions that are allowed"
+	@echo "make test-newest                               the tests with the newest versions that there are"
+	@echo "make debian SUITE=sid TARGET=demo              a target in a clean Debian; needs root and debootstrap"
 	@echo "make package                                   the distributions, in dist"
 	@echo "make test-wheel                                every test against the installed wheel"
 	@echo "make faults                                    every fault of Redis on real servers, as one table"
@@ -32,20 +39,15 @@ help:
 	@echo "make docs-reference                            write the generated reference pages"
 	@echo "make clean                                     remove what the others made"
 
-install: $(INSTALLED)
-
-$(INSTALLED): pyproject.toml constraints.txt Makefile
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or set PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: python3-venv)" >&2; exit 1; }
-	$(PIP) --editable '.[dev]'
-	@$(PIP) --editable ".[otlp-receiver]" 2>/dev/null || echo "otlp-receiver is not made for this machine; the tests that need it are skipped"
-	@touch $@
+install:
+	$(INSTALL) dev --optional otlp-receiver
 
 # Too large for everybody's machine; .ci/run asks for it.
 schemas: install
-	@$(PIP) --editable '.[kubernetes]' 2>/dev/null || echo "could not install the schemas of Kubernetes; the test that needs them is skipped"
+	$(INSTALL) kubernetes 2>/dev/null || echo "could not install the schemas of Kubernetes; the test that needs them is skipped"
 
-demo: install
+demo:
+	$(INSTALL) demo
 	@$(BIN)/startup-orchestrator demo $(ARGS)
 
 test: lint types pytest
@@ -62,19 +64,36 @@ pytest: install
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 # The parts that need no tool of development and no server but Redis and what the package brings.
+RUNTIME_TESTS = -m pytest --numprocesses $(WORKERS) --dist worksteal \
+	$(addprefix --ignore=tests/,benchmarks browser docs packaging typing) $(ARGS)
+
 MINIMAL := build/minimal
 # The oldest Python, where there is one.
 MINIMAL_PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo $(PYTHON))
 test-minimal: install
-	@$(BIN)/uv venv --quiet --clear --no-project --python "$$($(MINIMAL_PYTHON) -c 'import sys; print(sys.executable)')" $(MINIMAL)
+	@$(UV) venv --quiet --clear --no-project --python "$$($(MINIMAL_PYTHON) -c 'import sys; print(sys.executable)')" $(MINIMAL)
 	@$(BIN)/python -m tests.packaging.lowest > $(MINIMAL)/requirements.txt
-	@$(BIN)/uv pip install --quiet --python $(MINIMAL)/bin/python --requirements $(MINIMAL)/requirements.txt
-	$(MINIMAL)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
-		$(addprefix --ignore=tests/,benchmarks browser docs packaging typing) $(ARGS)
+	@$(UV) pip install --quiet --python $(MINIMAL)/bin/python --requirements $(MINIMAL)/requirements.txt \
+		--resolution lowest-direct --only-binary :all:
+	@$(MINIMAL)/bin/python -m tests.packaging.lowest --installed
+	$(MINIMAL)/bin/python $(RUNTIME_TESTS)
+
+NEWEST := build/newest
+test-newest: install
+	@$(UV) venv --quiet --clear --no-project --python $(BIN)/python $(NEWEST)
+	@$(UV) pip install --quiet --python $(NEWEST)/bin/python --upgrade --editable '.[dev]'
+	@$(NEWEST)/bin/python -m tests.packaging.newest
+	$(NEWEST)/bin/python $(RUNTIME_TESTS)
+
+# As root: a target in a clean Debian of SUITE, by an ordinary user.
+SUITE ?= trixie
+TARGET ?= test
+debian:
+	@$(PYTHON) -m tools.debian $(SUITE) make $(TARGET) WORKERS=$(WORKERS) ARGS="$(ARGS)"
 
 package: install
 	@rm -rf dist
-	@$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist
+	@$(UV) build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist
 	@ls dist/*.whl dist/*.tar.gz
 
 # In a copy from the source distribution without the packages, so that only the wheel has them; and
@@ -82,8 +101,8 @@ package: install
 WHEEL := build/wheel
 test-wheel: package
 	@rm -rf $(WHEEL) && mkdir -p $(WHEEL)
-	@$(BIN)/uv venv --quiet --no-project --python $(BIN)/python $(WHEEL)/venv
-	@$(BIN)/uv pip install --quiet --python $(WHEEL)/venv/bin/python --constraint constraints.txt "$$(ls dist/*.whl)[dev]"
+	@$(UV) venv --quiet --no-project --python $(BIN)/python $(WHEEL)/venv
+	@$(UV) pip install --quiet --python $(WHEEL)/venv/bin/python --constraint constraints.txt "$$(ls dist/*.whl)[dev]"
 	@tar -xzf dist/*.tar.gz --strip-components=1 -C $(WHEEL) && rm -r $(WHEEL)/orchestrator $(WHEEL)/states
 	cd $(WHEEL) && venv/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
 		$(addprefix --ignore=tests/,benchmarks docs packaging typing test_architecture.py) \
@@ -101,11 +120,8 @@ soak: install
 fuzz: install
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-$(PEERS): $(INSTALLED)
-	$(PIP) --editable '.[dev,bench]'
-	@touch $@
-
-bench: $(PEERS)
+bench:
+	$(INSTALL) dev bench --optional otlp-receiver
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 docs: install

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import anyio
 
+from orchestrator.redis._readable import wait_readable
+
 # From <sys/inotify.h>: created, moved here, or given other permissions, as a starting server does.
 _EVENTS = 0x100 | 0x80 | 0x4
 _HEADER = struct.Struct("iIII")  # watch, events, cookie, length of the name that follows
@@ -53,7 +55,7 @@ class Appearance:
             if was_missing and self._exists():
                 return
             while True:
-                await anyio.wait_readable(descriptor)
+                await wait_readable(descriptor)
                 if self._name in _names(_read(descriptor)):
                     return
         finally:

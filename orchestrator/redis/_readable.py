@@ -1,0 +1,11 @@
+"""`wait_readable`, under the name that the installed anyio has for it."""
+
+import socket
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+# anyio 4.7 gave it this name, and deprecated the other; a descriptor is as good to both.
+wait_readable: Callable[[socket.socket | int], Awaitable[None]] = getattr(
+    anyio, "wait_readable", None
+) or getattr(anyio, "wait_socket_readable")  # noqa: B009  the type checker knows sockets only
