@@ -31,6 +31,9 @@ from states import (
     TimerFired,
 )
 
+_BLOCKED_SECONDS = 1.0
+"""A lag of the event loop that is worth a line of the log. A machine that is busy makes less."""
+
 
 class Driver:
     """Feeds one machine for as long as `run` runs.
@@ -75,6 +78,7 @@ class Driver:
         self._wake = anyio.Event()
         self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
+        self._said_blocked = False
         self.ended: str | None = None
 
     @property
@@ -152,6 +156,18 @@ class Driver:
                 deadline = self._step()
                 with self._clock.cancel_at(deadline):
                     await self._wake.wait()
+                self._see_blocked(self._clock.now() - deadline)
+
+    def _see_blocked(self, late_seconds: float) -> None:
+        """Say once that the application blocks its event loop, which looks like anything else."""
+        if late_seconds >= _BLOCKED_SECONDS and not self._said_blocked:
+            self._said_blocked = True
+            logger.warning(
+                "the event loop was blocked for %.2f s or more: something that is not async ran in"
+                " it, such as a sync client in an async handler, or the process was paused;"
+                " PYTHONASYNCIODEBUG=1 names it; this is said only once",
+                late_seconds,
+            )
 
     def _step(self) -> float:
         """Take all that has happened; return the time of the next thing to do."""
@@ -180,6 +196,7 @@ class Driver:
         """Say when the next attempt is due, as far as this fact has a say in it."""
         if isinstance(fact, ProbeSucceeded | ProbeFailed):
             self.loop_lag_seconds = fact.loop_lag_seconds
+            self._see_blocked(fact.loop_lag_seconds)
             self._prober.next_at = fact.at + self._pacer.delay_seconds(self._machine.snapshot)
         elif changed is not None:
             # A new stage may want its proof sooner than the old one, never later.

@@ -26,6 +26,7 @@ class Explanation:
             for its result.
         conditions: Every declared condition by name.
         stage_seconds: The time spent in each stage so far.
+        probe: What is asked, by name.
         ended: Why the orchestrator has ended, and the stage changes no more; `None` if it has not.
     """
 
@@ -41,6 +42,7 @@ class Explanation:
     conditions: Mapping[str, ConditionState]
     stage_seconds: Mapping[Stage, float]
     ended: str | None = None
+    probe: str = "Redis"
 
     def __str__(self) -> str:
         lines = [f"{self.stage} for {self.in_stage_seconds:.1f} s"]
@@ -49,7 +51,7 @@ class Explanation:
         lines += [f"waits for: {what}" for what in self.waits_for]
         if self.last_failure is not None:
             when = "now" if self.failures_in_row else "last time"
-            lines.append(f"Redis failed ({when}): {self.last_failure.reason}")
+            lines.append(f"{self.probe} failed ({when}): {self.last_failure.reason}")
         lines.append(f"attempts: {self.attempts}, failed in a row: {self.failures_in_row}")
         if self.next_probe_seconds is not None:
             lines.append(f"next attempt in {self.next_probe_seconds:.2f} s")
@@ -58,7 +60,7 @@ class Explanation:
         if self.loop_lag_seconds >= _BLOCKED_SECONDS:
             lines.append(
                 f"the event loop was {self.loop_lag_seconds:.2f} s late for the last attempt:"
-                " something blocks it; this is not Redis"
+                f" something blocks it; this is not {self.probe}"
             )
         return "\n".join(lines)
 
@@ -67,6 +69,7 @@ def explain(
     known: Snapshot,
     now: float,
     ended: str | None,
+    probe: str = "Redis",
     *,
     next_probe_at: float | None,
     loop_lag_seconds: float,
@@ -80,7 +83,7 @@ def explain(
     return Explanation(
         stage=known.stage,
         in_stage_seconds=now - known.since,
-        waits_for=_waits_for(known),
+        waits_for=_waits_for(known, probe),
         attempts=known.attempts,
         failures_in_row=known.failures_in_row,
         last_failure=known.last_failure,
@@ -90,17 +93,18 @@ def explain(
         conditions=known.conditions,
         stage_seconds=stage_seconds,
         ended=ended,
+        probe=probe,
     )
 
 
-def _waits_for(known: Snapshot) -> tuple[str, ...]:
+def _waits_for(known: Snapshot, probe: str) -> tuple[str, ...]:
     if known.stage is Stage.READY:
         return ()
     if known.stage is Stage.BOOTING:
         return ("the application to enter the orchestrator",)
-    waits = [] if known.redis_answers else ["Redis to answer"]
+    waits = [] if known.redis_answers else [f"{probe} to answer"]
     if known.stage is Stage.GRACE and known.grace_left_seconds:
-        waits.append(f"Redis to go on answering for {known.grace_left_seconds:.2f} s of grace")
+        waits.append(f"{probe} to go on answering for {known.grace_left_seconds:.2f} s of grace")
         if known.grace_stalls:
             waits[-1] += f" (the event loop stalled {known.grace_stalls} times in it)"
     for name in known.waits_for:

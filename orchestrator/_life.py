@@ -24,7 +24,7 @@ from orchestrator._log import TransitionLog
 from orchestrator._logging import logger
 from orchestrator._pacing import Pacer
 from orchestrator._parts import target_of
-from orchestrator._ports import Clock, Observer, Probe, StartupContext
+from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
 from orchestrator._prober import AlwaysAnswers
 from orchestrator._tasks import Closable, close_in_time
 from states import Policy, StartupMachine
@@ -81,6 +81,7 @@ class Life:
         loop: The event loop that it runs on.
         clock: Where its time comes from.
         machine: The machine.
+        target: What is asked.
         feed: Where changes of stage are published.
         driver: What feeds the machine.
         running: Whether it is entered now.
@@ -95,6 +96,7 @@ class Life:
         self.over = False
         self._parts = parts = parts.in_force()
         self._callbacks = callbacks
+        self.target: Target = target_of(parts.probe)
         self.clock: Clock = parts.clock
         clock = self.clock
         now = clock.now()
@@ -272,7 +274,7 @@ class Life:
         now, unix_nanoseconds = clock.now(), time.time_ns()
         context = StartupContext(
             parts.policy,
-            target_of(parts.probe),
+            self.target,
             parts.conditions,
             self._started_at,
             now,

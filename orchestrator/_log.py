@@ -63,10 +63,12 @@ class TransitionLog(Observer):
 
     def __init__(self) -> None:
         self._lack = Lack()
+        self._probe = ""
 
     def started(self, context: StartupContext) -> None:
         """Remember what is required."""
         self._lack.started(context)
+        self._probe = context.target.name
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Log a change of stage."""
@@ -79,7 +81,7 @@ class TransitionLog(Observer):
             changed.previous,
             changed.current,
             changed.elapsed_seconds,
-            cause_in_words(changed, self._lack.in_words()),
+            cause_in_words(changed, self._lack.in_words(), self._probe),
             extra={
                 "stage": changed.current.value,
                 "previous_stage": changed.previous.value,
@@ -89,16 +91,17 @@ class TransitionLog(Observer):
         )
 
 
-def cause_in_words(changed: StageChanged, lack: str = "") -> str:
+def cause_in_words(changed: StageChanged, lack: str = "", probe: str = "Redis") -> str:
     """Why the stage changed, for a person.
 
     Args:
         changed: The change.
         lack: What was lacking then, if it is known: a `TimerFired` does not tell. See `Lack`.
+        probe: What is asked, by name.
     """
     match changed.cause:
         case ProbeSucceeded(latency_seconds=latency):
-            return f"Redis answered in {latency * 1000:.1f} ms"
+            return f"{probe} answered in {latency * 1000:.1f} ms"
         case ProbeFailed(failure=failure):
             return failure.reason
         case ConditionChanged(name=name, satisfied=True):

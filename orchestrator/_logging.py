@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextvars import Context, copy_context
+from copy import copy
 from typing import TypeAlias
 
 from orchestrator._errors import ends_process
@@ -110,11 +111,11 @@ class _Writer:
         """What `Logger.handle` does, with a guard around each handler."""
         try:
             passed: object = logger.filter(record)
-            if logger.disabled or not passed:
+            if not passed:
                 return
             if isinstance(passed, logging.LogRecord):  # from Python 3.12 on a filter may replace it
                 record = passed
-            handlers = list(_handlers_of(logger))
+            handlers = _handlers_of(logger)
         except BaseException as error:  # noqa: BLE001  it is the application's
             self._lost("a filter", error)
             return
@@ -138,16 +139,41 @@ class _Writer:
                 )
 
 
-def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
+_SERVERS = ("uvicorn.error", "gunicorn.error", "hypercorn.error", "_granian", "daphne", "celery")
+"""Loggers that servers set up for themselves, while they leave the root logger as it is."""
+
+
+def _handlers_of(logger: logging.Logger) -> list[logging.Handler]:
+    """Those of the logger; where nobody would show the line, the server's, or standard error."""
+    if not logger.disabled:
+        own = list(_handlers_from(logger))
+        if logger.handlers or any(not isinstance(one, logging.NullHandler) for one in own):
+            return own
+    for name in _SERVERS:
+        theirs = logging.getLogger(name)
+        if not theirs.disabled and (found := list(_handlers_from(theirs))):
+            return [_Named(one) for one in found]
+    return [_Named(logging.lastResort)] if logging.lastResort is not None else []
+
+
+def _handlers_from(logger: logging.Logger) -> Iterator[logging.Handler]:
     at: logging.Logger | None = logger
-    found = False
     while at is not None:
-        for handler in at.handlers:
-            found = True
-            yield handler
+        yield from at.handlers
         at = at.parent if at.propagate else None
-    if not found and logging.lastResort is not None:
-        yield logging.lastResort
+
+
+class _Named(logging.Handler):
+    """Puts our name in front: the formats of servers show none."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(max(handler.level, logging.WARNING))
+        self._handler = handler
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        named = copy(record)
+        named.msg = f"startup-orchestrator: {record.msg}"
+        return bool(self._handler.handle(named))
 
 
 _writer = _Writer()
@@ -205,7 +231,10 @@ class Log:
         extra: Mapping[str, object],
     ) -> None:
         try:
-            if self._logger.isEnabledFor(level):
+            # A set-up of `logging` disables by default what it does not know, and nobody is told.
+            if self._logger.isEnabledFor(level) or (
+                self._logger.disabled and level >= logging.WARNING
+            ):
                 named = {PREFIX + name: value for name, value in extra.items()}
                 record = self._record(level, message, args, error, named)
                 _writer.add((self._logger, record, copy_context()))

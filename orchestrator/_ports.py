@@ -86,6 +86,11 @@ class Target:
     port: int | None = None
     namespace: str = ""
 
+    @property
+    def name(self) -> str:
+        """What it is called where a person reads it."""
+        return "Redis" if self.system == "redis" else self.system or "the probe"
+
     def __post_init__(self) -> None:
         for name in ("system", "address", "namespace"):
             cleaned = reason_of(getattr(self, name), _MOST_ADDRESS_CHARACTERS)

@@ -26,8 +26,27 @@ from orchestrator.settings import Settings, SettingsError
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def _plain_flags(params: Any) -> Any:  # noqa: ANN401  of Typer's own kind, which has moved before
+    """Options of which newer versions of Typer would say that they take a `<bool>`."""
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params
+
+
 class _Commands(TyperGroup):
     """Turns what is no exception of ours into one, where Typer would make an exit status of it."""
+
+    # Of Typer's own kinds, which have moved before.
+    def get_params(self, ctx: Any) -> Any:  # noqa: ANN401  as said above
+        return _plain_flags(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401  as said above
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            params = command.get_params
+            command.get_params = lambda ctx: _plain_flags(params(ctx))  # type: ignore[method-assign]  # Typer makes it
+        return command
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  of Typer's own kind, which has moved before
         try:

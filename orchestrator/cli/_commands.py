@@ -244,15 +244,20 @@ def _nobody(error: Unreachable, *, quiet: bool, json: bool) -> int:
 def explain(url: _Url, timeout: _AnswerTimeout = 8.0, json: _Json = False) -> int:
     """Say what a running service waits for, and why.
 
-    URL is that of its status page; without a path, /startup. The exit status is 2 when nobody
-    answers.
+    URL is that of its status page; without a path, /startup. Of a service without a page, it says
+    what its health endpoint tells. The exit status is 2 when nobody answers.
     """
-    from orchestrator.cli import _explain  # noqa: PLC0415  see above
+    from orchestrator.cli import _explain, _waits  # noqa: PLC0415  see above
 
     _positive("--timeout", timeout)
+    base = _explain.base_address(url)
     try:
-        state = _explain.fetch_state(_explain.base_address(url), timeout)
+        state = _explain.fetch_state(base, timeout)
     except Unreachable as error:
+        no_page = isinstance(error, _explain.NoPage) and not json
+        if no_page and (lines := _waits.from_health(base, timeout)):
+            typer.echo("\n".join([*lines, f"no more is known: {error}"]))
+            return OK
         return _nobody(error, quiet=False, json=json)
     if json:
         print_json(state)

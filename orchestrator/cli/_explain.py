@@ -16,6 +16,10 @@ State = Mapping[str, object]
 """What `/startup/state` tells."""
 
 
+class NoPage(Unreachable):
+    """There is a service, but no status page where it was looked for."""
+
+
 def base_address(url: str) -> Address:
     """The address of the status page, whichever of its addresses was given.
 
@@ -33,15 +37,16 @@ def fetch_state(base: Address, timeout_seconds: float) -> State:
     """The state of a service.
 
     Raises:
-        Unreachable: When it does not tell.
+        NoPage: When it has no status page there.
+        Unreachable: When nobody answers.
     """
     address = base.below("state")
     answer = get(address, timeout_seconds)
     state = answer.as_object()
     if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        raise Unreachable(f"{address} answered 503: {BEHIND_GATE}")
+        raise NoPage(f"{address} answered 503: {BEHIND_GATE}")
     if answer.status != HTTPStatus.OK or state is None or not isinstance(state.get("stage"), str):
-        raise Unreachable(f"{address} answered {answer.status} and no state: {NO_PAGE}")
+        raise NoPage(f"{address} answered {answer.status} and no state: {NO_PAGE}")
     return state
 
 
@@ -51,10 +56,11 @@ def lines(state: State) -> list[str]:
     if state.get("ended"):
         text.append(f"ended: {shown(state['ended'])}")
     text += [f"waits for: {what}" for what in listed(state.get("waits_for"))]
+    probe = shown(state.get("probe") or "Redis")
     failure = state.get("last_failure")
     if isinstance(failure, dict):
         when = "now" if state.get("failures_in_row") else "last time"
-        text.append(f"Redis failed ({when}): {shown(failure.get('reason'))}")
+        text.append(f"{probe} failed ({when}): {shown(failure.get('reason'))}")
     attempts, failed = (shown(state.get(name, 0)) for name in ("attempts", "failures_in_row"))
     text.append(f"attempts: {attempts}, failed in a row: {failed}")
     if state.get("next_probe_seconds") is not None:
@@ -65,7 +71,7 @@ def lines(state: State) -> list[str]:
     if lag is not None and lag >= _BLOCKED_SECONDS:
         text.append(
             f"the event loop was {lag:.2f} s late for the last attempt:"
-            " something blocks it; this is not Redis"
+            f" something blocks it; this is not {probe}"
         )
     text += [f"condition {name} {words}" for name, words in conditions(state)]
     spent = state.get("stage_seconds")

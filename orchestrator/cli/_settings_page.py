@@ -1,10 +1,12 @@
 """The settings of this environment, and their reference page, generated from `Policy`."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 
 from orchestrator.cli._markdown import table
-from orchestrator.settings import DEFAULT_REDIS_URL, PREFIX, Settings
+from orchestrator.redis import RedisProbe
+from orchestrator.settings import DEFAULT_REDIS_URL, PREFIX, Settings, platform_sign
 from states import Platform, Policy
 
 _HEAD = """\
@@ -52,25 +54,48 @@ def settings_page() -> str:
     return "\n\n".join([_HEAD, policy, "## Other variables", variables, _TAIL]) + "\n"
 
 
-def settings_lines(settings: Settings) -> list[str]:
-    """One line for each setting, with its variable and a mark where it is not the default.
+def settings_lines(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """One line for each setting, with its variable and where its value comes from.
 
-    The URL of Redis may hold a password: only whether it is set is told.
+    Of the URL of Redis, which may hold a password, host and port are told and nothing else.
     """
-    policy = settings.policy
-    defaults = Policy.for_platform(policy.platform)
-    url = "the default" if settings.redis_url == DEFAULT_REDIS_URL else "set, and not shown"
+    policy, plain = settings.policy, Policy()
+    where = _source(environ, "REDIS_URL") or _source(environ, "REDIS_URL", prefix="")
+    platform = _source(environ, "PLATFORM") or f"  ({_sign(environ)})"
     lines = [
-        f"{PREFIX}PLATFORM={policy.platform}",
-        f"{PREFIX}ENABLED={str(settings.enabled).lower()}",
-        f"{PREFIX}REDIS_URL is {url}",
+        f"{PREFIX}PLATFORM={policy.platform}{platform}",
+        f"{PREFIX}ENABLED={str(settings.enabled).lower()}{_source(environ, 'ENABLED')}",
+        f"{PREFIX}REDIS_URL: Redis is at {_redis(settings.redis_url)}{where or '  (the default)'}",
     ]
     for field in fields(Policy):
         if field.name != "platform":
             value = getattr(policy, field.name)
-            mark = "" if value == getattr(defaults, field.name) else "  (set)"
-            lines.append(f"{PREFIX}{field.name.upper()}={value:.4g}{mark}")
+            source = _source(environ, field.name.upper()) if settings.enabled else ""
+            if not source and value != getattr(plain, field.name):
+                source = f"  (the default on {policy.platform})"
+            lines.append(f"{PREFIX}{field.name.upper()}={value:.4g}{source}")
     return lines
+
+
+def _source(environ: Mapping[str, str], name: str, *, prefix: str = PREFIX) -> str:
+    variable = prefix + name
+    if not environ.get(variable, "").strip():
+        return ""
+    return "  (set)" if prefix else f"  (set by {variable})"
+
+
+def _sign(environ: Mapping[str, str]) -> str:
+    sign = platform_sign(environ)
+    return f"detected by {sign}" if sign else "nothing tells another one"
+
+
+def _redis(url: str) -> str:
+    try:
+        target = RedisProbe(url).target
+    except ValueError as error:
+        return f"an address that cannot be used: {error}"
+    port = "" if target.port is None else f":{target.port}"
+    return f"{target.address}{port}, database {target.namespace}"
 
 
 def settings_as_json(settings: Settings) -> Mapping[str, object]:
@@ -82,6 +107,7 @@ def settings_as_json(settings: Settings) -> Mapping[str, object]:
         "platform": policy.platform,
         "enabled": settings.enabled,
         "redis_url_is_set": settings.redis_url != DEFAULT_REDIS_URL,
+        "redis": _redis(settings.redis_url),
         "policy": {name: getattr(policy, name) for name in names},
         "set": [name for name in names if getattr(policy, name) != getattr(defaults, name)],
     }

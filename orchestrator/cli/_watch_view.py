@@ -162,8 +162,9 @@ def _panel(state: State, *, gone: str) -> "RenderableType":
         rows.add_row("waits for", Text(waits or "nothing"))
         if state.get("budget_left_seconds") is not None:
             rows.add_row("budget", f"{seconds(state['budget_left_seconds'])} left")
-        attempts, failed = (shown(state.get(name)) for name in ("attempts", "failures_in_row"))
-        rows.add_row("attempts", Text(f"{attempts}, {failed} failed"))
+        attempts, in_row = (shown(state.get(name)) for name in ("attempts", "failures_in_row"))
+        failed = f"{shown(state['failures'])} failed, " if "failures" in state else ""
+        rows.add_row("attempts", Text(f"{attempts}, {failed}{in_row} failed in a row"))
         failure = state.get("last_failure")
         if isinstance(failure, dict):
             when = "" if state.get("failures_in_row") else " (last time)"

@@ -123,10 +123,13 @@ def detect_platform(environ: Mapping[str, str] = os.environ) -> Platform:
             return Platform(text.lower().replace("-", "_"))
         except ValueError:
             raise SettingsError(variable, text, "one of " + ", ".join(Platform)) from None
-    for sign, platform in _SIGNS:
-        if environ.get(sign):
-            return platform
-    return Platform.OTHER
+    sign = platform_sign(environ)
+    return dict(_SIGNS)[sign] if sign else Platform.OTHER
+
+
+def platform_sign(environ: Mapping[str, str] = os.environ) -> str:
+    """The variable by which the platform is detected; empty for none."""
+    return next((sign for sign, _ in _SIGNS if environ.get(sign)), "")
 
 
 def _number(variable: str, text: str, allowed: str, whole: bool) -> float:

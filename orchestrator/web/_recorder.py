@@ -51,12 +51,14 @@ class Recorder(Observer):
     Attributes:
         context: What is known from the beginning; `None` until the orchestrator is entered.
         ended: Whether the orchestrator was left.
+        failures: How many attempts of the start-up failed.
         version: Grows when something changes that nobody should have to wait for.
     """
 
     def __init__(self) -> None:
         self.context: StartupContext | None = None
         self.ended = False
+        self.failures = 0
         self.version = 0
         self._stages: deque[StageChanged] = deque(maxlen=STAGES_KEPT)
         self._attempts: deque[Attempt] = deque(maxlen=ATTEMPTS_KEPT)
@@ -68,6 +70,7 @@ class Recorder(Observer):
         """Forget an earlier start-up, and remember how to turn the clock's readings into dates."""
         self._stages.clear()
         self._attempts.clear()
+        self.failures = 0
         self.context, self.ended, self._changed = context, False, None
         self.version += 1
 
@@ -79,6 +82,7 @@ class Recorder(Observer):
             case ProbeSucceeded():
                 self._keep(fact.at, fact.latency_seconds, None)
             case ProbeFailed():
+                self.failures += 1
                 self._keep(fact.at, fact.latency_seconds, fact.failure)
         if changed is not None or isinstance(fact, ConditionChanged):
             self.version += 1
