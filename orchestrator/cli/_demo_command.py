@@ -52,6 +52,9 @@ def demo(  # noqa: PLR0913  each is an option of the command line
     svg: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Draw the traces to FILE.")
     ] = None,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Print the traces in a small terminal and a pipe, too.")
+    ] = False,
 ) -> int:
     """Start a chat service with Redis late and clients early, and lose none of them.
 
@@ -72,7 +75,7 @@ def demo(  # noqa: PLR0913  each is an option of the command line
     # Loaded only now: the other commands need none of it.
     from orchestrator.cli.demo import _flow  # noqa: PLC0415  as said above
 
-    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, svg)
+    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, svg, traces)
     gates = [Gate.GATE, Gate.NONE, Gate.SLEEP] if compare else [Gate.GATE]
     try:
         return _flow.run_demo(options, gates, _redis_server(), _figures_file(json))

@@ -1,5 +1,6 @@
 """How the commands look in a terminal: the colours of the stages, and when anything moves."""
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, TextIO
 
@@ -32,3 +33,34 @@ def can_move(stream: TextIO) -> bool:
     """
     dumb = os.environ.get("TERM", "").lower() in ("", "dumb", "unknown")
     return stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
+
+
+class KeyEcho:
+    """Keeps the terminal from writing `^C` into what is drawn over and over.
+
+    It would push a panel out of its place, and half of it would stay. What the keys do is the same.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[object] | None = None
+
+    def off(self) -> None:
+        """From now on, where we are in the foreground of a terminal."""
+        with contextlib.suppress(ImportError, OSError, ValueError):
+            import termios  # noqa: PLC0415  not on every platform
+
+            if os.tcgetpgrp(0) == os.getpgrp():  # else we would be stopped
+                before = termios.tcgetattr(0)
+                changed = [*before]
+                changed[3] &= ~termios.ECHOCTL
+                termios.tcsetattr(0, termios.TCSANOW, changed)
+                self._before = before
+
+    def restore(self) -> None:
+        """As it was. Calling it twice does no harm."""
+        before, self._before = self._before, None
+        with contextlib.suppress(ImportError, OSError):
+            import termios  # noqa: PLC0415  see above
+
+            if before is not None and os.tcgetpgrp(0) == os.getpgrp():
+                termios.tcsetattr(0, termios.TCSANOW, before)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.cli._explain import State, conditions, seconds
-from orchestrator.cli._look import STAGE_STYLES, can_move, console_on
+from orchestrator.cli._look import STAGE_STYLES, KeyEcho, can_move, console_on
 from orchestrator.cli._told import json_line, listed, number, shown
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class TerminalView(PlainView):
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._echo = KeyEcho()
+        self._echo.off()
         self._screen.start()
 
     def state(self, state: State) -> None:
@@ -122,6 +124,7 @@ class TerminalView(PlainView):
     def close(self) -> None:
         """Take the panel away."""
         self._screen.stop()
+        self._echo.restore()
 
 
 def make_view(*, as_json: bool) -> View:

@@ -61,7 +61,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Figure
     """What one demo with `--compare` printed, and its figures."""
     path = tmp_path_factory.mktemp("demo") / "figures.json"
     began_at = time.monotonic()
-    with a_demo("--compare", "--json", str(path)) as process:
+    with a_demo("--compare", "--traces", "--json", str(path)) as process:
         out, err = process.communicate(timeout=60)
     assert time.monotonic() - began_at < 30
     assert (process.returncode, err) == (0, ""), out
@@ -117,7 +117,7 @@ def test_the_trace_is_drawn_and_named(compared: tuple[str, list[Figures]]) -> No
     for name in ("startup booting", "startup probing_redis", "startup grace", "PING", "recovery"):
         assert name in out
     assert "grace -> ready" in out
-    assert "PASSED" in out
+    assert 0 < out.index("PASSED") < out.index(f"trace {runs[0]['trace_id']}")
 
 
 def test_where_there_is_no_terminal_nothing_moves_and_lines_fit(

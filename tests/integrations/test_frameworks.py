@@ -122,36 +122,36 @@ def test_clients_of_pytest_aiohttp(tmp_path: Path) -> None:
 
 
 FASTSTREAM = """
-    import asyncio
-    import os
+    import asyncio, os
     from faststream import FastStream
     from faststream.redis import RedisBroker
     from orchestrator import Orchestrator, Policy, Stage
     from orchestrator.testing import ScriptedProbe
 
     startup = Orchestrator(ScriptedProbe(), policy=Policy())
-    app = FastStream(RedisBroker(os.environ["TEST_REDIS_URL"]))
 
-    @app.on_startup
-    async def begin():
-        await startup.start()
+    async def main():
+        app = FastStream(RedisBroker(os.environ["TEST_REDIS_URL"]))
 
-    @app.after_startup
-    async def then():
-        await startup.wait_for(Stage.READY, timeout_seconds=30)
-        print("ready", flush=True)
-        app.exit()
+        @app.on_startup
+        async def begin():
+            await startup.start()
 
-    @app.on_shutdown
-    async def end():
-        await startup.aclose()
+        @app.after_startup
+        async def then():
+            await startup.wait_for(Stage.READY, timeout_seconds=30)
+            print("ready", flush=True)
+            app.exit()
 
-    @app.after_shutdown
-    async def after():
-        print("left", not startup.running, flush=True)
+        @app.on_shutdown
+        async def end():
+            await startup.aclose()
+            print("left", not startup.running, flush=True)
+
+        await app.run()
 
     for _ in range(2):
-        asyncio.run(app.run())
+        asyncio.run(main())
 """
 
 

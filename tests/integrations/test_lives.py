@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import httpx
 import pytest
@@ -66,7 +67,7 @@ def asks(client: TestClient) -> str:
 @pytest.mark.parametrize("manage", [True, False])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_one_application_is_entered_by_many_clients(
-    backend: str, manage: bool, enabled: bool
+    backend: Literal["asyncio", "trio"], manage: bool, enabled: bool
 ) -> None:
     startup = quick(enabled=enabled)
     app = an_application(startup, lifespans=not manage, manage=manage)
@@ -140,7 +141,7 @@ async def test_asgi_transport_is_told_the_same() -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_gate_that_manages_the_lifespan_starts_with_each_request_that_needs_it(
-    backend: str,
+    backend: Literal["asyncio", "trio"],
 ) -> None:
     startup = quick()
     client = TestClient(an_application(startup, lifespans=False, manage=True), backend=backend)

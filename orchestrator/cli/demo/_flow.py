@@ -25,6 +25,9 @@ _EXIT_BY_SIGNAL = 128
 _OTHER_FILES = 256
 """Open files besides the clients', generously."""
 
+_TALL_LINES = 60
+"""A terminal with so many lines shows verdict and traces at once."""
+
 
 def run_demo(
     options: DemoOptions, gates: Sequence[Gate], binary: str, file: FiguresFile | None
@@ -50,12 +53,15 @@ def run_demo(
         return _EXIT_BY_SIGNAL + stopped_by.number
     gated, figures = runs[0], [run.figures for run in runs]
     wrong = shortcomings(figures[0], outage=options.outage, grace_seconds=options.grace_seconds)
-    print_traces(console, gated.spans)
-    _print_export(console, figures[0].trace_id)
     if options.svg is not None:
         write_picture(options.svg, gated.spans)
     print_summary(console, figures)
     _print_verdict(console, wrong, figures, gated.last_words)
+    _print_export(console, figures[0].trace_id)
+    if options.traces or (console.is_terminal and console.size.height >= _TALL_LINES):
+        print_traces(console, gated.spans)
+    else:
+        console.print("The traces of this run are shown with --traces.", style="bright_black")
     if file is not None:
         try:
             file.write(figures, wrong)

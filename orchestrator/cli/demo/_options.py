@@ -16,6 +16,7 @@ class DemoOptions:
         port: Where the service listens; 0 lets the system choose.
         outage: Whether Redis is killed and started again once the service is ready.
         svg: Where a picture of the traces goes, if anywhere.
+        traces: Whether the traces are printed, however small the terminal is.
     """
 
     connections: int
@@ -25,3 +26,4 @@ class DemoOptions:
     port: int
     outage: bool
     svg: Path | None = None
+    traces: bool = False

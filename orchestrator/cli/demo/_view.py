@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli._look import KeyEcho
 from orchestrator.cli.demo._live import Live, View
 from orchestrator.cli.demo._reports import Status
 from states import Stage
@@ -79,6 +80,7 @@ class TerminalView(PlainView):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._screen: Screen | None = None
+        self._echo = KeyEcho()
 
     def begin(self, live: Live, title: str) -> None:
         """Print the title and put the panel up."""
@@ -94,6 +96,7 @@ class TerminalView(PlainView):
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._echo.off()
         self._screen.start()
 
     def say(self, at: float, text: str, style: str = "") -> None:
@@ -113,6 +116,7 @@ class TerminalView(PlainView):
         """Take the panel away."""
         if self._screen is not None:
             self._screen.stop()
+            self._echo.restore()
             self._screen = None
 
 
