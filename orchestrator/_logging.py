@@ -147,13 +147,17 @@ def _handlers_of(logger: logging.Logger) -> list[logging.Handler]:
     """Those of the logger; where nobody would show the line, the server's, or standard error."""
     if not logger.disabled:
         own = list(_handlers_from(logger))
-        if logger.handlers or any(not isinstance(one, logging.NullHandler) for one in own):
+        if logger.handlers or _shows(own):
             return own
     for name in _SERVERS:
         theirs = logging.getLogger(name)
-        if not theirs.disabled and (found := list(_handlers_from(theirs))):
+        if not theirs.disabled and _shows(found := list(_handlers_from(theirs))):
             return [_Named(one) for one in found]
     return [_Named(logging.lastResort)] if logging.lastResort is not None else []
+
+
+def _shows(handlers: list[logging.Handler]) -> bool:
+    return any(not isinstance(one, logging.NullHandler) for one in handlers)
 
 
 def _handlers_from(logger: logging.Logger) -> Iterator[logging.Handler]:

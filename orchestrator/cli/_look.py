@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from states import Stage
 
@@ -42,7 +42,7 @@ class KeyEcho:
     """
 
     def __init__(self) -> None:
-        self._before: list[object] | None = None
+        self._before: list[Any] | None = None  # as termios has it
 
     def off(self) -> None:
         """From now on, where we are in the foreground of a terminal."""
