@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from orchestrator._answers import APPLICATION_ERROR, reason
+from orchestrator._answers import APPLICATION_ERROR, HOW_TO_ENTER, reason
 from orchestrator._clock import LoopClock
 from orchestrator._errors import NotRunning
 from orchestrator._holding import check
@@ -224,19 +224,13 @@ class Admission:
     def _is_not_entered(self) -> bool:
         """Whether nothing here enters the orchestrator: then holding would be of no use."""
         startup = self.startup
-        if not startup.enabled or not startup.never_ran_here:
-            return False
-        return startup.stage is Stage.BOOTING or startup.ended is not None
+        waits = startup.stage is Stage.BOOTING or startup.ended is not None
+        return waits and startup.enabled and startup.never_ran_here
 
     def _warn_if_not_entered(self) -> None:
         if self._is_not_entered() and not self._warned:
             self._warned = True
-            logger.warning(
-                "a request was refused, since the orchestrator is not entered: give the application"
-                " lifespan=lifespan(startup), or the gate manage_lifespan=True, or enter it with"
-                " `async with startup`; run the server with its lifespan on. In tests, write"
-                " `with TestClient(app) as client`, or pretend_stage(startup, 'ready')"
-            )
+            logger.warning("a request was refused: %s", HOW_TO_ENTER)
 
     def _keep_up(self) -> None:
         """Begin anew with each start-up."""

@@ -35,6 +35,13 @@ _STARTING = "The service is starting."
 _NOT_ENTERED = (
     "The start-up was never begun: use lifespan=lifespan(startup); in tests, with TestClient(app)."
 )
+HOW_TO_ENTER = (
+    "the orchestrator is not entered: give the application lifespan=lifespan(startup), or the gate"
+    " manage_lifespan=True, or enter it with `async with startup`; run the server with its lifespan"
+    " on. In tests, write `with TestClient(app) as client`, or pretend_stage(startup, 'ready')"
+)
+"""The same for whoever reads the log."""
+
 _CROWDED = "The service is starting, and too many clients are waiting for it already."
 
 

@@ -236,9 +236,8 @@ class Log:
     ) -> None:
         try:
             # A set-up of `logging` disables by default what it does not know, and nobody is told.
-            if self._logger.isEnabledFor(level) or (
-                self._logger.disabled and level >= logging.WARNING
-            ):
+            disabled = self._logger.disabled and level >= logging.WARNING
+            if disabled or self._logger.isEnabledFor(level):
                 named = {PREFIX + name: value for name, value in extra.items()}
                 record = self._record(level, message, args, error, named)
                 _writer.add((self._logger, record, copy_context()))

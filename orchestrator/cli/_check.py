@@ -73,6 +73,6 @@ def check(url: str, timeout_seconds: float) -> Checked:
         status = "fail"
     stage, output = (shown((told or {}).get(name) or "") for name in ("stage", "output"))
     waits_for = tuple(listed((told or {}).get("waits_for")))
-    if stage and status != "pass" and not waits_for:
+    if stage and status == "fail" and not waits_for:
         waits_for = from_page(address, timeout_seconds) or by_stage(stage)
     return Checked(answer.status, str(status), stage, waits_for, output)

@@ -66,7 +66,11 @@ def a_proxy_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (http_answer(200, b"ok", "text/plain"), 0, "pass (200)"),
         (http_answer(204, b""), 0, "pass (204)"),
         (http_answer(200, b'{"status":"fail"}'), 1, "fail (200)"),
-        (http_answer(503, b'{"status":"fail","stage":"grace"}'), 1, "fail (503, grace)"),
+        (
+            http_answer(503, b'{"status":"fail","stage":"grace"}'),
+            1,
+            "fail (503, grace, waits for: grace to be served, or a required condition to hold)",
+        ),
         (http_answer(404, b"no"), 1, "fail (404)"),
         (http_answer(302, b""), 1, "fail (302)"),
     ],

@@ -57,7 +57,7 @@ def test_a_degraded_stage_is_shown_whatever_logging_is_set_up(set_up: str) -> No
         assert line not in said
         return
     assert said.count(line) == 1, said
-    assert "own orchestrator probing" in said if "own" in set_up else "startup-orchestrator:" in said
+    assert ("own orchestrator probing" if "own" in set_up else "startup-orchestrator:") in said
     if "uvicorn" in set_up or "server" in set_up:
         assert "WARNING" in said.partition("startup-orchestrator:")[0]
 

@@ -35,12 +35,14 @@ def test_the_settings_of_an_environment(
     assert main(["settings"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
-        "ORCHESTRATOR_PLATFORM=cloud_run",
+        "ORCHESTRATOR_PLATFORM=cloud_run  (detected by K_SERVICE)",
         "ORCHESTRATOR_ENABLED=true",
-        "ORCHESTRATOR_REDIS_URL is set, and not shown",
+        "ORCHESTRATOR_REDIS_URL: Redis is at host:6379, database 0  (set by REDIS_URL)",
     ]
     assert "ORCHESTRATOR_GRACE_SECONDS=2  (set)" in lines
-    assert "ORCHESTRATOR_BUDGET_SECONDS=60" in lines
+    assert "ORCHESTRATOR_BUDGET_SECONDS=60  (the default on cloud_run)" in lines
+    assert "ORCHESTRATOR_STALL_SECONDS=0.25" in lines
+    assert "hunter2" not in "".join(lines)
     monkeypatch.setenv("ORCHESTRATOR_BUDGET_SECONDS", "long")
     assert main(["settings"]) == 2
     error = capsys.readouterr().err
