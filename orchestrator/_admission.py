@@ -141,8 +141,7 @@ class Admission:
     def why(self, outcome: Outcome) -> str:
         """One line for a client that is turned away."""
         stopped = self.stopped or self.startup.ended is not None
-        entered = not self._is_not_entered()
-        return reason(outcome, self.startup.stage, stopped=stopped, entered=entered)
+        return reason(outcome, self.startup.stage, stopped, not self._is_not_entered())
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -223,19 +222,19 @@ class Admission:
 
     def _is_not_entered(self) -> bool:
         """Whether nothing here enters the orchestrator: then holding would be of no use."""
-        startup = self.startup
-        waits = startup.stage is Stage.BOOTING or startup.ended is not None
-        return waits and startup.enabled and startup.never_ran_here
+        one = self.startup
+        waits = one.stage is Stage.BOOTING or one.ended is not None
+        return waits and one.enabled and one.never_ran_here
 
     def _warn_if_not_entered(self) -> None:
-        if self._is_not_entered() and not self._warned:
+        if not self._warned and self._is_not_entered():
             self._warned = True
             logger.warning("a request was refused: %s", HOW_TO_ENTER)
 
     def _keep_up(self) -> None:
         """Begin anew with each start-up."""
-        if self._life != (life := self.startup.life_number):
-            self._life = life
+        if self._life != self.startup.life_number:
+            self._life = self.startup.life_number
             self.line.begin_anew()
             self.turnstile.begin_anew()
             if self._live is not None:

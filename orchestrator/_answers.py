@@ -79,7 +79,7 @@ class RetryAfter:
         return str(self._random.randint(self._least, self.most))
 
 
-def reason(outcome: Outcome, stage: Stage, *, stopped: bool, entered: bool) -> str:
+def reason(outcome: Outcome, stage: Stage, stopped: bool, entered: bool) -> str:
     """One line for the client. It names no dependency: whoever may know reads the health page."""
     if not entered:
         return _NOT_ENTERED
