@@ -5,12 +5,11 @@ their server understands.
 """
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
-from random import Random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import anyio
-import anyio.lowlevel
+from anyio.lowlevel import checkpoint
 
 from orchestrator._answers import APPLICATION_ERROR, HOW_TO_ENTER, reason
 from orchestrator._clock import LoopClock
@@ -36,6 +35,8 @@ _COMES_BACK = (Outcome.REFUSED, Outcome.OVERFLOW, Outcome.TIMED_OUT)
 # A task's other two type arguments are nobody's business, as in `TaskGroup.start_soon`.
 Watch = Callable[[Place], Coroutine[Any, Any, None]]
 """Notices that a held client has left."""
+
+AtRest = Callable[[], Awaitable[object]]
 
 
 class Admission:
@@ -145,7 +146,7 @@ class Admission:
 
     # -- requests ----------------------------------------------------------------------------------
 
-    async def ask(self, path: str, watch: Watch) -> Place:
+    async def ask(self, path: str, watch: Watch, at_rest: AtRest = checkpoint) -> Place:
         """Decide; hold the request if that is the decision. `outcome` of the place is set then.
 
         A request that is admitted while `ready` is young has a visit to report on: see `visit`.
@@ -154,6 +155,7 @@ class Admission:
             path: The path of the request.
             watch: Decides `LEFT` for the place as soon as the client has left. It runs only while
                 the request is held, and is cancelled when that ends.
+            at_rest: Returns when cancelling it loses nothing.
         """
         place = Place(self._route(path) if self._limits else None)
         self._keep_up()
@@ -167,7 +169,7 @@ class Admission:
         elif self.held >= self._max_held or self._is_full(place.route):
             outcome = place.decide(Outcome.OVERFLOW)
         else:
-            outcome = await self._hold(place, watch)
+            outcome = await self._hold(place, watch, at_rest)
         if outcome in _COMES_BACK:
             self.turnstile.refused()
         self.tally.admission(outcome)
@@ -177,14 +179,18 @@ class Admission:
         """What a request that was admitted reports on; `None` where nothing is to be reported."""
         return Visit(self.turnstile, place) if self.turnstile.young else None
 
-    async def _hold(self, place: Place, watch: Watch) -> Outcome:
+    async def _hold(self, place: Place, watch: Watch, at_rest: AtRest) -> Outcome:
         """Wait for the first of: admitted or refused by the line, the client's leaving, time."""
         self.tally.counts.held += 1
         began_at = self.clock.now()
         self.line.join(place)
         try:
-            await self._wait(place, watch, began_at + self._hold_seconds)
-            outcome = place.decide(Outcome.TIMED_OUT)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch, place)
+                await self._wait(place, began_at + self._hold_seconds)
+                outcome = place.decide(Outcome.TIMED_OUT)
+                await at_rest()
+                tasks.cancel_scope.cancel()
         except BaseException:
             self._give_back(place)
             # The server has cancelled it: the client is gone, or the server stops.
@@ -200,16 +206,13 @@ class Admission:
         self.line.leave(place)
         self.turnstile.leave(place)
 
-    async def _wait(self, place: Place, watch: Watch, limit: float) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(watch, place)
-            with self.clock.cancel_at(limit):
+    async def _wait(self, place: Place, limit: float) -> None:
+        with self.clock.cancel_at(limit):
+            await place.decided.wait()
+        if place.outcome is None and self.is_open():
+            # Ready already, and only its turn has not come yet.
+            with self.clock.cancel_at(limit + self._hold_seconds):
                 await place.decided.wait()
-            if place.outcome is None and self.is_open():
-                # Ready already, and only its turn has not come yet.
-                with self.clock.cancel_at(limit + self._hold_seconds):
-                    await place.decided.wait()
-            tasks.cancel_scope.cancel()
 
     def _route(self, path: str) -> str | None:
         for route in self._limits:
@@ -263,7 +266,7 @@ class Admission:
         self._stopped_life = self.startup.life_number
         while self.line.waiting:
             self.line.turn_away(_STOPPED_AT_ONCE)
-            await anyio.lowlevel.checkpoint()
+            await checkpoint()
         self.stop()
 
     def _is_degraded(self) -> bool:
@@ -308,13 +311,3 @@ def recovering(startup: Orchestrator) -> bool:
     return (
         latest is not None and latest.current is Stage.GRACE and latest.previous is Stage.DEGRADED
     )
-
-
-def live_sockets(
-    close_on_degrade_seconds: float | None, random: Random | None
-) -> LiveSockets | None:
-    """The WebSockets to close when the service becomes degraded; `None` where they stay open."""
-    if close_on_degrade_seconds is None:
-        return None
-    check("close_on_degrade_seconds", close_on_degrade_seconds, 0)
-    return LiveSockets(close_on_degrade_seconds, random)

@@ -5,6 +5,7 @@ from random import Random
 
 import anyio
 
+from orchestrator._holding import check
 from orchestrator._logging import logger
 from orchestrator._ports import Clock
 
@@ -89,3 +90,13 @@ async def _close_one(close: Close) -> None:
     except Exception as error:  # noqa: BLE001  it is logged
         # The client may be gone in this moment, and servers differ in what they raise.
         logger.debug("a WebSocket could not be closed with 1013", error=error)
+
+
+def live_sockets(
+    close_on_degrade_seconds: float | None, random: Random | None
+) -> LiveSockets | None:
+    """The WebSockets to close when the service becomes degraded; `None` where they stay open."""
+    if close_on_degrade_seconds is None:
+        return None
+    check("close_on_degrade_seconds", close_on_degrade_seconds, 0)
+    return LiveSockets(close_on_degrade_seconds, random)

@@ -27,7 +27,7 @@ except ModuleNotFoundError as _missing:
         "orchestrator.aiohttp needs aiohttp: install startup-orchestrator[aiohttp]", name="aiohttp"
     ) from None
 
-from orchestrator._admission import Admission, live_sockets
+from orchestrator._admission import Admission
 from orchestrator._answers import (
     APPLICATION_ERROR,
     PROBLEM_JSON,
@@ -38,6 +38,7 @@ from orchestrator._answers import (
 from orchestrator._arguments import paths_of, require
 from orchestrator._health_paths import passes
 from orchestrator._holding import HoldingOptions
+from orchestrator._live import live_sockets
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._release import Outcome, Place
 from orchestrator._tally import AdmissionCounts

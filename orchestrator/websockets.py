@@ -36,7 +36,7 @@ except ModuleNotFoundError as _missing:
         name="websockets",
     ) from None
 
-from orchestrator._admission import Admission, live_sockets
+from orchestrator._admission import Admission
 from orchestrator._answers import (
     APPLICATION_ERROR,
     PROBLEM_JSON,
@@ -47,7 +47,7 @@ from orchestrator._answers import (
 from orchestrator._arguments import paths_of, require
 from orchestrator._health_paths import passes
 from orchestrator._holding import HoldingOptions
-from orchestrator._live import LiveSockets
+from orchestrator._live import LiveSockets, live_sockets
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._release import Outcome, Place
 from orchestrator._tally import AdmissionCounts

@@ -24,6 +24,7 @@ CORE_LAYERS = (
     {"_logging"},
     {"_guard"},
     {"_ports", "_clock", "_tasks", "_signals", "_waiters", "_event_loop", "_health_paths"},
+    {"_holding"},
     {
         "_loop_thread",
         "_feed",
@@ -36,7 +37,7 @@ CORE_LAYERS = (
         "_release",
         "_live",
     },
-    {"_callbacks", "_driver", "_tally", "_answers", "_hosts", "_turnstile", "_holding"},
+    {"_callbacks", "_driver", "_tally", "_answers", "_hosts", "_turnstile"},
     {"_life"},
     {"_waiting"},
     {"_orchestrator", "_visit"},

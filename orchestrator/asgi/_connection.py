@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Generator
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator._answers import APPLICATION_ERROR, TRY_AGAIN_LATER
 from orchestrator._live import LiveSockets
@@ -15,6 +16,9 @@ _DEFAULT_CLOSE_CODE = 1000
 
 KEPT_BYTES = 64 * 1024
 """How much of a held request's body is read at most, so that its client's leaving is noticed."""
+
+_TURNS = 20
+"""More turns of the event loop than middleware takes to pass a message on."""
 
 _MESSAGE_BYTES = 256
 """About what a message takes besides its body: a body may come one byte at a time."""
@@ -35,28 +39,46 @@ class Inbox:
         self._receive = receive
         self.kept: list[Message] = []  # mostly one: a deque would take ten times the memory
         self.error: Exception | None = None
+        self._arrived: anyio.Event | None = None
 
     async def watch(self, place: Place) -> None:
-        """Keep what arrives, and notice when the client leaves.
+        """Keep what arrives, and notice when the client leaves, until it is decided.
 
-        It may be cancelled: servers do not lose a message when a `receive` that waits is cancelled.
+        It may be cancelled when it is `at_rest`.
         """
         size = 0
         # A bounded part of an upload is read and kept. The rest stays with the server, whose
         # buffers are bounded, at the price of not noticing when this client leaves.
-        while size < KEPT_BYTES:
+        while size < KEPT_BYTES and place.outcome is None:
             try:
                 message = await self._receive()
             except Exception as error:  # noqa: BLE001  raised again where the request is handled
                 self.error = error
                 place.decide(Outcome.LEFT)
                 return
+            finally:
+                if self._arrived is not None:
+                    self._arrived.set()
             self.kept.append(message)
             if message["type"] in ("http.disconnect", "websocket.disconnect"):
                 place.decide(Outcome.LEFT)
                 return
             if message.get("more_body", False):
                 size += len(message.get("body", b"")) + _MESSAGE_BYTES
+
+    async def at_rest(self) -> None:
+        """Return when cancelling `watch` loses no message.
+
+        Servers lose none when a `receive` that waits is cancelled. Middleware may: Starlette's
+        `BaseHTTPMiddleware` takes a few turns of the event loop to pass a message on.
+        """
+        if not self.kept and self.error is None:
+            # The first message is there already, or the request can do nothing without it.
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+        elif self.kept[-1:] and self.kept[-1].get("more_body", False):
+            for _ in range(_TURNS):
+                await anyio.lowlevel.checkpoint()
 
     async def may_answer(self, scope: Scope) -> bool:
         """Whether a refusal can be sent: a WebSocket's first message must be received before."""

@@ -10,11 +10,12 @@ from typing import Literal
 
 import anyio
 
-from orchestrator._admission import Admission, live_sockets
+from orchestrator._admission import Admission
 from orchestrator._answers import RetryAfter
 from orchestrator._arguments import require, wrong_type
 from orchestrator._errors import NotRunning
 from orchestrator._health_paths import BYPASS, HEALTH_PATHS
+from orchestrator._live import live_sockets
 from orchestrator._orchestrator import Orchestrator
 from orchestrator._ports import Clock, GateMetrics
 from orchestrator._release import Outcome
@@ -250,7 +251,7 @@ class ReadinessGate:
         self._stand_in_front()
         inbox = Inbox(receive)
         with self._unanswered:
-            place = await self._admission.ask(route_path(scope), inbox.watch)
+            place = await self._admission.ask(route_path(scope), inbox.watch, inbox.at_rest)
             if place.outcome is Outcome.ADMITTED:
                 visit = self._admission.visit(place)
                 is_websocket = scope["type"] == "websocket"
