@@ -16,7 +16,8 @@ define INSTALL
 	@$(PYTHON) -m tools.install --venv $(VENV) $(KEEP)
 endef
 ARGS ?=
-WORKERS ?= 2
+# Most tests wait for servers and clocks, so there may be more of them than processors.
+WORKERS ?= 4
 
 .PHONY: help install schemas demo test lint types pytest test-minimal test-newest debian test-wheel package faults soak fuzz bench \
 	docs docs-reference clean

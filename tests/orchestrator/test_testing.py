@@ -320,7 +320,9 @@ def test_the_documentation_runs(tmp_path: Path) -> None:
         "    stage_log.assert_went('booting', ..., 'ready')\n"
     )
     # Starlette asks for the successor of httpx, which has no stable release yet.
-    done = run_pytest(tmp_path, "-W", "error", "-W", "ignore:Using `httpx`")
+    # pytest-asyncio, where it is installed, warns unless it is told which loop fixtures run on.
+    loops = ("-W", 'ignore:The configuration option "asyncio_default_fixture_loop_scope"')
+    done = run_pytest(tmp_path, "-W", "error", "-W", "ignore:Using `httpx`", *loops)
     assert "12 passed" in done.stdout, done.stdout + done.stderr
 
 
