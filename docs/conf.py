@@ -47,7 +47,10 @@ nitpick_ignore_regex = [
     ("py:class", r"states\._policy\.PolicyOverrides"),  # its fields are those of Policy
     # What the library makes or inherits for itself.
     ("py:class", r"orchestrator\._(admission\.Admission|feed\.Feed|live\.LiveSockets)"),
-    ("py:class", r"orchestrator\._(answers\.RetryAfter|orchestrator\.CallbackT)"),
+    (
+        "py:class",
+        r"orchestrator\._(answers\.RetryAfter|orchestrator\.CallbackT|loop_thread\.EnteredT)",
+    ),
     ("py:class", r"orchestrator\.otel\._(log\.LogLimit|switching\.SwitchInterval)"),
     ("py:class", r"orchestrator\.web\._state\.Gate"),
 ]

@@ -70,7 +70,8 @@ class RetryAfter:
             raise ValueError(
                 f"retry_after_seconds is {seconds!r}; it must be (least, most), both 0 or more"
             )
-        self._least, self.most = least, most
+        self._least: int = least
+        self.most: int = most
         # Jitter needs no secrecy.
         self._random = random or Random()  # noqa: S311  it is jitter
 

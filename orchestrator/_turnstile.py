@@ -78,7 +78,7 @@ class Turnstile:
         clock: Clock,
         return_seconds: float,
     ) -> None:
-        self.young = False
+        self.young: bool = False
         self._slots = self._least_slots = slots
         self._line = line
         self._is_open = is_open

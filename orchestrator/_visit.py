@@ -21,7 +21,7 @@ class Visit:
         self._place = place
         self._owner = anyio.get_current_task().id
         self._handed = 0  # messages that nothing has been sent for yet
-        self.reads_apart = False
+        self.reads_apart: bool = False
 
     @property
     def over(self) -> bool:

@@ -62,7 +62,7 @@ class RedisProbe(Probe):
             names the option, and never holds another part of the URL.
     """
 
-    overtime_seconds = 10.0
+    overtime_seconds: float = 10.0
 
     def __init__(self, url: str, *, expect: Expect | None = None) -> None:
         self._use(replace(RedisSettings.from_url(url), expect=_given(expect)))
