@@ -3,7 +3,10 @@
 A server that hears SIGTERM cuts off, in its own way and at its own time, whoever has no answer yet:
 uvicorn answers every open handshake with a 500 within 0.1 s. So a handler of ours stands in front
 of the server's own. It tells the listeners and passes the signal on when they have answered, or
-when no answer has gone out for `ANSWER_SECONDS`, so that nothing they do holds a shutdown up.
+when no more answers go out, so that nothing they do holds a shutdown up.
+
+Whether answers still go out is measured in turns of the event loop, not by the clock alone: on a
+machine that is overloaded a second may pass between two answers, or before the first.
 
 There is one set of listeners for the process, which come and go in any order, and one handler in
 front of each one that others have installed. A signal is passed on by sending it to the main thread
@@ -24,11 +27,19 @@ from types import FrameType
 from typing import TypeGuard
 
 ANSWER_SECONDS = 0.3
-"""How long a signal is held back, unless answers are still going out then. A shutdown hardly
-notices it, and a thousand refusals take less on a machine that has the time."""
+"""How long a signal is held back while no answer goes out, if the event loop turns meanwhile."""
 
-MOST_SECONDS = 2.0
-"""How long it is held back at most: on a machine that is overloaded answers go out slowly."""
+QUIET_TURNS = 10
+"""How often the event loop must turn in that time. An answer takes about eight turns."""
+
+BLOCKED_SECONDS = 3.0
+"""How long it is held back by an event loop that does not turn. It is blocked, or it gets no share
+of the processor: that cannot be told from outside. A server that acts on its signal in the event
+loop, as uvicorn does, loses nothing by this."""
+
+MOST_SECONDS = 8.0
+"""How long it is held back at most, while answers go out one by one. The shortest time that
+platforms give between SIGTERM and SIGKILL is 10 s (`docker stop`, Cloud Run)."""
 
 Release = Callable[[], None]
 """Says that a listener has answered; the signal may go on as far as it is concerned."""
@@ -63,6 +74,13 @@ class _Listener:
     def _call(self, release: Release) -> None:
         if self in _listeners:
             self._stop(release)
+
+    def at_next_turn(self, call: Callable[[], None]) -> None:
+        """Call it on the loop, from any thread; here and now if the loop has ended."""
+        try:
+            self._on_loop(call)
+        except RuntimeError:
+            call()
 
     def leave(self) -> None:
         """Hold no signal back any more."""
@@ -132,6 +150,7 @@ class _Deferral:
         self.passed = False
         self._awaited: set[_Listener] = set()
         self._answered = threading.Event()
+        self._turned = threading.Event()  # of the turn that is waited for now
 
     def tell(self, listener: _Listener) -> None:
         """Tell one listener; wait for it if it has somebody to answer."""
@@ -143,6 +162,7 @@ class _Deferral:
         self._awaited.discard(listener)
         if not self._awaited:
             self._answered.set()
+            self._turned.set()  # a loop that has ended turns no more
 
     def _left(self) -> int:
         return sum(listener.unanswered() for listener in tuple(self._awaited))
@@ -159,17 +179,39 @@ class _Deferral:
         return True
 
     def _send_again(self, number: int) -> None:
-        limit, left = time.monotonic() + MOST_SECONDS, self._left()
-        while not self._answered.wait(ANSWER_SECONDS) and time.monotonic() < limit:
-            before, left = left, self._left()
-            if left >= before:
-                break
+        self._wait()
         self.passed = True
         main = threading.main_thread().ident
         if hasattr(signal, "pthread_kill") and main is not None:
             signal.pthread_kill(main, number)
         else:  # Windows
             _thread.interrupt_main(signal.Signals(number))
+
+    def _wait(self) -> None:
+        """Return when all have answered, or when no more answers go out."""
+        limit, fewest, quiet_turns = time.monotonic() + MOST_SECONDS, self._left(), 0
+        while quiet_turns < QUIET_TURNS and time.monotonic() < limit:
+            # Turn first, and pause then: so the signal finds a loop with nothing to do asleep. What
+            # a handler raises in the middle of a callback, asyncio logs and forgets.
+            if not self._all_turn() or self._answered.wait(ANSWER_SECONDS / QUIET_TURNS):
+                return
+            left = self._left()
+            quiet_turns = 0 if left < fewest else quiet_turns + 1
+            fewest = min(fewest, left)
+
+    def _all_turn(self) -> bool:
+        """Whether each event loop that is waited for takes a turn."""
+        behind = set(self._awaited)
+        turned = self._turned = threading.Event()
+
+        def turn(listener: _Listener) -> None:
+            behind.discard(listener)
+            if not behind:
+                turned.set()
+
+        for listener in tuple(behind):
+            listener.at_next_turn(functools.partial(turn, listener))
+        return self._answered.is_set() or turned.wait(BLOCKED_SECONDS)
 
 
 class _Front:

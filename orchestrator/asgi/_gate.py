@@ -82,8 +82,8 @@ class ReadinessGate:
             for each message of a WebSocket.
         stop_on_sigterm: Refuse what is held when SIGTERM or SIGINT arrives. Most servers tell an
             application of their shutdown only after every open request has ended. The server's
-            own handler runs once all of them are answered, 0.3 s later at the latest unless
-            answers are still going out then.
+            own handler runs once all of them are answered. It waits 0.3 s for the next answer,
+            longer where the event loop gets no turn in that time, and 8 s at most.
         on_admission: Called with the outcome of each request: `admitted`, `refused`, `left`,
             `overflow` or `timed_out`.
         on_close: Called with each close code that the application causes, or with

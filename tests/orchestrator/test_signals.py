@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack
 from types import FrameType
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from orchestrator._signals import Release, call_on_signal
@@ -48,7 +49,8 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Generator[Server]:
     """A server that has put its handlers in place of what was there; and time to answer."""
-    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", PATIENCE_SECONDS)
+    for name in ("ANSWER_SECONDS", "BLOCKED_SECONDS", "MOST_SECONDS"):
+        monkeypatch.setattr(f"orchestrator._signals.{name}", PATIENCE_SECONDS)
     server = Server()
     before = {number: signal.signal(number, server.hear) for number in BOTH}
     yield server
@@ -112,14 +114,65 @@ async def test_a_listener_that_never_answers_holds_nothing_up_for_long(
 async def test_while_answers_go_out_the_signal_is_held_back(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An overloaded machine: some answers go out in each interval, and then no more."""
+    """Some answers go out in each interval, and then no more."""
     monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.001)
-    monkeypatch.setattr("orchestrator._signals.MOST_SECONDS", PATIENCE_SECONDS)
-    left = iter([*range(40, 30, -1), *[30] * 10])
+    left = iter([*range(40, 30, -1), *[30] * 20])
     with call_on_signal(lambda _: None, signal.SIGTERM, unanswered=lambda: next(left)):
         os.kill(os.getpid(), signal.SIGTERM)
         await server.until("SIGTERM")
-    assert list(left) == [30] * 8
+    assert list(left) == [30] * 9  # the first was an answer, and ten were none
+
+
+@pytest.mark.parametrize("turns", [1, 3, 6])
+async def test_a_loop_that_turns_slowly_is_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """An overloaded machine: every turn takes longer than an answer may take."""
+    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.01)
+    listener = Listener(server)
+    with listener.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(turns):
+            time.sleep(0.1)  # noqa: ASYNC251  this is what makes it slow
+            await anyio.lowlevel.checkpoint()
+        await server.until("stop")
+        listener.answer()
+        await server.until("stop", "answered", "SIGTERM")
+
+
+async def test_a_loop_that_turns_slowly_and_answers_nobody_holds_nothing_up_for_ever(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.01)
+    with Listener(server).listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while server.seen != ["stop", "SIGTERM"]:
+                time.sleep(0.02)  # noqa: ASYNC251  as above
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_one_loop_that_turns_does_not_hide_another_that_is_blocked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator._signals.BLOCKED_SECONDS", 0.1)
+    listening, done = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        with Listener(Server()).listening():
+            listening.set()
+            done.wait(PATIENCE_SECONDS)  # the application blocks its own loop
+
+    thread = threading.Thread(target=anyio.run, args=(block,))
+    thread.start()
+    try:
+        assert listening.wait(PATIENCE_SECONDS)
+        with Listener(server).listening():
+            os.kill(os.getpid(), signal.SIGTERM)
+            await server.until("stop", "SIGTERM")
+    finally:
+        done.set()
+        thread.join()
 
 
 async def test_answers_that_go_out_for_ever_hold_nothing_up_for_ever(
@@ -136,7 +189,7 @@ async def test_answers_that_go_out_for_ever_hold_nothing_up_for_ever(
 async def test_a_loop_that_is_blocked_holds_nothing_up_for_long(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("orchestrator._signals.BLOCKED_SECONDS", 0.3)
     with Listener(server).listening():
         os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE_SECONDS
