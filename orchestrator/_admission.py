@@ -189,7 +189,8 @@ class Admission:
                 tasks.start_soon(watch, place)
                 await self._wait(place, began_at + self._hold_seconds)
                 outcome = place.decide(Outcome.TIMED_OUT)
-                await at_rest()
+                if outcome is Outcome.ADMITTED:
+                    await at_rest()
                 tasks.cancel_scope.cancel()
         except BaseException:
             self._give_back(place)

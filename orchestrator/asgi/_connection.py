@@ -39,6 +39,7 @@ class Inbox:
         self._receive = receive
         self.kept: list[Message] = []  # mostly one: a deque would take ten times the memory
         self.error: Exception | None = None
+        self._receives = False
         self._arrived: anyio.Event | None = None
 
     async def watch(self, place: Place) -> None:
@@ -50,6 +51,7 @@ class Inbox:
         # A bounded part of an upload is read and kept. The rest stays with the server, whose
         # buffers are bounded, at the price of not noticing when this client leaves.
         while size < KEPT_BYTES and place.outcome is None:
+            self._receives = True
             try:
                 message = await self._receive()
             except Exception as error:  # noqa: BLE001  raised again where the request is handled
@@ -57,6 +59,7 @@ class Inbox:
                 place.decide(Outcome.LEFT)
                 return
             finally:
+                self._receives = False
                 if self._arrived is not None:
                     self._arrived.set()
             self.kept.append(message)
@@ -67,16 +70,18 @@ class Inbox:
                 size += len(message.get("body", b"")) + _MESSAGE_BYTES
 
     async def at_rest(self) -> None:
-        """Return when cancelling `watch` loses no message.
+        """Return when cancelling `watch` loses no message; called once it is decided.
 
         Servers lose none when a `receive` that waits is cancelled. Middleware may: Starlette's
         `BaseHTTPMiddleware` takes a few turns of the event loop to pass a message on.
         """
-        if not self.kept and self.error is None:
+        if not self._receives:
+            return  # and from now on it will not
+        if not self.kept:
             # The first message is there already, or the request can do nothing without it.
             self._arrived = anyio.Event()
             await self._arrived.wait()
-        elif self.kept[-1:] and self.kept[-1].get("more_body", False):
+        elif self.kept[-1].get("more_body", False):
             for _ in range(_TURNS):
                 await anyio.lowlevel.checkpoint()
 

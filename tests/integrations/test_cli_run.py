@@ -131,8 +131,8 @@ def test_without_details_there_is_no_status_page(server: RedisServer) -> None:
     with running("--redis", server.url, "--", sys.executable, "-c", SLEEPER) as process:
         url = f"127.0.0.1:{port_in(process)}"
         done = finished("explain", url)
-        assert done.returncode == 2
-        assert "or does `run` have --details there?" in done.stderr
+        assert done.returncode == 0  # what the health endpoint says
+        assert "or does `run` have --details there?" in done.stdout
 
 
 def test_exit_status_environment_and_arguments_are_those_of_cmd(server: RedisServer) -> None:

@@ -872,3 +872,19 @@ async def test_a_message_is_not_lost_to_a_handler_that_stops_waiting_for_its_tur
         await settled()
         assert got == ["first", "second"]
         tasks.cancel_scope.cancel()
+
+
+async def test_one_that_is_let_in_as_it_comes_is_not_waited_for() -> None:
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+
+    async with Startup() as startup, anyio.create_task_group() as tasks:
+        gate = ReadinessGate(app, startup, clock=ManualClock())
+        caller = Caller(gate, websocket_scope())
+        # Decided before the task that looks after it has run for the first time.
+        tasks.start_soon(caller.run)
+        startup.make_ready()
+        with anyio.fail_after(20):
+            await caller.done.wait()
+        assert accepted(caller)
