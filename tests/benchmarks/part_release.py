@@ -46,7 +46,7 @@ class Release:
 
 
 def measure(
-    rounds: int = 3,
+    rounds: int = 1,
     clients: int = 1000,
     pools: Sequence[int] = (40, 100),
     paths: Sequence[str] = SHAPES,
