@@ -26,7 +26,7 @@ PARTS = {
     "import": 60,
     "ready": 90,
     "startup": 60,
-    "release": 45,
+    "release": 300,
     "herd": 90,
     "scale": 120,
     "telemetry": 90,
