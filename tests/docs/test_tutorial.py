@@ -139,7 +139,8 @@ class Reader:
         self._environ = kept | {
             "PATH": os.pathsep.join([*programs, kept["PATH"]]),
             # Newer versions of Starlette's test client want the successor of httpx.
-            "PYTHONWARNINGS": "error,ignore:Using `httpx`",
+            # The latter is of pytest-asyncio, which the reader need not have.
+            "PYTHONWARNINGS": "error,ignore:Using `httpx`,ignore:The configuration option",
         }
 
     def follow(self, page: str) -> None:
