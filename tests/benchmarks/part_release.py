@@ -48,41 +48,42 @@ class Release:
 def measure(
     rounds: int = 1,
     clients: int = 1000,
-    pools: Sequence[int] = (40, 100),
+    pools: tuple[int, int] = (40, 100),
     paths: Sequence[str] = SHAPES,
 ) -> Iterator[Row]:
-    """Two rows for each shape of handler, and one for what a release costs the event loop.
+    """A row for each shape of handler, and two for what its release costs.
 
     Args:
-        rounds: How often the cost is measured.
+        rounds: How often each release is measured.
         clients: How many come early.
-        pools: How many connections the application has.
+        pools: How many connections the application has: where a quarter of the crowd is held and
+            the others are refused and come back, and where all are held.
         paths: The shapes.
     """
+    small, large = pools
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer())
         server = stack.enter_context(_server())
         for path in paths:
-            releases = [
-                _release(server, path, _setting(redis.url, path, clients, pool, max_held))
-                for pool in pools
-                for max_held in (clients // 4, clients)
-            ]
-            yield _served(path, releases, clients, pools)
-            yield from _costs(server, redis.url, path, clients, pools[-1], rounds)
+            batch = batch_for(path)
+            quarter = Setting(redis.url, clients, batch, small, waits=False, max_held=clients // 4)
+            paced = Setting(redis.url, clients, batch, large, waits=False, max_held=clients)
+            at_once = Setting(redis.url, clients, clients, large, waits=True, max_held=clients)
+            taken: dict[Setting, list[Release]] = {quarter: [], paced: [], at_once: []}
+            for _ in range(rounds):
+                for setting, releases in taken.items():
+                    releases.append(_release(server, path, setting))
+            yield _served(path, taken[quarter] + taken[paced], clients, pools)
+            yield from _costs(path, taken[paced], taken[at_once], clients, large)
 
 
-def _setting(url: str, path: str, clients: int, pool: int, max_held: int) -> Setting:
-    return Setting(url, clients, batch_for(path), pool, waits=False, max_held=max_held)
-
-
-def _served(path: str, releases: list[Release], clients: int, pools: Sequence[int]) -> Row:
+def _served(path: str, releases: list[Release], clients: int, pools: tuple[int, int]) -> Row:
     served = tuple(release.served for release in releases)
-    sizes = " and ".join(map(str, pools))
+    small, large = pools
     return Row(
         part=PART,
-        what=f"{path[1:]}: served of {clients:,}, with pools of {sizes} that raise, a quarter of"
-        " them held and all",
+        what=f"{path[1:]}: served of {clients:,}: a quarter held, a pool of {small} that raises;"
+        f" all held, one of {large}",
         unit="clients",
         ours=Figure("turnstile", served),
         more_is_better=True,
@@ -91,21 +92,15 @@ def _served(path: str, releases: list[Release], clients: int, pools: Sequence[in
 
 
 def _costs(
-    server: "subprocess.Popen[str]", url: str, path: str, clients: int, pool: int, rounds: int
+    path: str, paced: list[Release], at_once: list[Release], clients: int, pool: int
 ) -> Iterator[Row]:
-    paced = _setting(url, path, clients, pool, clients)
-    at_once = Setting(url, clients, clients, pool, waits=True, max_held=clients)
-    taken: dict[Setting, list[Release]] = {paced: [], at_once: []}
-    for _ in range(rounds):
-        for setting, releases in taken.items():
-            releases.append(_release(server, path, setting))
     for what, unit, field in (
         ("the last one served", "s", "last_in_seconds"),
         ("the loop's longest stall", "ms", "stall_ms"),
     ):
         ours, peer = (
-            Figure(name, tuple(getattr(one, field) for one in taken[setting]))
-            for name, setting in (
+            Figure(name, tuple(getattr(one, field) for one in releases))
+            for name, releases in (
                 (f"turnstile, a pool of {pool} that raises", paced),
                 (f"all at once, a pool of {pool} that lets wait", at_once),
             )

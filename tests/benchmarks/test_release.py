@@ -4,7 +4,9 @@ from tests.benchmarks import part_release
 
 
 def test_every_client_is_served_and_what_it_costs_is_in_the_rows() -> None:
-    rows = list(part_release.measure(rounds=1, clients=80, pools=(40,), paths=["/get", "/silent"]))
+    rows = list(
+        part_release.measure(rounds=1, clients=80, pools=(40, 40), paths=["/get", "/silent"])
+    )
     served, *costs = rows[:3]
     assert list(served.ours.values) == [80, 80]
     assert served.verdicts[0].met
