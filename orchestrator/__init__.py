@@ -10,7 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator._conditions import Condition, ConditionSpec
+    from orchestrator._core.conditions import Condition, ConditionSpec
+    from orchestrator._core.explanation import Explanation
+    from orchestrator._core.feed import Subscription
+    from orchestrator._core.orchestrator import Orchestrator
     from orchestrator._errors import (
         AlreadyStarted,
         DuplicateCondition,
@@ -21,19 +24,8 @@ if TYPE_CHECKING:
         UnknownCondition,
         WrongThread,
     )
-    from orchestrator._explain import Explanation
-    from orchestrator._feed import Subscription
-    from orchestrator._orchestrator import Orchestrator
-    from orchestrator._ports import (
-        Clock,
-        GateFigures,
-        GateMetrics,
-        Observer,
-        Probe,
-        ProbeResult,
-        StartupContext,
-        Target,
-    )
+    from orchestrator._gate.metrics import GateFigures, GateMetrics
+    from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext, Target
     from states import (
         BootFinished,
         ConditionChanged,
@@ -98,7 +90,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "orchestrator._conditions": ("Condition", "ConditionSpec"),
+    "orchestrator._core.conditions": ("Condition", "ConditionSpec"),
     "orchestrator._errors": (
         "AlreadyStarted",
         "DuplicateCondition",
@@ -109,13 +101,12 @@ _HOMES = {
         "UnknownCondition",
         "WrongThread",
     ),
-    "orchestrator._explain": ("Explanation",),
-    "orchestrator._feed": ("Subscription",),
-    "orchestrator._orchestrator": ("Orchestrator",),
+    "orchestrator._core.explanation": ("Explanation",),
+    "orchestrator._core.feed": ("Subscription",),
+    "orchestrator._core.orchestrator": ("Orchestrator",),
+    "orchestrator._gate.metrics": ("GateFigures", "GateMetrics"),
     "orchestrator._ports": (
         "Clock",
-        "GateFigures",
-        "GateMetrics",
         "Observer",
         "Probe",
         "ProbeResult",

@@ -16,29 +16,29 @@ class OrchestratorError(Exception):
     """The base of all errors of the orchestrator."""
 
 
-class NotRunning(OrchestratorError):  # noqa: N818  named after the state, as in anyio and trio
+class NotRunning(OrchestratorError):  # named after the state, as in anyio and trio
     """Used before `async with orchestrator` was entered, or after it was left."""
 
 
-class AlreadyStarted(OrchestratorError):  # noqa: N818  the same
+class AlreadyStarted(OrchestratorError):
     """An orchestrator was entered a second time; it is good for one start-up."""
 
 
-class UnknownCondition(OrchestratorError, LookupError):  # noqa: N818  the same
+class UnknownCondition(OrchestratorError, LookupError):
     """A condition that was never declared."""
 
 
-class DuplicateCondition(OrchestratorError, ValueError):  # noqa: N818  the same
+class DuplicateCondition(OrchestratorError, ValueError):
     """A condition that was declared, or entered, twice."""
 
 
-class Stopped(OrchestratorError):  # noqa: N818  the same
+class Stopped(OrchestratorError):
     """The orchestrator was left while somebody waited for a stage."""
 
 
-class StartupTimeout(OrchestratorError, TimeoutError):  # noqa: N818  the same
+class StartupTimeout(OrchestratorError, TimeoutError):
     """A stage was not reached in time. The text names what it still waited for."""
 
 
-class WrongThread(OrchestratorError):  # noqa: N818  the same
+class WrongThread(OrchestratorError):
     """Used from another thread than the event loop's."""

@@ -10,8 +10,8 @@ from typing import Protocol
 import anyio
 import anyio.lowlevel
 
-from orchestrator._arguments import require, require_flag
-from orchestrator._text import MOST_NAME_CHARACTERS, reason_of
+from orchestrator._hardening.arguments import require, require_flag
+from orchestrator._hardening.text import MOST_NAME_CHARACTERS, reason_of
 from states import Fact, Failure, FailureKind, Policy, StageChanged
 
 
@@ -194,42 +194,6 @@ class Observer:
     async def aclose(self) -> None:
         """Called once after `stopped`, for what takes longer, such as sending; at most 1 s."""
         await anyio.lowlevel.checkpoint()
-
-
-class GateFigures(Protocol):
-    """What a gate has counted since it was made. It may be read at any time and from any thread."""
-
-    @property
-    def held(self) -> int:
-        """How many requests are held now."""
-        ...
-
-    def admissions(self) -> Mapping[str, int]:
-        """How many requests had which outcome."""
-        ...
-
-    def websocket_closes(self) -> Mapping[int | str, int]:
-        """How many WebSockets were closed with which code, or with `application_error`."""
-        ...
-
-
-class GateMetrics:
-    """Measures gates. Subclass it and write what you need.
-
-    What one raises is logged once and counted, and it is called again the next time.
-    """
-
-    def watch(self, figures: GateFigures) -> None:
-        """Called once by each gate that is given it.
-
-        Reading the figures only when they are exported costs the requests nothing.
-        """
-
-    def held_for(self, seconds: float, outcome: str) -> None:
-        """Called on the event loop whenever a held request's wait has ended; must be quick.
-
-        The outcomes are those of `GateFigures.admissions`.
-        """
 
 
 class Clock(Protocol):

@@ -9,7 +9,6 @@ Example::
 middleware: `web.Application(middlewares=[ReadinessGate(startup)])`.
 """
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from http import HTTPStatus
 from random import Random
@@ -27,22 +26,17 @@ except ModuleNotFoundError as _missing:
         "orchestrator.aiohttp needs aiohttp: install startup-orchestrator[aiohttp]", name="aiohttp"
     ) from None
 
-from orchestrator._admission import Admission
-from orchestrator._answers import (
-    APPLICATION_ERROR,
-    PROBLEM_JSON,
-    TRY_AGAIN_LATER,
-    RetryAfter,
-    problem,
-)
-from orchestrator._arguments import paths_of, require
-from orchestrator._health_paths import passes
-from orchestrator._holding import HoldingOptions
-from orchestrator._live import live_sockets
-from orchestrator._orchestrator import Orchestrator
-from orchestrator._release import Outcome, Place
-from orchestrator._tally import AdmissionCounts
-from orchestrator._visit import Visit
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.admission import Admission
+from orchestrator._gate.face import GateFace
+from orchestrator._gate.hold_queue import Outcome, Place
+from orchestrator._gate.holding import HoldingOptions
+from orchestrator._gate.open_sockets import live_sockets
+from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER, RetryAfter
+from orchestrator._gate.visit import Visit
+from orchestrator._hardening.arguments import paths_of, require
+from orchestrator._http.health_paths import passes
+from orchestrator._http.responses import PROBLEM_JSON, problem
 
 __all__ = ["ReadinessGate"]
 
@@ -105,7 +99,7 @@ class _Call:
                 transport.abort()  # its client takes nothing: neither the close nor what was before
 
     # The arguments are those of aiohttp, whatever its version.
-    async def _receive_in_turn(self, *args: Any, **kwargs: Any) -> WSMessage:  # noqa: ANN401  as aiohttp's
+    async def _receive_in_turn(self, *args: Any, **kwargs: Any) -> WSMessage:  # as aiohttp's
         visit = self.visit
         if not self._kept:
             if visit is None or visit.over:
@@ -119,7 +113,7 @@ class _Call:
         return self._kept.pop(0)
 
     def _reported(self, send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        async def send_and_report(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401  as aiohttp's
+        async def send_and_report(*args: Any, **kwargs: Any) -> None:  # as aiohttp's
             await send(*args, **kwargs)
             self.answered()
 
@@ -133,7 +127,7 @@ class _Call:
                 vars(self.socket).pop(name, None)
 
 
-class ReadinessGate:
+class ReadinessGate(GateFace):
     """Middleware of aiohttp that holds, admits or refuses by the stage of the start-up.
 
     Args:
@@ -186,29 +180,6 @@ class ReadinessGate:
         app.cleanup_ctx.insert(0, self._run)
         app.on_shutdown.append(self._on_shutdown)
         app.on_response_prepare.append(self._on_prepare)
-
-    @property
-    def held(self) -> int:
-        """How many requests are held now."""
-        return self._admission.held
-
-    @property
-    def counts(self) -> AdmissionCounts:
-        """How many requests had which outcome so far."""
-        return self._admission.counts
-
-    @property
-    def closes(self) -> Counter[int | str]:
-        """`application_error`: handlers that raised while a WebSocket was open. It needs `setup`.
-
-        And 1013, what `close_on_degrade_seconds` closed. Which side chose another code, aiohttp
-        does not tell.
-        """
-        return self._admission.closes
-
-    def stop(self) -> None:
-        """Refuse what is held, and from now on hold nothing more."""
-        self._admission.stop()
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Handle one request."""

@@ -13,7 +13,6 @@ degrade where wanted.
 """
 
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from http import HTTPStatus
 from random import Random
@@ -36,22 +35,17 @@ except ModuleNotFoundError as _missing:
         name="websockets",
     ) from None
 
-from orchestrator._admission import Admission
-from orchestrator._answers import (
-    APPLICATION_ERROR,
-    PROBLEM_JSON,
-    TRY_AGAIN_LATER,
-    RetryAfter,
-    problem,
-)
-from orchestrator._arguments import paths_of, require
-from orchestrator._health_paths import passes
-from orchestrator._holding import HoldingOptions
-from orchestrator._live import LiveSockets, live_sockets
-from orchestrator._orchestrator import Orchestrator
-from orchestrator._release import Outcome, Place
-from orchestrator._tally import AdmissionCounts
-from orchestrator._visit import Visit
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.admission import Admission
+from orchestrator._gate.face import GateFace
+from orchestrator._gate.hold_queue import Outcome, Place
+from orchestrator._gate.holding import HoldingOptions
+from orchestrator._gate.open_sockets import LiveSockets, live_sockets
+from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER, RetryAfter
+from orchestrator._gate.visit import Visit
+from orchestrator._hardening.arguments import paths_of, require
+from orchestrator._http.health_paths import passes
+from orchestrator._http.responses import PROBLEM_JSON, problem
 
 __all__ = ["ProcessRequest", "process_request"]
 
@@ -96,7 +90,7 @@ def process_request(
     return ProcessRequest(admission, paths_of(bypass), retry_after, live)
 
 
-class ProcessRequest:
+class ProcessRequest(GateFace):
     """Made by `process_request`.
 
     Attributes:
@@ -114,28 +108,6 @@ class ProcessRequest:
         self._bypass = bypass
         self._retry_after = retry_after
         self.connection: type[ServerConnection] = _connection_class(admission, live)
-
-    @property
-    def held(self) -> int:
-        """How many handshakes are held now."""
-        return self._admission.held
-
-    @property
-    def counts(self) -> AdmissionCounts:
-        """How many handshakes had which outcome so far."""
-        return self._admission.counts
-
-    @property
-    def closes(self) -> Counter[int | str]:
-        """The close codes that the application caused so far; it needs `create_connection`.
-
-        `application_error` counts handlers that raised, whose clients see 1011.
-        """
-        return self._admission.closes
-
-    def stop(self) -> None:
-        """Refuse what is held, and from now on hold nothing more."""
-        self._admission.stop()
 
     async def __call__(self, connection: ServerConnection, request: Request) -> Response | None:
         """Let a handshake go on, or answer it with a 503."""
@@ -198,7 +170,7 @@ class _Paced:
         vars(connection).update({name: getattr(self, name) for name in self._METHODS})
 
     # The arguments are those of the library, whatever its version.
-    async def recv(self, *args: Any, **kwargs: Any) -> Data:  # noqa: ANN401  as the library's
+    async def recv(self, *args: Any, **kwargs: Any) -> Data:  # as the library's
         """The next message, once there is a slot to work on it."""
         if not self._kept:
             if self._visit.over:
@@ -212,8 +184,8 @@ class _Paced:
 
     async def recv_streaming(
         self,
-        *args: Any,  # noqa: ANN401  as the library's
-        **kwargs: Any,  # noqa: ANN401  as the library's
+        *args: Any,  # as the library's
+        **kwargs: Any,  # as the library's
     ) -> AsyncIterator[Data]:
         """The next message in fragments, from the first of which on there is a slot."""
         self._visit.waits()
@@ -221,12 +193,12 @@ class _Paced:
             await self._visit.message()
             yield fragment
 
-    async def send(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  as the library's
+    async def send(self, *args: Any, **kwargs: Any) -> None:  # as the library's
         """Send, and report it."""
         await self._own["send"](*args, **kwargs)
         self._visit.sent()
 
-    async def close(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  as the library's
+    async def close(self, *args: Any, **kwargs: Any) -> None:  # as the library's
         """The handler has ended, or is about to."""
         self._leave()
         await self._own["close"](*args, **kwargs)

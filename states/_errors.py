@@ -1,7 +1,7 @@
 """What can go wrong when the machine or its policy is used."""
 
 
-class IllegalFact(ValueError):  # noqa: N818  the field's term for it is a fact, not an error
+class IllegalFact(ValueError):  # the field's term for it is a fact, not an error
     """A fact that cannot be true in the current stage. The machine has not changed."""
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PASS_PHRASE = "sesame"  # noqa: S105  a made-up one
+PASS_PHRASE = "sesame"  # a made-up one
 
 HAVE_OPENSSL = shutil.which("openssl") is not None
 

@@ -6,8 +6,8 @@ In Starlette and FastAPI: `lifespan=lifespan(startup)` enters the orchestrator,
 wrapped: `ReadinessGate(app, startup, manage_lifespan=True, health=True)`.
 """
 
-from orchestrator._health_paths import HEALTH_PATHS, health_paths
-from orchestrator._tally import AdmissionCounts
+from orchestrator._gate.counts import AdmissionCounts
+from orchestrator._http.health_paths import HEALTH_PATHS, health_paths
 from orchestrator.asgi._gate import ReadinessGate
 from orchestrator.asgi._health import health_app
 from orchestrator.asgi._lifespan import lifespan

@@ -3,10 +3,10 @@
 import inspect
 from collections.abc import Callable, Collection
 
-from orchestrator._arguments import paths_of, wrong_type
-from orchestrator._guard import Guard
-from orchestrator._health_paths import passes
-from orchestrator.asgi._types import Scope, route_path
+from orchestrator._hardening.arguments import paths_of, wrong_type
+from orchestrator._hardening.guard import Guard
+from orchestrator._http.asgi_types import Scope, route_path
+from orchestrator._http.health_paths import passes
 
 
 def passing(bypass: Collection[str] | Callable[[Scope], bool]) -> Callable[[Scope], bool]:

@@ -4,21 +4,19 @@ import contextlib
 from collections.abc import Callable, Generator
 
 import anyio
-import anyio.lowlevel
+from anyio.abc import TaskGroup
 
-from orchestrator._answers import APPLICATION_ERROR, TRY_AGAIN_LATER
-from orchestrator._live import LiveSockets
-from orchestrator._release import Outcome, Place
-from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send, close_try_again_later
+from orchestrator._gate.hold_queue import Outcome, Place
+from orchestrator._gate.open_sockets import LiveSockets
+from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER
+from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
+from orchestrator.asgi._refusal import close_try_again_later
 
 _DEFAULT_CLOSE_CODE = 1000
 """The close code of a `websocket.close` that names none, by the ASGI specification."""
 
 KEPT_BYTES = 64 * 1024
 """How much of a held request's body is read at most, so that its client's leaving is noticed."""
-
-_TURNS = 20
-"""More turns of the event loop than middleware takes to pass a message on."""
 
 _MESSAGE_BYTES = 256
 """About what a message takes besides its body: a body may come one byte at a time."""
@@ -27,16 +25,24 @@ _MESSAGE_BYTES = 256
 class Inbox:
     """What a held client sends. The application gets all of it later, from a `Passage`.
 
+    A `receive` that waits is not simply cancelled when the request is let in: middleware takes a
+    few turns of the event loop to pass a message on (Starlette's `BaseHTTPMiddleware` does), and a
+    part of an upload that arrives in between would be lost. So it goes on in `reading`, beside the
+    application, and the application gets what it brings. A request that can send nothing but its
+    end needs none of that: the server tells of an end as often as it is asked.
+
     Args:
         receive: The server's `receive`.
+        reading: Where a `receive` of an upload may go on; `None` for what sends no body.
 
     Attributes:
         kept: The messages so far.
         error: What `receive` raised, if it did.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, reading: TaskGroup | None = None) -> None:
         self._receive = receive
+        self._reading = reading
         self.kept: list[Message] = []  # mostly one: a deque would take ten times the memory
         self.error: Exception | None = None
         self._receives = False
@@ -47,6 +53,12 @@ class Inbox:
 
         It may be cancelled when it is `at_rest`.
         """
+        if self._reading is None:
+            await self._read(place)
+        else:
+            self._reading.start_soon(self._read, place)
+
+    async def _read(self, place: Place) -> None:
         size = 0
         # A bounded part of an upload is read and kept. The rest stays with the server, whose
         # buffers are bounded, at the price of not noticing when this client leaves.
@@ -54,7 +66,7 @@ class Inbox:
             self._receives = True
             try:
                 message = await self._receive()
-            except Exception as error:  # noqa: BLE001  raised again where the request is handled
+            except Exception as error:  # raised again where the request is handled
                 self.error = error
                 place.decide(Outcome.LEFT)
                 return
@@ -70,20 +82,25 @@ class Inbox:
                 size += len(message.get("body", b"")) + _MESSAGE_BYTES
 
     async def at_rest(self) -> None:
-        """Return when cancelling `watch` loses no message; called once it is decided.
-
-        Servers lose none when a `receive` that waits is cancelled. Middleware may: Starlette's
-        `BaseHTTPMiddleware` takes a few turns of the event loop to pass a message on.
-        """
-        if not self._receives:
-            return  # and from now on it will not
-        if not self.kept:
+        """Return when cancelling `watch` loses no message; called once it is decided."""
+        if self._reading is None and self._receives and not self.kept:
             # The first message is there already, or the request can do nothing without it.
+            await self._next()
+
+    async def receive(self) -> Message:
+        """The server's `receive`, after what is being read already."""
+        if self._receives:
+            await self._next()
+        if self.kept:
+            return self.kept.pop(0)
+        if self.error is not None:
+            raise self.error
+        return await self._receive()
+
+    async def _next(self) -> None:
+        if self._arrived is None:
             self._arrived = anyio.Event()
-            await self._arrived.wait()
-        elif self.kept[-1].get("more_body", False):
-            for _ in range(_TURNS):
-                await anyio.lowlevel.checkpoint()
+        await self._arrived.wait()
 
     async def may_answer(self, scope: Scope) -> bool:
         """Whether a refusal can be sent: a WebSocket's first message must be received before."""
@@ -92,6 +109,13 @@ class Inbox:
         if not self.kept:
             self.kept.append(await self._receive())
         return bool(self.kept[-1]["type"] != "websocket.disconnect")
+
+
+def may_have_body(scope: Scope) -> bool:
+    """Whether the client of an HTTP request may send a body; in HTTP/1 its headers say so."""
+    if scope["method"] not in ("GET", "HEAD"):
+        return True
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 class CloseWatch:

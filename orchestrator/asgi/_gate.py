@@ -3,38 +3,39 @@
 import contextlib
 import math
 import signal
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Literal
 
 import anyio
+from anyio.abc import TaskGroup
 
-from orchestrator._admission import Admission
-from orchestrator._answers import RetryAfter
-from orchestrator._arguments import require, wrong_type
+from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._errors import NotRunning
-from orchestrator._health_paths import BYPASS, HEALTH_PATHS
-from orchestrator._live import live_sockets
-from orchestrator._orchestrator import Orchestrator
-from orchestrator._ports import Clock, GateMetrics
-from orchestrator._release import Outcome
-from orchestrator._signals import Release, call_on_signal
-from orchestrator._tally import AdmissionCounts
+from orchestrator._gate.admission import Admission
+from orchestrator._gate.face import GateFace
+from orchestrator._gate.hold_queue import Outcome
+from orchestrator._gate.metrics import GateMetrics
+from orchestrator._gate.open_sockets import live_sockets
+from orchestrator._gate.refusals import RetryAfter
+from orchestrator._hardening.arguments import require, wrong_type
+from orchestrator._http.asgi_types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
+from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS
+from orchestrator._ports import Clock
+from orchestrator._runtime.signals import Release, call_on_signal
 from orchestrator.asgi._bypass import passing
-from orchestrator.asgi._connection import CloseWatch, Inbox
+from orchestrator.asgi._connection import CloseWatch, Inbox, may_have_body
 from orchestrator.asgi._health import MountHint, health_app
 from orchestrator.asgi._lifespan import LateStart, WithStartup, run_lifespan
 from orchestrator.asgi._passage import Passage
 from orchestrator.asgi._refusal import Refusal
-from orchestrator.asgi._types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
 from orchestrator.asgi._unanswered import Unanswered
 from states import StageChanged
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-class ReadinessGate:
+class ReadinessGate(GateFace):
     """ASGI middleware that holds, admits or refuses by the stage of the start-up.
 
     Example::
@@ -170,40 +171,15 @@ class ReadinessGate:
         if stop_on_sigterm:
             startup.accompany(self._hear_signals)
 
-    # -- what is the case --------------------------------------------------------------------------
-
-    @property
-    def held(self) -> int:
-        """How many requests are held now."""
-        return self._admission.held
-
-    @property
-    def counts(self) -> AdmissionCounts:
-        """How many requests had which outcome so far."""
-        return self._admission.counts
-
-    @property
-    def closes(self) -> Counter[int | str]:
-        """The WebSocket close codes that the application caused so far.
-
-        `application_error` counts exceptions while a WebSocket was open; servers turn them into
-        1011, 1006 or 1005, each in its own way. 1013 counts what `close_on_degrade_seconds` closed.
-        """
-        return self._admission.closes
-
-    def stop(self) -> None:
-        """Refuse what is held, and from now on hold nothing more.
-
-        It happens by itself at SIGTERM and SIGINT, and when the orchestrator is left.
-        """
-        self._admission.stop()
-
     # -- requests ----------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         kind = scope["type"]
         if not self._startup.ready or self._turnstile.young or kind == "lifespan":
+            if kind == "http" and may_have_body(scope):
+                await self._let_upload(scope, receive, send)
+                return
             passage = await self._when_not_ready(scope, receive, send)
             if passage is not None:
                 # Here and not in a method: its frame would be kept for as long as the connection.
@@ -223,7 +199,32 @@ class ReadinessGate:
                 self._tally.tell(Outcome.ADMITTED)
             await (self._app if kind == "http" else self._websocket)(scope, receive, send)
 
-    async def _when_not_ready(self, scope: Scope, receive: Receive, send: Send) -> Passage | None:
+    async def _let_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request with a body, of which a part may be under way when it is let in."""
+        raised: Exception | None = None
+        async with anyio.create_task_group() as reading:
+            try:
+                passage = await self._when_not_ready(scope, receive, send, reading)
+                if passage is not None:
+                    await self._pass(passage, scope)
+            except Exception as error:  # raised again outside, where no group is put around it
+                raised = error
+            reading.cancel_scope.cancel()
+        if raised is not None:
+            raise raised
+
+    async def _pass(self, passage: Passage, scope: Scope) -> None:
+        try:
+            await self._app(scope, passage.receive, passage.send)
+        except Exception:
+            passage.failed()
+            raise
+        finally:
+            passage.leave()
+
+    async def _when_not_ready(
+        self, scope: Scope, receive: Receive, send: Send, reading: TaskGroup | None = None
+    ) -> Passage | None:
         """Decide for one connection; handle it, or return the passage of one that is let in."""
         kind = scope["type"]
         if self._late_start is not None:
@@ -240,21 +241,25 @@ class ReadinessGate:
             await (self._passing if kind == "websocket" else self._app)(scope, receive, send)
         else:
             self._mount_hint.look(scope)
-            return await self._ask(scope, receive, send)
+            return await self._ask(scope, receive, send, reading)
         return None
 
     def _asks_for_health(self, scope: Scope) -> bool:
         # The first question is quick, and answers for nearly every request.
         return scope["path"].endswith(HEALTH_PATHS) and route_path(scope) in HEALTH_PATHS
 
-    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> Passage | None:
+    async def _ask(
+        self, scope: Scope, receive: Receive, send: Send, reading: TaskGroup | None
+    ) -> Passage | None:
         self._stand_in_front()
-        inbox = Inbox(receive)
+        inbox = Inbox(receive, reading)
         with self._unanswered:
             place = await self._admission.ask(route_path(scope), inbox.watch, inbox.at_rest)
             if place.outcome is Outcome.ADMITTED:
                 visit = self._admission.visit(place)
                 is_websocket = scope["type"] == "websocket"
+                if reading is not None:
+                    receive = inbox.receive
                 return Passage(visit, inbox.kept, receive, send, is_websocket=is_websocket)
             if place.outcome is not None:
                 await self._turn_away(place.outcome, scope, inbox, send)

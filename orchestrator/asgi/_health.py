@@ -3,23 +3,16 @@
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 
-from orchestrator._admission import recovering
-from orchestrator._answers import RetryAfter, as_json, oversized, problem
-from orchestrator._arguments import require
-from orchestrator._health_paths import HEALTH_PATHS
-from orchestrator._hosts import AllowedHosts
-from orchestrator._logging import logger
-from orchestrator._orchestrator import Orchestrator
-from orchestrator.asgi._types import (
-    ASGIApp,
-    Header,
-    Receive,
-    Scope,
-    Send,
-    respond,
-    retry_after_header,
-    route_path,
-)
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.admission import recovering
+from orchestrator._gate.refusals import RetryAfter
+from orchestrator._hardening.arguments import require
+from orchestrator._hardening.log_thread import logger
+from orchestrator._http.asgi_types import ASGIApp, Header, Receive, Scope, Send, route_path
+from orchestrator._http.health_paths import HEALTH_PATHS
+from orchestrator._http.hosts import AllowedHosts
+from orchestrator._http.responses import answer_other, as_json, oversized, problem, respond
+from orchestrator.asgi._refusal import retry_after_header
 from states import Stage
 
 _HEALTH_JSON = "application/health+json"
@@ -118,7 +111,7 @@ class _HealthApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await _answer_other(scope, receive, send)
+            await answer_other(scope, receive, send)
             return
         path, method = route_path(scope), scope["method"]
         head = method == "HEAD"
@@ -160,7 +153,7 @@ class _HealthApp:
             # Nothing that can be told in addition may take the verdict away.
             try:
                 answer |= _details(self._startup)
-            except Exception as error:  # noqa: BLE001  it is logged
+            except Exception as error:  # it is logged
                 logger.error("a health endpoint could not tell its details", error=error)
         body = as_json(answer)
         await respond(send, status, body, content_type=_HEALTH_JSON, headers=headers, head=head)
@@ -183,14 +176,3 @@ def _details(startup: Orchestrator) -> Mapping[str, object]:
             for name, condition in known.conditions.items()
         },
     }
-
-
-async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:
-    """Standing alone under a server: take part in the lifespan, and decline WebSockets."""
-    if scope["type"] == "websocket":
-        await receive()  # websocket.connect
-        await send({"type": "websocket.close"})
-        return
-    for phase in ("startup", "shutdown"):
-        await receive()
-        await send({"type": f"lifespan.{phase}.complete"})

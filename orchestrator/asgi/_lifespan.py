@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mappi
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from orchestrator._arguments import require, wrong_type
+from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._errors import OrchestratorError
-from orchestrator._logging import logger
-from orchestrator._orchestrator import Orchestrator
-from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
+from orchestrator._hardening.arguments import require, wrong_type
+from orchestrator._hardening.log_thread import logger
+from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 
 STATE_KEY = "startup"
 """Where the orchestrator is in the ASGI state: `request.state.startup` in Starlette."""

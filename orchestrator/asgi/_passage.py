@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable
 
-from orchestrator._visit import Visit
-from orchestrator.asgi._types import Message, Receive, Send
+from orchestrator._gate.visit import Visit
+from orchestrator._http.asgi_types import Message, Receive, Send
 
 
 class Passage:

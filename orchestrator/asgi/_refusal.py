@@ -4,14 +4,25 @@ from http import HTTPStatus
 
 import anyio.lowlevel
 
-from orchestrator._answers import RetryAfter, problem
-from orchestrator.asgi._types import (
-    Scope,
-    Send,
-    close_try_again_later,
-    respond,
-    retry_after_header,
-)
+from orchestrator._gate.refusals import PRIVATE_TRY_AGAIN_LATER, TRY_AGAIN_LATER, RetryAfter
+from orchestrator._http.asgi_types import Header, Scope, Send
+from orchestrator._http.responses import problem, respond
+
+
+def retry_after_header(retry_after: RetryAfter) -> Header:
+    """A `Retry-After` header with a new draw."""
+    return (b"retry-after", retry_after.draw().encode())
+
+
+async def close_try_again_later(send: Send, reason: str) -> None:
+    """Close an open WebSocket with 1013, or with the private code where the server forbids it."""
+    close = {"type": "websocket.close", "reason": reason}
+    try:
+        await send({**close, "code": TRY_AGAIN_LATER})
+    except OSError:  # by the ASGI specification: the client has left
+        raise
+    except Exception:  # autobahn's own, for a code that it does not let pass
+        await send({**close, "code": PRIVATE_TRY_AGAIN_LATER})
 
 
 class Refusal:

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-PROGRAM = "startup-orchestrator"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
@@ -20,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _status_of(_load(), arguments)
     # The process is this command's alone: its streams and signals are, too.
     with _signals_end_it():
-        from orchestrator.cli._output import flush, open_missing_streams  # noqa: PLC0415  it is time
+        from orchestrator.cli._shell.output import flush, open_missing_streams
 
         open_missing_streams()
         run = _load()
@@ -38,10 +36,10 @@ _App = Callable[[Sequence[str]], int]
 
 def _load() -> _App:
     """The commands; where their packages are missing, one that says so."""
-    from orchestrator.cli._output import note  # noqa: PLC0415  the last moment for signals
+    from orchestrator.cli._shell.output import note  # the last moment for signals
 
     try:
-        from orchestrator.cli._app import run  # noqa: PLC0415  typer is an extra
+        from orchestrator.cli._app import run  # typer is an extra
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"orchestrator", "states"}:
             raise
@@ -56,8 +54,8 @@ def _load() -> _App:
 
 
 def _status_of(run: _App, arguments: Sequence[str], *, by_signal: bool = False) -> int:
-    from orchestrator.cli._errors import Interrupted  # noqa: PLC0415  loaded by now
-    from orchestrator.cli._process import end_by_signal  # noqa: PLC0415  the same
+    from orchestrator.cli._shell.errors import Interrupted
+    from orchestrator.cli._shell.process import end_by_signal
 
     try:
         return run(arguments)

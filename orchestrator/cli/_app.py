@@ -7,12 +7,10 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator import __version__
-from orchestrator.cli import PROGRAM, _commands
-from orchestrator.cli._demo_command import OTLP_ENDPOINT, demo
-from orchestrator.cli._diagram import diagram_as_json, mermaid, stages_page
-from orchestrator.cli._errors import Interrupted, UserError
-from orchestrator.cli._exit_codes import FAILED, USAGE
-from orchestrator.cli._output import (
+from orchestrator.cli._shell.errors import Interrupted, UserError
+from orchestrator.cli._shell.exit_codes import FAILED, USAGE
+from orchestrator.cli._shell.options import REST_IS_CMD, flowing
+from orchestrator.cli._shell.output import (
     ReaderGone,
     finished,
     is_of_a_stream,
@@ -20,13 +18,16 @@ from orchestrator.cli._output import (
     note,
     print_json,
 )
-from orchestrator.cli._settings_page import settings_as_json, settings_lines, settings_page
-from orchestrator.settings import Settings, SettingsError
+from orchestrator.cli._shell.program import PROGRAM
+from orchestrator.cli.demo.command import OTLP_ENDPOINT, demo
+from orchestrator.cli.policy.command import check_policy
+from orchestrator.cli.query.command import check, explain, watch
+from orchestrator.cli.reference.command import commands, diagram, settings
+from orchestrator.cli.run.command import run as run_command
+from orchestrator.cli.wait.command import wait
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
-def _plain_flags(params: Any) -> Any:  # noqa: ANN401  of Typer's own kind, which has moved before
+def _plain_flags(params: Any) -> Any:  # of Typer's own kind, which has moved before
     """Options of which newer versions of Typer would say that they take a `<bool>`."""
     for param in params:
         if getattr(param, "is_flag", False) and param.metavar is None:
@@ -38,17 +39,17 @@ class _Commands(TyperGroup):
     """Turns what is no exception of ours into one, where Typer would make an exit status of it."""
 
     # Of Typer's own kinds, which have moved before.
-    def get_params(self, ctx: Any) -> Any:  # noqa: ANN401  as said above
+    def get_params(self, ctx: Any) -> Any:
         return _plain_flags(super().get_params(ctx))
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401  as said above
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             params = command.get_params
             command.get_params = lambda ctx: _plain_flags(params(ctx))  # type: ignore[method-assign]  # Typer makes it
         return command
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  of Typer's own kind, which has moved before
+    def invoke(self, ctx: Any) -> Any:  # of Typer's own kind, which has moved before
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -66,8 +67,11 @@ app = typer.Typer(
 )
 
 
-_commands.register(app)
-app.command(help=_commands.flowing(demo))(demo)
+app.command(context_settings=REST_IS_CMD, help=flowing(wait))(wait)
+app.command("run", context_settings=REST_IS_CMD, help=flowing(run_command))(run_command)
+for command in (check, explain, watch, check_policy, demo, diagram, settings):
+    app.command(help=flowing(command))(command)
+app.command(hidden=True)(commands)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -162,38 +166,3 @@ def _main(
         raise UserError("--json goes with --version here; for a command, put it after its name")
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-@app.command()
-def diagram(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the whole reference page.")
-    ] = False,
-    json: _Json = False,
-) -> None:
-    """Print the state diagram, as Mermaid."""
-    if json:
-        print_json(diagram_as_json())
-        return
-    typer.echo(stages_page() if markdown else mermaid(), nl=False)
-
-
-@app.command()
-def settings(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the whole reference page.")
-    ] = False,
-    json: _Json = False,
-) -> None:
-    """Print what this environment sets: the policy, the platform and where Redis is."""
-    if markdown:
-        typer.echo(settings_page(), nl=False)
-        return
-    try:
-        found = Settings.from_environment()
-    except SettingsError as error:
-        raise UserError(str(error)) from None
-    if json:
-        print_json(settings_as_json(found))
-    else:
-        typer.echo("\n".join(settings_lines(found)))

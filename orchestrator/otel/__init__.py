@@ -13,8 +13,8 @@ A gate is measured by `ReadinessGate(app, startup, metrics=OpenTelemetryGateMetr
 The observer needs the OpenTelemetry API only; the SDK is loaded by `setup_telemetry` alone.
 """
 
-from orchestrator.otel._gate import OpenTelemetryGateMetrics
+from orchestrator.otel._gate_metrics import OpenTelemetryGateMetrics
 from orchestrator.otel._observer import OpenTelemetryObserver
-from orchestrator.otel._setup import Telemetry, setup_telemetry
+from orchestrator.otel._setup.telemetry import Telemetry, setup_telemetry
 
 __all__ = ["OpenTelemetryGateMetrics", "OpenTelemetryObserver", "Telemetry", "setup_telemetry"]

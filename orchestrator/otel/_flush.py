@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from threading import Thread
 
-from orchestrator._logging import logger
+from orchestrator._hardening.log_thread import logger
 
 _LEAVING_SECONDS = 0.6
 """How long the orchestrator's end may wait for the collector. With the shutdown of
@@ -45,5 +45,5 @@ def _call(flush: object) -> None:
     try:
         if callable(flush):
             flush()
-    except Exception as error:  # noqa: BLE001  a provider that cannot flush must not break the end
+    except Exception as error:  # a provider that cannot flush must not break the end
         logger.debug("a provider could not be flushed: %r", error)

@@ -14,12 +14,12 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from orchestrator import __version__
-from orchestrator._logging import logger
+from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Observer, StartupContext
-from orchestrator.otel._background import Background
-from orchestrator.otel._events import EventLog, Events
+from orchestrator.otel._log_events import EventLog, Events
 from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._trace import parent_context
+from orchestrator.otel._write_loop import Background
 from orchestrator.otel._writer import Writer
 from states import Fact, Stage, StageChanged
 
@@ -240,7 +240,7 @@ class _Pen:
                 self._writer.stop(told.at)
             else:
                 self._writer.take(*told)
-        except BaseException as error:  # noqa: BLE001  the thread must go on, or facts would pile up
+        except BaseException as error:  # the thread must go on, or facts would pile up
             if not self._failed:
                 self._failed = True
                 logger.error("telemetry could not be written; this is said only once", error=error)

@@ -7,7 +7,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Tracer, TracerProvider
 
 from orchestrator import __version__
-from orchestrator.otel._events import EventLog
+from orchestrator.otel._log_events import EventLog
 from orchestrator.otel._metrics import is_unset_meter_provider
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"

@@ -15,7 +15,7 @@ from opentelemetry.trace import (
 )
 
 from orchestrator import __version__
-from orchestrator._logging import logger
+from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import StartupContext
 from orchestrator.otel._episode import Episode, EpisodeName
 from orchestrator.otel._flush import Flusher
@@ -161,7 +161,7 @@ class Writer:
     ) -> None:
         try:
             call(*args, **named)
-        except Exception as error:  # noqa: BLE001  it is logged
+        except Exception as error:  # it is logged
             # It happens in what the application has set: a processor, an exporter, a sampler.
             if what not in self._failed:
                 self._failed.add(what)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orchestrator._arguments import require, require_flag
+from orchestrator._hardening.arguments import require, require_flag
 from orchestrator.redis._failures import UnfitError, WrongAnswerError
 from states import FailureKind
 

@@ -10,8 +10,8 @@ import ssl
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from orchestrator.redis._deadline_socket import NotRedisError, SlowAnswerError
 from orchestrator.redis._replies import is_refusal, no_redis, of_reply
-from orchestrator.redis._wire import NotRedisError, SlowAnswerError
 from states import Failure, FailureKind
 
 _TRANSIENT = FailureKind.TRANSIENT

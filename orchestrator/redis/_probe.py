@@ -9,19 +9,21 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.lowlevel
 
-from orchestrator._arguments import require, require_items, wrong_type
+from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._ports import Probe, ProbeResult, Target
-from orchestrator.redis._appearance import Appearance
+from orchestrator._probing.readable import wait_readable
+from orchestrator._probing.socket_watch import Appearance
+from orchestrator._probing.worker import Question, Worker
 from orchestrator.redis._expect import Expect
 from orchestrator.redis._failures import PATH_MISSING, held_up, timed_out
-from orchestrator.redis._readable import wait_readable
+from orchestrator.redis._session import Session
 from orchestrator.redis._settings import RedisSettings
-from orchestrator.redis._worker import Question, Worker
 from states import Policy
 
 if TYPE_CHECKING:
@@ -145,7 +147,7 @@ class RedisProbe(Probe):
 
     def _open(self) -> None:
         self._closed = False
-        self._worker = Worker(self._settings)
+        self._worker = Worker(partial(Session, self._settings), "redis-probe")
         # A probe that is dropped without `aclose` must not leave its thread behind. At the end of
         # the process there is nothing to do: the thread is a daemon.
         weakref.finalize(self, self._worker.stop).atexit = False

@@ -27,7 +27,7 @@ def is_refusal(error: Exception) -> bool:
 
 def is_passed_over(error: Exception) -> bool:
     """Whether it is an error reply that does not end a connection."""
-    from redis import exceptions as known  # noqa: PLC0415  slow to load; loaded here already
+    from redis import exceptions as known  # slow to load; loaded here already
 
     # What protected mode says is the last thing before it closes.
     return isinstance(error, known.ResponseError) and not str(error).startswith("DENIED")
@@ -41,7 +41,7 @@ def of_reply(error: Exception, where: str, command: str) -> Failure | None:
         where: The place in words.
         command: The command that it was the reply to.
     """
-    from redis import exceptions as known  # noqa: PLC0415  slow to load; loaded here already
+    from redis import exceptions as known  # slow to load; loaded here already
 
     # Narrow classes first: some of them are ConnectionErrors, the others ResponseErrors.
     if isinstance(error, known.AuthenticationError):

@@ -9,10 +9,12 @@ import socket
 import time
 from collections import deque
 
-from orchestrator.redis._dialing import Dialer, Line
+from orchestrator._probing.interruption import Interruption
+from orchestrator.redis._connector import Dialer, Line
 from orchestrator.redis._expect import Step, steps_of
 from orchestrator.redis._failures import (
     CLOSED,
+    ENDLESS,
     OF_TIME,
     Phase,
     Situation,
@@ -20,7 +22,6 @@ from orchestrator.redis._failures import (
     held_up,
     unexpected,
 )
-from orchestrator.redis._interruption import Interruption
 from orchestrator.redis._replies import OLD_LOGIN
 from orchestrator.redis._settings import RedisSettings
 from states import Failure
@@ -82,6 +83,15 @@ class Session:
     def outlasts(self) -> bool:
         """Whether what is under way goes on after its attempt: Redis has accepted a connection."""
         return self._dialer.accepted_at > 0
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether no deadline can end what is under way."""
+        return self._dialer.phase in ENDLESS
+
+    def ran_out_of_time(self, failure: Failure) -> bool:
+        """Whether this failure says no more than that Redis has not answered in time."""
+        return failure.error_type in OF_TIME
 
     def had_its_time(self, timeout_seconds: float) -> bool:
         """Whether Redis has been silent for so long on a connection that it has accepted."""
@@ -162,7 +172,7 @@ class Session:
         before = self._line
         try:
             self._exchange(deadline)
-        except Exception as error:  # noqa: BLE001  every exception is a failed attempt
+        except Exception as error:  # every exception is a failed attempt
             failure = _classified(error, self.situation(timeout_seconds))
             warm = before is not None and self._line is before
             if not (warm and self._may_be_late(failure)):
@@ -209,7 +219,7 @@ class Session:
         """
         try:
             extra = self._line is None or self._line.connection.can_read(timeout=0)
-        except Exception:  # noqa: BLE001  closed by the other side, just after its answer
+        except Exception:  # closed by the other side, just after its answer
             extra = True
         if extra:
             self.close()
@@ -218,5 +228,5 @@ class Session:
 def _classified(error: Exception, at: Situation) -> Failure:
     try:
         return classify(error, at)
-    except Exception as another:  # noqa: BLE001  what is said of an error must not end the thread
+    except Exception as another:  # what is said of an error must not end the thread
         return unexpected(another, at)

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from orchestrator._arguments import wrong_type
+from orchestrator._hardening.arguments import wrong_type
+from orchestrator._hardening.text import one_line
 from orchestrator._ports import Target
-from orchestrator._text import one_line
-from orchestrator.redis._client import read_client
 from orchestrator.redis._expect import Expect
+from orchestrator.redis._given_client import read_client
 from orchestrator.redis._url import DEFAULT_HOST, DEFAULT_PORT, read_url
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def fault_of_ours(error: Exception, connection: TlsOptions) -> TlsOptionError | 
 def _fails(step: Callable[[ssl.SSLContext], object]) -> bool:
     try:
         step(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    except Exception:  # noqa: BLE001  a wrong type is one of the ways to be wrong
+    except Exception:  # a wrong type is one of the ways to be wrong
         return True
     return False
 
@@ -92,7 +92,7 @@ def _certificate(connection: TlsOptions) -> str | None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password)
     except ssl.SSLError as error:
         return _of_chain(error, certificate, key, password)
-    except Exception:  # noqa: BLE001  a wrong type, or a function of the application's that raised
+    except Exception:  # a wrong type, or a function of the application's that raised
         return "ssl_password does not give a pass phrase"
     return None
 
@@ -121,7 +121,7 @@ def _unreadable(path: str) -> str | None:
         return "names a file that is not there"
     except PermissionError:
         return "names a file that may not be read"
-    except Exception:  # noqa: BLE001  a directory, a wrong type, a name that cannot be one
+    except Exception:  # a directory, a wrong type, a name that cannot be one
         return "names no file that can be read"
 
 

@@ -141,7 +141,7 @@ def _passes(check: Callable[[str], bool], value: str) -> bool:
 def _is_known_to_redis_py(name: str) -> bool:
     """Whether a redis-py that is newer than this list takes it. Loads redis-py, for this only."""
     try:
-        from orchestrator.redis._options import any_connections  # noqa: PLC0415  loads redis
+        from orchestrator.redis._client_options import any_connections  # loads redis
     except ImportError:
         return True  # the first attempt says that redis-py is missing
     return name in any_connections()

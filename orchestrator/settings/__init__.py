@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Self
 
-from orchestrator._logging import logger
-from orchestrator._text import one_line
+from orchestrator._hardening.log_thread import logger
+from orchestrator._hardening.text import one_line
 from states import Platform, Policy, PolicyError
 
 PREFIX = "ORCHESTRATOR_"

@@ -11,10 +11,10 @@ With pytest the same are fixtures: `virtual_startup`, `scripted_redis`, `manual_
 and `pretend_stage`. Nothing here needs pytest but the plugin itself.
 """
 
-from orchestrator.testing._clock import ManualClock
+from orchestrator.testing._manual_clock import ManualClock
 from orchestrator.testing._pretend import Pretence, pretend
-from orchestrator.testing._probe import ScriptedProbe
 from orchestrator.testing._script import REFUSED, WORDS, WRONG_PASSWORD, ScriptError
+from orchestrator.testing._scripted_probe import ScriptedProbe
 from orchestrator.testing._stages import StageLog
 from orchestrator.testing._virtual import VirtualStartup, virtual_startup
 

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._errors import AlreadyStarted
-from orchestrator._orchestrator import Orchestrator
-from orchestrator.testing._names import stage_called
-from orchestrator.testing._probe import ScriptedProbe
 from orchestrator.testing._script import REFUSED, WRONG_PASSWORD
+from orchestrator.testing._scripted_probe import ScriptedProbe
+from orchestrator.testing._stage_names import stage_called
 from states import (
     BootFinished,
     Failure,
@@ -43,11 +43,11 @@ class Pretence:
         self._startup = startup
         # What is replaced is chosen by the application, in the constructor's call, where no test
         # can reach it. Everything else stays: the application meets the real orchestrator.
-        self._before = startup._probe, startup._declared, startup.policy  # noqa: SLF001  see above
-        self._before_entering = startup._life, startup._machine  # noqa: SLF001  see above
+        self._before = startup._probe, startup._declared, startup.policy
+        self._before_entering = startup._life, startup._machine
         self._redis = ScriptedProbe([_ANSWERS[stage]])
-        startup._probe = self._redis  # noqa: SLF001  see above
-        startup._declared = dict.fromkeys(startup._declared, False)  # noqa: SLF001  see above
+        startup._probe = self._redis
+        startup._declared = dict.fromkeys(startup._declared, False)
         startup.policy = replace(
             startup.policy,
             budget_seconds=_BUDGET_SECONDS,
@@ -56,8 +56,8 @@ class Pretence:
             failures_to_degrade=1,
         )
         # For an application that is never started, as by `TestClient(app)` without `with`.
-        startup._life = None  # noqa: SLF001  see above
-        startup._machine = self._machine = _machine_in(stage, startup)  # noqa: SLF001  see above
+        startup._life = None
+        startup._machine = self._machine = _machine_in(stage, startup)
 
     async def become(
         self, stage: Stage | str, *, timeout_seconds: float | None = 5.0
@@ -92,10 +92,10 @@ class Pretence:
         """Give the orchestrator back what it had, unless it is running."""
         if not self._startup.running:
             probe, declared, policy = self._before
-            if self._startup._machine is self._machine:  # noqa: SLF001  it was never entered
-                self._startup._life, self._startup._machine = self._before_entering  # noqa: SLF001  see above
-            self._startup._probe = probe  # noqa: SLF001  see above
-            self._startup._declared = declared  # noqa: SLF001  see above
+            if self._startup._machine is self._machine:  # it was never entered
+                self._startup._life, self._startup._machine = self._before_entering
+            self._startup._probe = probe
+            self._startup._declared = declared
             self._startup.policy = policy
 
 
@@ -124,7 +124,7 @@ def pretend(startup: Orchestrator, stage: Stage | str = Stage.READY) -> Pretence
 
 def _machine_in(stage: Stage, startup: Orchestrator) -> StartupMachine:
     """A machine that came to this stage."""
-    machine = StartupMachine(startup.policy, startup._declared)  # noqa: SLF001  see above
+    machine = StartupMachine(startup.policy, startup._declared)
     machine.receive(BootFinished(0.0))
     if (failure := _ANSWERS[stage]) is not None:
         machine.receive(ProbeFailed(0.0, 0.0, failure))

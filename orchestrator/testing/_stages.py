@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from types import EllipsisType
 
-from orchestrator._log import cause_in_words
+from orchestrator._core.transition_log import cause_in_words
 from orchestrator._ports import Observer, StartupContext
-from orchestrator.testing._names import stage_called
+from orchestrator.testing._stage_names import stage_called
 from states import Fact, Failure, ProbeFailed, ProbeSucceeded, Stage, StageChanged
 
 Expected = Stage | str | EllipsisType

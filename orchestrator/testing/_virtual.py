@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
-from orchestrator._conditions import ConditionSpec
-from orchestrator._orchestrator import Orchestrator
-from orchestrator.testing._clock import ManualClock
-from orchestrator.testing._probe import ScriptedProbe
+from orchestrator._core.conditions import ConditionSpec
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator.testing._manual_clock import ManualClock
+from orchestrator.testing._scripted_probe import ScriptedProbe
 from orchestrator.testing._stages import StageLog
 from states import Failure, Policy
 

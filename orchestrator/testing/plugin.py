@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from orchestrator._conditions import ConditionSpec
-from orchestrator._logging import write_at_once
-from orchestrator._orchestrator import Orchestrator
-from orchestrator.testing._clock import ManualClock
+from orchestrator._core.conditions import ConditionSpec
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._hardening.log_thread import write_at_once
+from orchestrator.testing._manual_clock import ManualClock
 from orchestrator.testing._pretend import Pretence, pretend
-from orchestrator.testing._probe import ScriptedProbe
+from orchestrator.testing._scripted_probe import ScriptedProbe
 from orchestrator.testing._stages import StageLog
 from orchestrator.testing._virtual import VirtualStartup, virtual_startup
 from states import Policy, Stage

@@ -1,6 +1,6 @@
 """Mounting the page in front of an application, whatever framework that is made with."""
 
-from orchestrator.web._http import ASGIApp, Receive, Scope, Send, route_path
+from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send, route_path
 
 
 def web_mount(app: ASGIApp, page: ASGIApp, path: str = "/startup") -> ASGIApp:

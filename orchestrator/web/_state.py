@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Protocol
 
-from orchestrator._clock import process_age_seconds
-from orchestrator._log import cause_in_words
-from orchestrator._orchestrator import Orchestrator
-from orchestrator._tally import AdmissionCounts
-from orchestrator.web._recorder import Attempt, Recorder
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._core.transition_log import cause_in_words
+from orchestrator._gate.counts import AdmissionCounts
+from orchestrator._runtime.clock import process_age_seconds
+from orchestrator.web._history import Attempt, Recorder
 from states import ConditionState, Failure, StageChanged
 
 Json = Mapping[str, object]

@@ -10,10 +10,11 @@ from http import HTTPStatus
 
 import anyio
 
-from orchestrator._answers import PROBLEM_JSON, as_json, problem
-from orchestrator.web._http import SAFE_HEADERS, Receive, Scope, Send, respond
-from orchestrator.web._recorder import Recorder
-from orchestrator.web._signals import ShutdownWatch
+from orchestrator._http.asgi_types import Receive, Scope, Send
+from orchestrator._http.responses import PROBLEM_JSON, as_json, problem, respond
+from orchestrator.web._history import Recorder
+from orchestrator.web._origin import SAFE_HEADERS
+from orchestrator.web._shutdown_watch import ShutdownWatch
 from orchestrator.web._state import Json, StateReader
 
 TICK_SECONDS = 1.0
@@ -50,7 +51,9 @@ class EventStreams:
             status = HTTPStatus.SERVICE_UNAVAILABLE
             body = problem(status, "Too many are watching already.")
             retry = (b"retry-after", b"5")
-            await respond(send, status, body, content_type=PROBLEM_JSON, headers=[retry])
+            await respond(
+                send, status, body, content_type=PROBLEM_JSON, headers=[*SAFE_HEADERS, retry]
+            )
             return
         self._open += 1
         try:
@@ -115,6 +118,7 @@ def _start() -> dict[str, object]:
     headers = [
         (b"content-type", b"text/event-stream; charset=utf-8"),
         (b"x-accel-buffering", b"no"),  # nginx would keep events back otherwise
+        (b"cache-control", b"no-store"),
         *SAFE_HEADERS,
     ]
     return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -1,7 +1,5 @@
 """`python -m tests.benchmarks`: run the suite and write its table; `--only PART` runs one part."""
 
-# ruff: noqa: T201  a benchmark prints
-
 import argparse
 import importlib
 import json

@@ -86,7 +86,9 @@ def installed(names: Mapping[str, Candidate]) -> list[str]:
     for name, candidate in names.items():
         missing = [need for need in candidate.needs if importlib.util.find_spec(need) is None]
         if missing:
-            print(f"{name} is left out: {missing[0]} is not installed", file=sys.stderr)  # noqa: T201  a benchmark prints
+            print(
+                f"{name} is left out: {missing[0]} is not installed", file=sys.stderr
+            )  # a benchmark prints
         else:
             chosen.append(name)
     return chosen
@@ -155,7 +157,9 @@ class Crew:
             try:
                 found[name] = [Outcome(**outcome) for outcome in json.loads(self._line(name))]
             except ValueError:
-                print(f"{name} is left out: its process ended, see above", file=sys.stderr)  # noqa: T201  a benchmark prints
+                print(
+                    f"{name} is left out: its process ended, see above", file=sys.stderr
+                )  # a benchmark prints
                 self._workers.pop(name).wait()
         self._busy = False
         return found
@@ -194,11 +198,11 @@ def main() -> None:
     logging.disable(logging.CRITICAL)  # every candidate reports failed attempts; none is paid for
     module, name = sys.argv[1:]
     candidate: Candidate = importlib.import_module(module).CANDIDATES[name]
-    print(flush=True)  # noqa: T201  says that it is there
+    print(flush=True)  # says that it is there
     for limit_seconds, jobs in _orders():
         wave = functools.partial(_wave, candidate.run, jobs, limit_seconds)
         outcomes = anyio.run(wave, backend=candidate.backend)
-        print(json.dumps([asdict(outcome) for outcome in outcomes]), flush=True)  # noqa: T201  the answer
+        print(json.dumps([asdict(outcome) for outcome in outcomes]), flush=True)  # the answer
 
 
 if __name__ == "__main__":

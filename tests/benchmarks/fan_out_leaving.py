@@ -5,7 +5,7 @@ import gc
 import time
 from collections.abc import Awaitable, Callable
 
-from orchestrator._feed import Feed
+from orchestrator._core.feed import Feed
 from tests.benchmarks.measure import interleaved
 from tests.benchmarks.rows import Row, at_most
 
@@ -42,7 +42,7 @@ async def leave(wait: Callable[[], Awaitable[object]], size: int, shuffle: Shuff
     began = time.perf_counter()
     for number in order:
         tasks[number].cancel()
-    while not all(task.done() for task in tasks):  # noqa: ASYNC110  one turn is enough: no event is
+    while not all(task.done() for task in tasks):  # one turn is enough: no event is
         await asyncio.sleep(0)
     took = (time.perf_counter() - began) * 1e3
     gc.enable()

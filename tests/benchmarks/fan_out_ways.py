@@ -15,7 +15,7 @@ import anyio
 import trio
 from anyio.abc import TaskGroup
 
-from orchestrator._feed import Feed
+from orchestrator._core.feed import Feed
 from states import Stage, StageChanged, TimerFired
 
 
@@ -279,7 +279,7 @@ def installed(ways: tuple[type[Way], ...]) -> list[type[Way]]:
             if issubclass(way, Called):
                 importlib.import_module(way.package)
         except ImportError as error:
-            print(f"{way.name} is left out: {error}", file=sys.stderr)  # noqa: T201  a benchmark prints
+            print(f"{way.name} is left out: {error}", file=sys.stderr)  # a benchmark prints
         else:
             there.append(way)
     return there

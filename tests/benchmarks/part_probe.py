@@ -42,7 +42,7 @@ def present(names: Mapping[str, known.Fresh]) -> dict[str, known.Fresh]:
     """Those that can run; says on stderr why the others cannot."""
     missing = {"coredis"} if importlib.util.find_spec("coredis") is None else set()
     for name in missing:
-        print(f"{name} is left out: it is not installed", file=sys.stderr)  # noqa: T201  a benchmark prints
+        print(f"{name} is left out: it is not installed", file=sys.stderr)  # a benchmark prints
     return {name: peer for name, peer in names.items() if name not in missing}
 
 

@@ -16,8 +16,8 @@ import anyio.to_thread
 import redis
 import redis.asyncio
 
+from orchestrator._probing.worker import _loop_caller
 from orchestrator.redis import RedisProbe
-from orchestrator.redis._worker import _loop_caller
 
 Ask = Callable[[], Awaitable[object]]
 """Asks once."""
@@ -46,19 +46,19 @@ async def ours_fresh(url: str) -> None:
     await probe.aclose()
 
 
-async def redis_asyncio_fresh(url: str, **options: Any) -> None:  # noqa: ANN401  redis-py's
+async def redis_asyncio_fresh(url: str, **options: Any) -> None:  # redis-py's
     client = redis.asyncio.Redis.from_url(url, **options)
     await client.ping()
     await client.aclose()
 
 
-def redis_sync_fresh(url: str, **options: Any) -> None:  # noqa: ANN401  redis-py's
+def redis_sync_fresh(url: str, **options: Any) -> None:  # redis-py's
     client = redis.Redis.from_url(url, **options)
     client.ping()
     client.close()
 
 
-async def redis_thread_fresh(url: str, **options: Any) -> None:  # noqa: ANN401  redis-py's
+async def redis_thread_fresh(url: str, **options: Any) -> None:  # redis-py's
     await anyio.to_thread.run_sync(partial(redis_sync_fresh, url, **options))
 
 

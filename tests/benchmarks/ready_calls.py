@@ -9,8 +9,8 @@ from functools import partial
 from types import FunctionType
 
 from orchestrator import Stage
+from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
 from tests.benchmarks.measure import Candidate, interleaved
 from tests.benchmarks.ready_names import ALONE, GATE, NO_CLOSES, NOTHING
 from tests.benchmarks.rows import Figure, Row

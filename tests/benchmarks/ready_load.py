@@ -5,8 +5,6 @@ trips over connections that stay open, and prints the seconds that they took. So
 all there is, so that it needs far less time for each than a server does.
 """
 
-# ruff: noqa: T201  it prints what the other process reads
-
 import base64
 import select
 import socket

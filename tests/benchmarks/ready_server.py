@@ -5,8 +5,6 @@ input ends. One process for all of them, since two processes that run the very s
 differ by more than what is measured here.
 """
 
-# ruff: noqa: T201  it prints what the other process reads
-
 import asyncio
 import importlib.util
 import json
@@ -19,8 +17,8 @@ import uvicorn
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from orchestrator import Stage
+from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import ASGIApp, Receive, Scope, Send
 from tests.benchmarks.ready_names import AGAIN, ALONE, BASE, GATE, NO_CLOSES, NOTHING
 from tests.integrations.gate_support import Server, Startup
 

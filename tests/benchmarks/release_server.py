@@ -6,8 +6,6 @@ becomes ready, and prints when. With the next line, an empty one, it prints how 
 was at worst, in seconds, and serves the next.
 """
 
-# ruff: noqa: T201  it prints what the other process reads
-
 import asyncio
 import json
 import sys
@@ -82,7 +80,7 @@ async def release(setting: Setting) -> None:
         await server.up.wait()
         print(server.port, flush=True)
         with anyio.fail_after(60):
-            while (  # noqa: ASYNC110  the gate has no event for it
+            while (  # the gate has no event for it
                 gate.held < setting.max_held
                 or gate.counts.held + gate.counts.overflow < setting.clients
             ):

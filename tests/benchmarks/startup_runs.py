@@ -5,8 +5,6 @@ adds to that is what it costs. `python -m tests.benchmarks.startup_runs CANDIDAT
 one in a fresh process, and prints what `Run` holds.
 """
 
-# ruff: noqa: T201  it prints what the other process reads
-
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -42,7 +40,7 @@ async def _alone(_: str, work: dict[str, float]) -> None:
 
 
 async def _sleep(url: str, work: dict[str, float]) -> None:
-    time.sleep(SLEEP_SECONDS)  # noqa: ASYNC251  the very thing that is compared with
+    time.sleep(SLEEP_SECONDS)  # the very thing that is compared with
     await _alone(url, work)
 
 
@@ -53,7 +51,7 @@ async def _by_hand(url: str, work: dict[str, float]) -> None:
 
 
 async def _ping(url: str) -> None:
-    import redis.asyncio  # noqa: PLC0415  in a fresh process its import is a part of the cost
+    import redis.asyncio  # in a fresh process its import is a part of the cost
 
     if _on_trio():  # redis-py's own client for it would be a thread, too
         await anyio.to_thread.run_sync(redis.Redis.from_url(url).ping)

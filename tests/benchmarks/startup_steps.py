@@ -40,7 +40,7 @@ def _on_asyncio(name: str, url: str, work: dict[str, float]) -> float:
 
 
 def _on_trio(name: str, url: str, work: dict[str, float]) -> float:
-    import trio  # noqa: PLC0415  needed on its own event loop only
+    import trio  # needed on its own event loop only
 
     class Steps(trio.abc.Instrument):
         began = 0.0

@@ -54,7 +54,7 @@ async def serve(observers: list[Timed], more_seconds: float) -> None:
         beating.cancel()
         taken = max((observer.most for observer in observers), default=0.0)
         # Before it is left: what leaving waits for belongs to the exit.
-        print(json.dumps([taken, longest[0]]), flush=True)  # noqa: T201  read by the other process
+        print(json.dumps([taken, longest[0]]), flush=True)  # read by the other process
 
 
 def main() -> None:

@@ -173,5 +173,5 @@ def peers() -> dict[str, Run]:
         try:
             there[name] = make()
         except ImportError as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)  # noqa: T201  a benchmark prints
+            print(f"{name} is left out: {error}", file=sys.stderr)  # a benchmark prints
     return there

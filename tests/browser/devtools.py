@@ -89,7 +89,7 @@ class Browser:
                     page.heard(message["method"], message["params"])
 
     # What is sent and answered differs by the command.
-    async def call(self, method: str, session: str = "", **params: Any) -> dict[str, Any]:  # noqa: ANN401  JSON
+    async def call(self, method: str, session: str = "", **params: Any) -> dict[str, Any]:  # JSON
         """Send a command and return its result."""
         number = next(self._numbers)
         message: dict[str, Any] = {"id": number, "method": method, "params": params}
@@ -150,7 +150,7 @@ class Page:
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
 
-    async def call(self, method: str, **params: Any) -> dict[str, Any]:  # noqa: ANN401  JSON  as in Browser
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:  # JSON  as in Browser
         """Send a command to the page."""
         return await self._browser.call(method, self._session, **params)
 
@@ -163,7 +163,7 @@ class Page:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self._loaded.wait()
 
-    async def ask(self, expression: str) -> Any:  # noqa: ANN401  JSON  whatever the expression gives
+    async def ask(self, expression: str) -> Any:  # JSON  whatever the expression gives
         """The value of a JavaScript expression; a promise is waited for."""
         answer = await self.call(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
@@ -173,7 +173,7 @@ class Page:
             raise DevToolsError(details.get("exception", {}).get("description", details["text"]))
         return answer["result"].get("value")
 
-    async def until(self, expression: str) -> Any:  # noqa: ANN401  JSON  the same
+    async def until(self, expression: str) -> Any:  # JSON  the same
         """Wait until a JavaScript expression is true of the document; return its value."""
         try:
             return await self.ask(UNTIL % expression)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from orchestrator import Orchestrator, Stage
+from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import ASGIApp, Receive, Scope, Send
 from tests.browser.devtools import PATIENCE_SECONDS, Page, chromium, find_chromium
 from tests.integrations.gate_support import App, Refused, Startup, serving, until
 
@@ -69,7 +69,7 @@ def with_page(app: ASGIApp) -> ASGIApp:
 @asynccontextmanager
 async def a_page(
     startup: Orchestrator,
-    **options: Any,  # noqa: ANN401  the gate's own
+    **options: Any,  # the gate's own
 ) -> AsyncGenerator[tuple[Page, ReadinessGate]]:
     """A page of the service, whose WebSockets are behind the gate.
 

@@ -40,7 +40,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def browser(anyio_backend: str) -> AsyncGenerator[Browser]:  # noqa: ARG001  it sets the scope
+async def browser(anyio_backend: str) -> AsyncGenerator[Browser]:  # it sets the scope
     assert PROGRAM is not None
     async with chromium(PROGRAM) as browser:
         yield browser
@@ -167,9 +167,11 @@ class Service:
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "tests.browser.service", str(self.port)]
-        self.process = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: ASYNC220  it returns at once
+        self.process = subprocess.Popen(
+            command, cwd=Path(__file__).parents[2]
+        )  # it returns at once
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not self._listens():  # noqa: ASYNC110  another process has no event
+            while not self._listens():  # another process has no event
                 await asyncio.sleep(0.02)
 
     def _listens(self) -> bool:

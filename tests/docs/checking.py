@@ -19,7 +19,7 @@ import typer
 import yaml
 
 from orchestrator.cli._app import _with_endpoint, app
-from orchestrator.cli._diagram import mermaid
+from orchestrator.cli.reference.diagram import mermaid
 from tests.docs.blocks import ROOT, Block, PageError, steps
 
 _FILE = re.compile(r"[\w@./-]+\.(?:yaml|json|toml|service|py|md|js|svg)")
@@ -88,7 +88,7 @@ def _check_ours(words: list[str]) -> None:
     try:
         words = _with_endpoint(words)
         group.commands[words[0]].make_context(words[0], words[1:], help_option_names=[])
-    except Exception as error:  # noqa: BLE001  typer's have no public base in all its versions
+    except Exception as error:  # typer's have no public base in all its versions
         # In running text a command may be named without what it needs.
         if "Missing argument" in str(error) and len(words) == 1:
             return

@@ -40,7 +40,7 @@ def main() -> None:
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 try:
                     runner.run(run(compiled(**block)))
-                except BaseException:  # noqa: BLE001  whatever it is, the page does not work
+                except BaseException:  # whatever it is, the page does not work
                     failure = traceback.format_exc()
             answer = {"printed": printed.getvalue(), "failure": failure}
             print(json.dumps(answer), file=answers, flush=True)

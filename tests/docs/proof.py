@@ -12,7 +12,7 @@ PATIENCE_SECONDS = 20.0
 
 
 @asynccontextmanager
-async def asking(app: Any) -> AsyncGenerator[Callable[[str], Awaitable[int]]]:  # noqa: ANN401  of any framework
+async def asking(app: Any) -> AsyncGenerator[Callable[[str], Awaitable[int]]]:  # of any framework
     """Serve an application with a real uvicorn; yields what asks for a path and says what came."""
     async with (
         serving(app) as port,
@@ -26,7 +26,7 @@ async def asking(app: Any) -> AsyncGenerator[Callable[[str], Awaitable[int]]]:  
         yield ask
 
 
-async def asked(app: Any, *paths: str) -> list[int]:  # noqa: ANN401  the same
+async def asked(app: Any, *paths: str) -> list[int]:
     """Ask for each path in turn.
 
     A path behind a gate is answered once the service is ready, so ask for one of those first.

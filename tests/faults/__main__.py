@@ -22,12 +22,12 @@ def main() -> int:
         return 0
     logging.getLogger("orchestrator").setLevel(logging.CRITICAL)  # the table says it all
     outcomes = anyio.run(run_all, FAULTS, backend=chosen.backend)
-    print(table(outcomes))  # noqa: T201  the command's output
+    print(table(outcomes))  # the command's output
     wrong = [
         f"{outcome.fault.name}: {said}" for outcome in outcomes for said in complaints(outcome)
     ]
     for line in wrong:
-        print(line, file=sys.stderr)  # noqa: T201  the command's output
+        print(line, file=sys.stderr)  # the command's output
     return 1 if wrong else 0
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from orchestrator.redis import Expect, RedisProbe
 from tests.redis_server import GREETED, FakeServer, commands, free_port
 
-SECRET = "correct-horse-9"  # noqa: S105  a made-up one
+SECRET = "correct-horse-9"  # a made-up one
 
 
-class Unavailable(Exception):  # noqa: N818  it says why a fault cannot be produced here
+class Unavailable(Exception):  # it says why a fault cannot be produced here
     """What the scene needs is not on this machine."""
 
 

@@ -151,7 +151,9 @@ async def _run(seconds: float, random: Random, report: Report) -> None:
                     await startup.wait_for(Stage.READY, timeout_seconds=20)
                 tasks.cancel_scope.cancel()
             with anyio.move_on_after(30):  # the slowest has some events left
-                while any(len(one.row) < len(ledger.row) for one in subscribers):  # noqa: ASYNC110  they end by themselves
+                while any(
+                    len(one.row) < len(ledger.row) for one in subscribers
+                ):  # they end by themselves
                     await anyio.sleep(0.01)
             readers.cancel_scope.cancel()
         await application.aclose()
@@ -228,7 +230,7 @@ def main() -> int:
     chosen = parser.parse_args()
     logging.getLogger("orchestrator").setLevel(logging.ERROR)
     report = anyio.run(soak, chosen.seconds, chosen.seed)
-    print(f"{chosen.seconds:g} s with --seed {chosen.seed}\n{report}")  # noqa: T201  the output
+    print(f"{chosen.seconds:g} s with --seed {chosen.seed}\n{report}")  # the output
     return 1 if report.complaints else 0
 
 

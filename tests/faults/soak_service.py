@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from orchestrator import Observer, Orchestrator, Stage, StageChanged
-from orchestrator.asgi._types import Receive, Scope, Send
+from orchestrator._http.asgi_types import Receive, Scope, Send
 from states import Fact
 
 
@@ -115,7 +115,7 @@ class Ledger(Observer):
     def __init__(self) -> None:
         self.row: list[StageChanged] = []
 
-    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
         if changed is not None:
             self.row.append(changed)
 

@@ -64,7 +64,7 @@ def status_of(port: int, request: bytes) -> int:
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
-async def test_every_malformed_request_gets_a_plain_4xx(http: Any) -> None:  # noqa: ANN401  uvicorn's own type
+async def test_every_malformed_request_gets_a_plain_4xx(http: Any) -> None:  # uvicorn's own type
     pytest.importorskip(http, reason=f"{http} is not installed")
     async with (
         Startup() as startup,

@@ -40,7 +40,7 @@ class Raises(Observer):
         self.error = error
         self.told = 0
 
-    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
         self.told += 1
         raise self.error
 
@@ -63,7 +63,7 @@ async def test_an_observer_that_blocks_makes_the_loop_late_and_nothing_else(
     class Blocks(Observer):
         times = 0
 
-        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
             self.times += 1
             if 5 < self.times <= 6:
                 time.sleep(0.8)  # longer than a whole attempt may take
@@ -80,7 +80,7 @@ async def test_an_observer_may_call_back(server: RedisServer) -> None:
     class CallsBack(Observer):
         startup: Orchestrator | None = None
 
-        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
             if self.startup is not None:
                 self.startup.explain()
                 if self.startup.running:
@@ -131,7 +131,7 @@ async def test_callbacks_that_raise_cancel_or_call_back_hurt_only_themselves(
         startup.condition("a").set(True)
         await startup.wait_for(Stage.DEGRADED, timeout_seconds=20)
         with anyio.fail_after(10):
-            while len(seen) < 2:  # noqa: ASYNC110  a callback's end has no event
+            while len(seen) < 2:  # a callback's end has no event
                 await anyio.sleep(0.002)
         assert sorted(seen) == ["cancelled itself", "degraded after ready"]
 

@@ -60,7 +60,7 @@ def probe_threads() -> list[threading.Thread]:
 
 async def until(true: Callable[[], bool], timeout_seconds: float = 5.0) -> None:
     with anyio.fail_after(timeout_seconds):
-        while not await anyio.to_thread.run_sync(true):  # noqa: ASYNC110  servers tell no event
+        while not await anyio.to_thread.run_sync(true):  # servers tell no event
             await anyio.sleep(0.002)
 
 

@@ -133,7 +133,7 @@ class Blocker:
         self._seconds = seconds
 
     async def block(self) -> None:
-        time.sleep(self._seconds)  # noqa: ASYNC251  this is the fault
+        time.sleep(self._seconds)  # this is the fault
 
 
 @pytest.mark.parametrize("during_an_attempt", [True, False])

@@ -134,7 +134,7 @@ def planted(scene: Scene) -> Iterator[Probe]:
 class Talkative(Probe):
     """Raises with a password in its text, as clients do."""
 
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
         raise redis.ConnectionError(f"cannot connect to redis://{LOGIN}host")
 
     async def changed(self) -> None:

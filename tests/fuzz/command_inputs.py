@@ -9,10 +9,11 @@ from unittest import mock
 from hypothesis import strategies as st
 
 from orchestrator import Explanation
-from orchestrator.cli import _watch_view, main
-from orchestrator.cli._client import Address, events
-from orchestrator.cli._errors import UserError
-from orchestrator.cli._watch_view import PlainView
+from orchestrator.cli import main
+from orchestrator.cli._shell.errors import UserError
+from orchestrator.cli.query import watch_view
+from orchestrator.cli.query.client import Address, events
+from orchestrator.cli.query.watch_view import PlainView
 from tests.fuzz.servers import Sayer, a_sayer
 from tests.fuzz.subject import PLANTED, Subject, assert_hides
 
@@ -123,18 +124,18 @@ def _ask(sayer: Sayer, answer: bytes) -> None:
             assert isinstance(json.loads(out.getvalue()), dict)
 
 
-def _watch(sayer: Sayer, stream: bytes) -> None:
+def watch(sayer: Sayer, stream: bytes) -> None:
     sayer.reply = stream
     out = io.StringIO()
     with mock.patch("sys.stdout", out):
-        views = (PlainView(), _watch_view.JsonView())
+        views = (PlainView(), watch_view.JsonView())
         try:
             for event in events(Address.of(f"127.0.0.1:{sayer.port}", "/startup/events"), 20.0):
                 for view in views:
                     if event.name in ("stage", "state"):
                         getattr(view, event.name)(event.data)
                 if event.name == "state":
-                    views[0]._console.print(_watch_view._panel(event.data, gone=""))
+                    views[0]._console.print(watch_view._panel(event.data, gone=""))
         except UserError as error:
             _assert_harmless(str(error))
     _assert_harmless(out.getvalue())
@@ -166,6 +167,6 @@ def _take_apart(_: object, url: str) -> None:
 
 SUBJECTS = (
     Subject("answers to check and explain", answers, a_sayer, _ask),
-    Subject("events for watch", streams, a_sayer, _watch),
+    Subject("events for watch", streams, a_sayer, watch),
     Subject("URLs of services", addresses, contextlib.nullcontext, _take_apart),
 )

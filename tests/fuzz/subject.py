@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from orchestrator._logging import write_at_once
+from orchestrator._hardening.log_thread import write_at_once
 
 PLANTED = "hunter2-planted"
 """Stands in inputs for what must never be shown: a password, or the text of a server."""

@@ -11,10 +11,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from orchestrator import Failure, FailureKind, Orchestrator, Probe, ProbeResult, Target
-from orchestrator._answers import as_json
-from orchestrator._text import one_line, reason_of
+from orchestrator._hardening.text import one_line, reason_of
+from orchestrator._http.asgi_types import Message, Scope
+from orchestrator._http.responses import as_json
 from orchestrator.asgi import health_app
-from orchestrator.asgi._types import Message, Scope
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.web import web_app
 from tests.fuzz.subject import PLANTED, Lines, Subject, assert_is_a_line, listening
@@ -70,7 +70,7 @@ class _Failing(Probe):
     def target(self) -> Target:
         return Target(address=self._texts[0] if self._texts else "")
 
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
         await anyio.lowlevel.checkpoint()
         if not self._texts:
             return ProbeResult(0.0)

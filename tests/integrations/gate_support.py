@@ -12,7 +12,7 @@ import anyio.abc
 import uvicorn
 
 from orchestrator import Orchestrator
-from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
+from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 
 _PATIENCE_SECONDS = 30.0
@@ -105,7 +105,7 @@ class Caller:
     async def run(self) -> None:
         try:
             await self.app(self.scope, self.receive, self.send)
-        except Exception as error:  # noqa: BLE001  the server's part: the test judges it
+        except Exception as error:  # the server's part: the test judges it
             self.error = error
         finally:
             self.done.set()
@@ -163,7 +163,7 @@ async def settled() -> None:
 async def until(what: Callable[[], bool]) -> None:
     """Wait for something that has no event of its own."""
     with anyio.fail_after(_PATIENCE_SECONDS):
-        while not what():  # noqa: ASYNC110  what is asked has no event, as the line above says
+        while not what():  # what is asked has no event, as the line above says
             await anyio.sleep(0.002)
 
 
@@ -184,7 +184,7 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any, **options: Any) -> AsyncGenerator[int]:  # noqa: ANN401  uvicorn's own types
+async def serving(app: Any, **options: Any) -> AsyncGenerator[int]:  # uvicorn's own types
     """A real uvicorn around `app`; yields its port."""
     defaults: dict[str, Any] = {"port": 0, "backlog": 4096, "lifespan": "on"}
     # Without a configuration of its own it logs to where tests can look.

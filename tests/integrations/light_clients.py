@@ -51,7 +51,7 @@ async def post(port: int, want: Want) -> str:
     return await _until_served(_post, port, want)
 
 
-class _Refused(Exception):  # noqa: N818  it is no error
+class _Refused(Exception):  # it is no error
     def __init__(self, retry_after: float) -> None:
         self.retry_after = retry_after
 

@@ -37,7 +37,7 @@ class TimedProbe(Probe):
         self._lag_seconds = lag_seconds
         self._script = list(script)
 
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
         await anyio.lowlevel.checkpoint()
         failure = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         with self._clock.cancel_at(self._clock.now() + self._took_seconds + self._lag_seconds):

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import anyio
 
-from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
+from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 
 INTERNAL_ERROR = 1011
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import anyio
 
 from orchestrator import Orchestrator, Stage
+from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import Receive, Scope, Send
 from orchestrator.testing import ScriptedProbe
 
 HOLD_SECONDS = 8.0
@@ -67,7 +67,7 @@ never_gate = ReadinessGate(gate, never, manage_lifespan=True, hold_seconds=HOLD_
 
 async def until(what: Callable[[], bool]) -> bool:
     with anyio.move_on_after(PATIENCE_SECONDS):
-        while not what():  # noqa: ASYNC110  neither gate nor counts have an event for this
+        while not what():  # neither gate nor counts have an event for this
             await anyio.sleep(0.002)
     return what()
 

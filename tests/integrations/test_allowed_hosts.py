@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from orchestrator import Orchestrator
+from orchestrator._http.asgi_types import ASGIApp
 from orchestrator.asgi import health_app
-from orchestrator.asgi._types import ASGIApp
 from orchestrator.testing import ScriptedProbe
 from orchestrator.web import web_app
 from tests.integrations.gate_support import Caller, http_scope

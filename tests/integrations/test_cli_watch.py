@@ -22,9 +22,10 @@ from starlette.applications import Starlette
 
 from orchestrator import ConditionSpec, Orchestrator, Stage
 from orchestrator.asgi import health_app, lifespan
-from orchestrator.cli import _watch, _watch_view, main
-from orchestrator.cli._commands import explain
-from orchestrator.cli._numbers import HOLD_SECONDS
+from orchestrator.cli import main
+from orchestrator.cli.policy.numbers import HOLD_SECONDS
+from orchestrator.cli.query import watch, watch_view
+from orchestrator.cli.query.command import explain
 from orchestrator.redis import RedisProbe
 from orchestrator.web import web_app
 from tests.integrations.cli_support import ROOT, a_command, environment, finished, words
@@ -189,9 +190,10 @@ def test_other_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 LOADED = """
 import sys
-from orchestrator.cli import _watch, _watch_view, main
-from orchestrator.cli._commands import explain
-from orchestrator.cli._numbers import HOLD_SECONDS
+from orchestrator.cli import main
+from orchestrator.cli.query import watch, watch_view
+from orchestrator.cli.query.command import explain
+from orchestrator.cli.policy.numbers import HOLD_SECONDS
 main(["check", sys.argv[1]])
 print(sorted({"rich", "redis", "starlette", "uvicorn", "opentelemetry"} & set(sys.modules)))
 """
@@ -249,7 +251,7 @@ def test_a_closed_gate_is_told_from_too_many_watchers(
 
 def test_a_gate_that_holds_is_waited_for() -> None:
     assert inspect.signature(explain).parameters["timeout"].default > HOLD_SECONDS
-    assert _watch._SILENCE_SECONDS > HOLD_SECONDS
+    assert watch._SILENCE_SECONDS > HOLD_SECONDS
 
 
 def test_a_stage_that_was_not_reached_in_time_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,7 +271,7 @@ def test_an_old_failure_is_marked(in_row: int, marked: bool) -> None:
     told: dict[str, object] = {"stage": "ready", "since_seconds": 1.0, "failures_in_row": in_row}
     told["last_failure"] = {"reason": "it refused"}
     shown = io.StringIO()
-    Console(file=shown, width=80).print(_watch_view._panel(told, gone=""))
+    Console(file=shown, width=80).print(watch_view._panel(told, gone=""))
     assert ("it refused (last time)" in shown.getvalue()) == marked
 
 
@@ -382,7 +384,7 @@ def test_values_of_the_wrong_type_are_shown_as_well_as_can_be(
 
 def _watched_in_a_terminal(state: bytes) -> str:
     console = Console(file=io.StringIO(), width=200, no_color=True)
-    console.print(_watch_view._panel(json.loads(state), gone=""))
+    console.print(watch_view._panel(json.loads(state), gone=""))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -13,8 +13,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from orchestrator import Stage
+from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import Receive, Scope, Send
 from tests.integrations.gate_support import App, Refused, Startup, serving, until
 from tests.integrations.test_gate_server import connect, ping
 

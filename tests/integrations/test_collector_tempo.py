@@ -162,7 +162,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
 
         with pytest.MonkeyPatch.context() as patch:
             # This process has run for as long as the tests before took.
-            patch.setattr("orchestrator._clock.process_age_seconds", lambda: 0.5)
+            patch.setattr("orchestrator._runtime.clock.process_age_seconds", lambda: 0.5)
             anyio.run(tell)
         for provider, made in providers:
             provider.shutdown()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import Policy
-from orchestrator.cli._numbers import Place, recommended
+from orchestrator.cli.policy.numbers import Place, recommended
 from tests.integrations.cli_support import (
     PATIENCE_SECONDS,
     ROOT,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from orchestrator.cli.demo._chat import Chat
+from orchestrator.cli.demo.chat import Chat
 from tests.redis_server import RedisServer
 
 

@@ -10,12 +10,12 @@ import anyio.lowlevel
 import pytest
 
 from orchestrator import Explanation, Orchestrator, Policy, Stage, Stopped
-from orchestrator._admission import Admission
-from orchestrator._release import Outcome, Place
+from orchestrator._gate.admission import Admission
+from orchestrator._gate.hold_queue import Outcome, Place
+from orchestrator._http.asgi_types import ASGIApp
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app
-from orchestrator.asgi._types import ASGIApp
-from orchestrator.cli._run import RunOptions, _Supervisor
-from orchestrator.cli._systemd import Notifier
+from orchestrator.cli.run.run import RunOptions, _Supervisor
+from orchestrator.cli.run.systemd import Notifier
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 from orchestrator.web import web_app
 from states import Fact, StageChanged, StartupMachine
@@ -56,7 +56,7 @@ class Service:
             with self.scope:
                 async with self.startup:
                     await anyio.sleep_forever()
-        except Exception as error:  # noqa: BLE001  the test judges it
+        except Exception as error:  # the test judges it
             self.error = error
         self.left.set()
 

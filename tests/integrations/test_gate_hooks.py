@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from orchestrator import GateFigures, GateMetrics
+from orchestrator._http.asgi_types import Scope
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import Scope
 from tests.integrations.gate_support import (
     App,
     Caller,
@@ -74,10 +74,10 @@ class Raising(GateMetrics):
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    def watch(self, figures: GateFigures) -> None:  # noqa: ARG002  the port's
+    def watch(self, figures: GateFigures) -> None:  # the port's
         raise self.error
 
-    def held_for(self, seconds: float, outcome: str) -> None:  # noqa: ARG002  the port's
+    def held_for(self, seconds: float, outcome: str) -> None:  # the port's
         raise self.error
 
 

@@ -7,8 +7,8 @@ import anyio
 import pytest
 
 from orchestrator import AlreadyStarted, Stage
+from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate, lifespan
-from orchestrator.asgi._types import ASGIApp, Message, Receive, Scope, Send
 from tests.integrations.gate_support import App, Caller, Startup, http_scope
 
 pytestmark = pytest.mark.anyio

@@ -10,9 +10,9 @@ import pytest
 from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
 from orchestrator import Stage
-from orchestrator._ports import GateFigures, GateMetrics
+from orchestrator._gate.metrics import GateFigures, GateMetrics
+from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import Receive, Scope, Send
 from orchestrator.otel import OpenTelemetryGateMetrics
 from orchestrator.testing import ManualClock
 from tests.integrations.gate_support import (
@@ -135,7 +135,7 @@ async def test_metrics_that_raise_are_logged_once_and_go_on(
         def watch(self, figures: GateFigures) -> None:
             self.gates.append(figures)
 
-        def held_for(self, seconds: float, outcome: str) -> None:  # noqa: ARG002  the port's
+        def held_for(self, seconds: float, outcome: str) -> None:  # the port's
             raise RuntimeError("no space left")
 
     broken = Broken()

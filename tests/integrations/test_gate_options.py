@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from orchestrator import Stage
+from orchestrator._http.asgi_types import Message, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import Message, Receive, Scope, Send
 from orchestrator.testing import ManualClock
 from tests.integrations.gate_support import (
     App,
@@ -130,7 +130,9 @@ async def test_a_client_that_takes_nothing_keeps_no_handler_and_counts_when_it_i
     reads_again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several tasks of a handler send, as servers let them: each waits for the client to read."""
-    monkeypatch.setattr("orchestrator._live._CLOSE_SECONDS", 30.0 if reads_again else 0.05)
+    monkeypatch.setattr(
+        "orchestrator._gate.open_sockets._CLOSE_SECONDS", 30.0 if reads_again else 0.05
+    )
     reads, ended = anyio.Event(), list[str]()
 
     async def app(_: Scope, receive: Receive, send: Send) -> None:

@@ -17,8 +17,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from orchestrator import Stage
+from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import ASGIApp, Receive, Scope, Send
 from tests.integrations.gate_support import (
     App,
     Refused,
@@ -48,12 +48,12 @@ def anyio_backend() -> str:
 def gate_of(
     startup: Startup | Refused,
     app: ASGIApp | None = None,
-    **options: Any,  # noqa: ANN401  the gate's own
+    **options: Any,  # the gate's own
 ) -> ReadinessGate:
     return ReadinessGate(app or App(), startup, manage_lifespan=True, **options)
 
 
-def connect(port: int) -> Any:  # noqa: ANN401  awaitable and context manager in one
+def connect(port: int) -> Any:  # awaitable and context manager in one
     return websockets.connect(f"ws://127.0.0.1:{port}/ws", proxy=None, open_timeout=20)
 
 
@@ -341,7 +341,7 @@ async def test_all_who_are_held_get_a_503_when_the_server_is_told_to_end(
 ) -> None:
     (tmp_path / "signalled.py").write_text(SIGNALLED)
     port = free_port()
-    program = subprocess.Popen(  # noqa: ASYNC220  starting one takes a millisecond
+    program = subprocess.Popen(  # starting one takes a millisecond
         [
             *(sys.executable, "-W", "ignore", "-m", "uvicorn", "signalled:gate"),
             *("--app-dir", str(tmp_path), "--port", str(port), "--ws", ws),

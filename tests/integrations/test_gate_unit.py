@@ -13,9 +13,9 @@ import anyio.abc
 import pytest
 
 from orchestrator import Orchestrator, Policy, Stage
+from orchestrator._http.asgi_types import Message, Receive, Scope, Send
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_paths
 from orchestrator.asgi._connection import KEPT_BYTES
-from orchestrator.asgi._types import Message, Receive, Scope, Send
 from orchestrator.testing import WRONG_PASSWORD, ManualClock
 from tests.integrations.gate_support import (
     HANG_UP,
@@ -57,7 +57,7 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(startup: Orchestrator, **options: Any) -> AsyncGenerator[World]:  # noqa: ANN401  the gate's own
+async def a_world(startup: Orchestrator, **options: Any) -> AsyncGenerator[World]:  # the gate's own
     app, clock = App(), ManualClock()
     gate = ReadinessGate(app, startup, clock=clock, **options)
     async with anyio.create_task_group() as tasks:

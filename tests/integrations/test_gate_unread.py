@@ -15,9 +15,9 @@ from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 
 from orchestrator import Stage
+from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator.aiohttp import ReadinessGate as AiohttpGate
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import Receive, Scope, Send
 from orchestrator.websockets import process_request
 from tests.integrations.gate_support import Startup, serving, until
 
@@ -147,7 +147,7 @@ async def test_only_a_close_that_is_out_is_counted_and_no_handler_stays(
     ws: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orchestrator._live._CLOSE_SECONDS", 1.0)
+    monkeypatch.setattr("orchestrator._gate.open_sockets._CLOSE_SECONDS", 1.0)
     startup, pushing = Startup(), Pushing()
     async with server(ws, startup, pushing) as (port, closes):
         startup.make_ready()

@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from orchestrator import Orchestrator, Policy, Stage
+from orchestrator._http.asgi_types import ASGIApp
 from orchestrator.asgi import health_app
-from orchestrator.asgi._types import ASGIApp
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 from tests.integrations.gate_support import Caller, http_scope, settled, websocket_scope
 

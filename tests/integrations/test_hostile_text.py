@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from orchestrator import Explanation, Failure, FailureKind, Orchestrator, Probe, ProbeResult, Stage
+from orchestrator._http.asgi_types import ASGIApp
 from orchestrator.asgi import health_app
-from orchestrator.asgi._types import ASGIApp
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.testing import ScriptedProbe
 from orchestrator.web import web_app
@@ -124,7 +124,7 @@ class Saying(Probe):
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
         failure = Failure(FailureKind.PERMANENT, self._reason, self._reason)
         return ProbeResult(0.0, failure)
 

@@ -35,7 +35,7 @@ def traced() -> Iterator[Traced]:
 async def test_providers_may_be_set_in_any_order_and_at_any_time(
     traced: Traced, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
-    from opentelemetry.sdk._logs.export import (  # noqa: PLC0415  older ones lack it
+    from opentelemetry.sdk._logs.export import (  # older ones lack it
         InMemoryLogRecordExporter,
         SimpleLogRecordProcessor,
     )
@@ -73,7 +73,7 @@ class Faulty(SpanProcessor):
     def __init__(self) -> None:
         self.raised = False
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  the SDK's
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # the SDK's
         if not self.raised:
             self.raised = True
             raise LookupError("a bug")

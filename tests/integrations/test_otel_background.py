@@ -39,7 +39,7 @@ class Threads(SpanProcessor):
         self.flushing = threading.Event()
         self.allowed = threading.Event()
 
-    def on_end(self, span: ReadableSpan) -> None:  # noqa: ARG002  the port's
+    def on_end(self, span: ReadableSpan) -> None:  # the port's
         self.seen.add(threading.get_ident())
         self.ended.set()
 
@@ -84,10 +84,10 @@ class Broken(NoOpTracerProvider):
 
     def get_tracer(
         self,
-        instrumenting_module_name: str,  # noqa: ARG002  the API's
-        instrumenting_library_version: str | None = None,  # noqa: ARG002  the API's
-        schema_url: str | None = None,  # noqa: ARG002  the API's
-        attributes: Attributes = None,  # noqa: ARG002  the API's
+        instrumenting_module_name: str,  # the API's
+        instrumenting_library_version: str | None = None,  # the API's
+        schema_url: str | None = None,  # the API's
+        attributes: Attributes = None,  # the API's
     ) -> Tracer:
         self.asked += 1
         raise RuntimeError("no tracer")
@@ -130,7 +130,7 @@ class Closing(Observer):
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Nothing."""
 
-    def stopped(self, at: float) -> None:  # noqa: ARG002  the port's
+    def stopped(self, at: float) -> None:  # the port's
         self.told.append("stopped")
 
     async def aclose(self) -> None:
@@ -187,7 +187,7 @@ async def test_where_no_thread_can_be_started_nothing_is_lost(
 
 async def test_a_writer_that_hangs_keeps_a_bounded_number_of_facts() -> None:
     class Hanging(SpanProcessor):
-        def on_end(self, span: ReadableSpan) -> None:  # noqa: ARG002  the port's
+        def on_end(self, span: ReadableSpan) -> None:  # the port's
             allowed.wait(10)
 
     allowed = threading.Event()

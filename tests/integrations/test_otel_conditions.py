@@ -8,7 +8,7 @@ from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
 from orchestrator import Orchestrator
-from orchestrator._conditions import ConditionSpec
+from orchestrator._core.conditions import ConditionSpec
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ScriptedProbe
 from states import Stage
 from tests.integrations.otel_support import Traced, attributes, seconds, span_id, times

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli._app import _with_endpoint, run
-from orchestrator.cli.demo._picture import picture
-from orchestrator.cli.demo._reports import SpanReport
+from orchestrator.cli.demo.picture import picture
+from orchestrator.cli.demo.reports import SpanReport
 from tests.integrations.otel_process import ROOT, receiving
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.otel._platform import platform_attributes
+from orchestrator.otel._setup.resource_attributes import platform_attributes
 from tests.integrations.collector_support import (
     COLLECTOR_CONFIG,
     find_program,

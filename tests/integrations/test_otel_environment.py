@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from orchestrator.otel._environment import secrets
+from orchestrator.otel._setup.environment import secrets
 from tests.integrations.otel_process import START, Receiver, receiving, run
 
 SERVE = (
@@ -241,7 +241,7 @@ def test_headers_of_a_signal_go_before_the_general_ones() -> None:
 
 # -- secrets --------------------------------------------------------------------------------------
 
-SECRET = "hunter2hunter2"  # noqa: S105  of a test
+SECRET = "hunter2hunter2"  # of a test
 
 
 @pytest.mark.parametrize(

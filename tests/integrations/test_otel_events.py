@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from orchestrator import Orchestrator
 from orchestrator.otel import OpenTelemetryObserver
-from orchestrator.otel._events import Events
+from orchestrator.otel._log_events import Events
 from orchestrator.testing import WRONG_PASSWORD, ScriptedProbe
 from tests.integrations.otel_support import Traced, attributes, span_id, trace_id
 
@@ -117,7 +117,7 @@ def test_an_old_api_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_logs_api_is_loaded_only_where_it_is_asked_for() -> None:
-    assert logs_api.__name__ not in vars(sys.modules["orchestrator.otel._events"])
+    assert logs_api.__name__ not in vars(sys.modules["orchestrator.otel._log_events"])
 
 
 async def test_one_line_names_the_trace_and_how_it_ended(

@@ -14,8 +14,8 @@ from opentelemetry.semconv.schemas import Schemas
 from orchestrator import Orchestrator
 from orchestrator.asgi import ReadinessGate
 from orchestrator.otel import OpenTelemetryGateMetrics
-from orchestrator.otel._platform import platform_attributes
 from orchestrator.otel._providers import SCHEMA_URL
+from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ScriptedProbe
 from states import Failure
 from tests.integrations.otel_support import Point, TimedProbe, Traced

@@ -13,8 +13,8 @@ import pytest
 from packaging.version import Version
 
 from orchestrator.otel import setup_telemetry
-from orchestrator.otel._log import LogLimit
-from orchestrator.otel._platform import platform_attributes
+from orchestrator.otel._setup.log_limit import LogLimit
+from orchestrator.otel._setup.resource_attributes import platform_attributes
 from tests.integrations.otel_process import START, Receiver, at, receiving, run
 
 
@@ -252,7 +252,7 @@ def test_a_collector_that_is_away_costs_three_log_lines(refusing: str) -> None:
 
 def test_the_limit_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("orchestrator.otel._log.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("orchestrator.otel._setup.log_limit.time.monotonic", lambda: now[0])
     limit, told = LogLimit(2), []
     for second in (0, 1, 2, 3, 61):
         now[0] = 1000.0 + second

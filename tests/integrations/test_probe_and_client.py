@@ -20,7 +20,7 @@ from tests.redis_server import (
     find_valkey_server,
 )
 
-SECRET = "correct-horse-9"  # noqa: S105  a made-up one
+SECRET = "correct-horse-9"  # a made-up one
 
 USERS = (
     f"me on >{SECRET} ~* +@all",

@@ -25,7 +25,7 @@ from tests.integrations.oracle import (
 )
 from tests.redis_server import GREETED, FakeServer, RedisServer, commands
 
-SECRET = "correct-horse-9"  # noqa: S105  a made-up one
+SECRET = "correct-horse-9"  # a made-up one
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -280,7 +280,7 @@ class OwnAsyncConnection(redis.asyncio.Connection):
 
 
 class OwnPool(redis.ConnectionPool):
-    def make_connection(self) -> Any:  # noqa: ANN401  as in the class that it is derived from
+    def make_connection(self) -> Any:  # as in the class that it is derived from
         self.connection_kwargs["password"] = SECRET
         return super().make_connection()
 
@@ -387,7 +387,7 @@ def test_an_option_of_a_client(
     made = functools.partial(kind, **{"port": unlocked.port, "retry": no_retry(), **options})
     try:
         made()
-    except Exception:  # noqa: BLE001  the application has no client
+    except Exception:  # the application has no client
         return
     verdict = by_client(backend, made, str(options))
     if "encoding" in options and HIREDIS_IS_THERE:

@@ -151,8 +151,8 @@ def scraped(stack: ExitStack) -> tuple[MetricReader, int, Callable[[], object]]:
             "this Prometheus takes no OTLP, and opentelemetry-exporter-prometheus is not"
             " installed, which it could scrape"
         )
-    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415  optional
-    from prometheus_client import start_http_server  # noqa: PLC0415  the same
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # optional
+    from prometheus_client import start_http_server
 
     port = free_port()
 

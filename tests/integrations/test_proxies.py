@@ -44,7 +44,7 @@ def program(name: str) -> str:
 class Service:
     """One instance: real uvicorn, a gate, and a start-up in the test's hand."""
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401  the gate's own
+    def __init__(self, **options: Any) -> None:  # the gate's own
         self.startup = Startup()
         self.gate = ReadinessGate(App(), self.startup, health=True, **options)
         self.port = 0
@@ -179,7 +179,7 @@ PROXIES = [nginx, haproxy]
 
 @pytest.mark.parametrize("proxy", PROXIES)
 async def test_with_the_settings_of_the_guide_early_clients_are_held_and_served(
-    proxy: Any,  # noqa: ANN401  one of two context managers
+    proxy: Any,  # one of two context managers
     tmp_path: Path,
 ) -> None:
     async with services() as both, proxy(both, tmp_path) as port:
@@ -193,7 +193,7 @@ async def test_with_the_settings_of_the_guide_early_clients_are_held_and_served(
 
 @pytest.mark.parametrize("proxy", PROXIES)
 async def test_with_the_settings_of_the_guide_a_refusal_gets_through(
-    proxy: Any,  # noqa: ANN401  as above
+    proxy: Any,
     tmp_path: Path,
 ) -> None:
     async with services(hold_seconds=0.1) as both, proxy(both, tmp_path) as port:
@@ -224,7 +224,7 @@ async def test_haproxy_sends_clients_to_whoever_is_ready(tmp_path: Path) -> None
     ],
 )
 async def test_a_time_out_below_the_hold_turns_away_all_who_are_held(
-    proxy: Any,  # noqa: ANN401  as above
+    proxy: Any,
     change: tuple[str, str],
     tmp_path: Path,
 ) -> None:

@@ -24,7 +24,7 @@ from tests.redis_server import FakeServer, RedisServer, find_valkey_server, free
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "correct-horse-9"  # noqa: S105  a made-up one
+SECRET = "correct-horse-9"  # a made-up one
 
 
 async def succeeds(probe: RedisProbe) -> None:

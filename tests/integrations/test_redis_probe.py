@@ -32,7 +32,7 @@ from tests.timing import quickest
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "correct-horse-9"  # noqa: S105  a made-up one
+SECRET = "correct-horse-9"  # a made-up one
 
 
 @pytest.fixture(scope="module")

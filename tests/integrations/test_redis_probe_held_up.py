@@ -44,7 +44,7 @@ class Failures(Observer):
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
-    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
         if isinstance(fact, ProbeFailed):
             self.reasons.append(fact.failure.reason)
 
@@ -60,7 +60,7 @@ async def test_a_healthy_redis_is_not_called_dead(seconds: float, threads: int) 
             await startup.wait_for(Stage.READY)
             asked = startup.explain().attempts
             with anyio.fail_after(120), held_interpreter(seconds, threads):
-                while startup.explain().attempts < asked + 3:  # noqa: ASYNC110  no event for it
+                while startup.explain().attempts < asked + 3:  # no event for it
                     await anyio.sleep(0.05)
             assert failures.reasons == []
             assert startup.stage is Stage.READY

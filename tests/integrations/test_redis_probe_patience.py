@@ -23,7 +23,7 @@ from tests.redis_server import FakeServer, RedisServer, free_port, relay, saying
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "correct-horse-9"  # noqa: S105  a made-up one
+SECRET = "correct-horse-9"  # a made-up one
 
 
 class Secured:

@@ -44,7 +44,7 @@ def probe_threads() -> list[threading.Thread]:
 
 async def until(condition: Callable[[], object]) -> None:
     with anyio.fail_after(10):
-        while not condition():  # noqa: ASYNC110  what is waited for happens in other threads
+        while not condition():  # what is waited for happens in other threads
             await anyio.sleep(0.001)
 
 

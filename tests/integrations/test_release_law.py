@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator._http.asgi_types import Message, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.asgi._types import Message, Receive, Scope, Send
 from orchestrator.testing import ManualClock
 from tests.integrations.gate_support import (
     LEAVE,

@@ -98,7 +98,7 @@ async def running(server: Server, directory: Path) -> AsyncGenerator[Running]:
             pytest.skip(f"{package} is not installed")
     port, log = free_port(), directory / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: ASYNC220  starting one takes a millisecond
+        process = subprocess.Popen(  # starting one takes a millisecond
             server.command(port),
             stdout=output,
             stderr=subprocess.STDOUT,

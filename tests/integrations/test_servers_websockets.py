@@ -37,7 +37,7 @@ async def echo(connection: ServerConnection) -> None:
 @asynccontextmanager
 async def a_server(
     check: ProcessRequest,
-    handler: Any = echo,  # noqa: ANN401  a handler
+    handler: Any = echo,  # a handler
     *,
     whole: bool = True,
 ) -> AsyncGenerator[int]:

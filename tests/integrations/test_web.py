@@ -17,11 +17,11 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from orchestrator import AlreadyStarted, ConditionSpec, Observer, Orchestrator, Policy, Stage
+from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, lifespan
 from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
-from orchestrator.web import _recorder, _stream, web_app, web_mount, web_paths
-from orchestrator.web._http import ASGIApp, Message, Receive, Scope, Send
+from orchestrator.web import _history, _stream, web_app, web_mount, web_paths
 from tests.integrations.gate_support import (
     HANG_UP,
     App,
@@ -299,7 +299,7 @@ async def test_a_number_of_another_life_means_nothing(number: str) -> None:
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recorder, "ATTEMPTS_KEPT", 20)
+    monkeypatch.setattr(_history, "ATTEMPTS_KEPT", 20)
     async with a_service() as service:
         await service.clock.advance(20)
         assert service.probe.attempts > 20

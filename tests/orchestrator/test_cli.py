@@ -15,8 +15,8 @@ import pytest
 
 from orchestrator import __version__
 from orchestrator.cli import main
-from orchestrator.cli._diagram import mermaid, stages_page
-from orchestrator.cli._numbers import Place
+from orchestrator.cli.policy.numbers import Place
+from orchestrator.cli.reference.diagram import mermaid, stages_page
 from states import TABLE, Stage
 
 ROOT = Path(__file__).parents[2]

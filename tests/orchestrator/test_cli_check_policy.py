@@ -5,8 +5,8 @@ import json
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.cli._check_policy import check
-from orchestrator.cli._numbers import Place, recommended
+from orchestrator.cli.policy.numbers import Place, recommended
+from orchestrator.cli.policy.rules import check
 from states import Policy
 
 

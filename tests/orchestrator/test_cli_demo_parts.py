@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.demo._figures import FiguresFile, RunFigures, StageFigure, shortcomings
-from orchestrator.cli.demo._process import last_words
-from orchestrator.cli.demo._reports import Listening, Report, SpanReport, Status, decode, encode
-from orchestrator.cli.demo._waterfall import lay_out, traces
+from orchestrator.cli.demo.figures import FiguresFile, RunFigures, StageFigure, shortcomings
+from orchestrator.cli.demo.reports import Listening, Report, SpanReport, Status, decode, encode
+from orchestrator.cli.demo.service_process import last_words
+from orchestrator.cli.demo.waterfall import lay_out, traces
 
 STAGES = ["booting", "probing_redis", "grace", "ready", "degraded", "grace", "ready"]
 

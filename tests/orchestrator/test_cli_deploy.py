@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from orchestrator.asgi import HEALTH_PATHS
-from orchestrator.cli._check_policy import check
-from orchestrator.cli._exit_codes import PERMANENT
-from orchestrator.cli._numbers import Numbers, Place, recommended
+from orchestrator.cli._shell.exit_codes import PERMANENT
+from orchestrator.cli.policy.numbers import Numbers, Place, recommended
+from orchestrator.cli.policy.rules import check
 from states import Platform, Policy
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"

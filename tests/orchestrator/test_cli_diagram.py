@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli._diagram import mermaid, stages_page
+from orchestrator.cli.reference.diagram import mermaid, stages_page
 from states import LEGAL, TABLE, Stage
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "stages.md"

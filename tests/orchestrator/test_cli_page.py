@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import _exit_codes, main
-from orchestrator.cli._numbers import Place, recommended
+from orchestrator.cli import main
+from orchestrator.cli._shell import exit_codes
+from orchestrator.cli.policy.numbers import Place, recommended
 from states import Policy
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -21,8 +22,8 @@ def test_the_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_exit_status_is_on_it() -> None:
-    told = {code for codes, _ in _exit_codes.MEANINGS for code in re.findall(r"\d+", codes)}
-    known = {value for value in vars(_exit_codes).values() if isinstance(value, int)}
+    told = {code for codes, _ in exit_codes.MEANINGS for code in re.findall(r"\d+", codes)}
+    known = {value for value in vars(exit_codes).values() if isinstance(value, int)}
     assert {str(value) for value in known} == told
 
 

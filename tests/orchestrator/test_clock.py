@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from orchestrator import Orchestrator, Policy, Stage
-from orchestrator._clock import LoopClock, process_age_seconds
+from orchestrator._runtime.clock import LoopClock, process_age_seconds
 from orchestrator.testing import REFUSED, ManualClock, ScriptedProbe
 
 
@@ -18,7 +18,7 @@ def test_the_age_of_the_process_is_what_the_system_says() -> None:
     before = time.monotonic()
     code = (
         "import time; time.sleep(0.2)\n"
-        "from orchestrator._clock import process_age_seconds; print(process_age_seconds())"
+        "from orchestrator._runtime.clock import process_age_seconds; print(process_age_seconds())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     age, outside = float(done.stdout), time.monotonic() - before

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator._feed import HISTORY, MOST_ROWS, ROW, Feed
+from orchestrator._core.feed import HISTORY, MOST_ROWS, ROW, Feed
 from states import Stage, StageChanged, TimerFired
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from orchestrator._pacing import Pacer
+from orchestrator._probing.pacing import Pacer
 from states import BootFinished, Failure, FailureKind, Policy, ProbeFailed, StartupMachine
 
 REFUSED = Failure(FailureKind.TRANSIENT, "ConnectionRefusedError", "refused")

@@ -44,14 +44,14 @@ class Diary(Observer):
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def started(self, context: StartupContext) -> None:  # noqa: ARG002  the port's
+    def started(self, context: StartupContext) -> None:  # the port's
         self.told.append("started")
 
-    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
         if changed is not None:
             self.told.append(changed.current)
 
-    def stopped(self, at: float) -> None:  # noqa: ARG002  the port's
+    def stopped(self, at: float) -> None:  # the port's
         self.told.append("stopped")
 
     async def aclose(self) -> None:
@@ -143,7 +143,7 @@ async def test_after_a_failed_entry_it_can_be_entered() -> None:
     class Broken(Observer):
         fails = True
 
-        def started(self, context: StartupContext) -> None:  # noqa: ARG002  the port's
+        def started(self, context: StartupContext) -> None:  # the port's
             if self.fails:
                 raise SystemExit("broken")
 
@@ -460,7 +460,7 @@ async def test_who_waits_in_another_thread_is_told_when_it_is_left_or_given_up()
         begun.release()
         try:
             how()
-        except BaseException as error:  # noqa: BLE001  the test judges it
+        except BaseException as error:  # the test judges it
             raised.append(type(error))
             if isinstance(error, TimeoutError):
                 gave_up.set()

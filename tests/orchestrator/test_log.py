@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator._log import Lack, TransitionLog, cause_in_words
+from orchestrator._core.transition_log import Lack, TransitionLog, cause_in_words
 from orchestrator._ports import StartupContext, Target
 from states import (
     BootFinished,

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from orchestrator import Fact, Observer, Orchestrator, Stage, StageChanged
-from orchestrator._logging import Log, _writer, logger
+from orchestrator._hardening.log_thread import Log, _writer, logger
 from orchestrator.testing import REFUSED, ManualClock, ScriptedProbe
 
 
@@ -269,7 +269,7 @@ def test_lines_keep_their_order_and_no_thread_is_left(lines: Lines) -> None:
 
 _PROGRAM = """
 import logging, os, sys, time
-from orchestrator._logging import logger
+from orchestrator._hardening.log_thread import logger
 
 class Slow(logging.StreamHandler):
     def emit(self, record):
@@ -384,11 +384,11 @@ class Raising(Observer):
         self.error = error
         self.calls = 0
 
-    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
         self.calls += 1
         raise self.error
 
-    def stopped(self, at: float) -> None:  # noqa: ARG002  the port's
+    def stopped(self, at: float) -> None:  # the port's
         raise self.error
 
     async def aclose(self) -> None:

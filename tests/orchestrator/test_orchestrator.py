@@ -31,7 +31,7 @@ from orchestrator import (
     Stopped,
     UnknownCondition,
 )
-from orchestrator._feed import HISTORY
+from orchestrator._core.feed import HISTORY
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 
 pytestmark = pytest.mark.anyio
@@ -163,13 +163,13 @@ async def test_attempts_in_an_outage_are_few_and_evenly_spaced() -> None:
 
 
 class HungProbe(Probe):
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
         await anyio.sleep_forever()
         raise AssertionError
 
 
 class BrokenProbe(Probe):
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
         await anyio.lowlevel.checkpoint()
         raise RuntimeError("redis://user:hunter2@host")
 
@@ -482,12 +482,12 @@ class Recorder(Observer):
         if changed is not None:
             self.stages.append(changed.current)
 
-    def stopped(self, at: float) -> None:  # noqa: ARG002  the port's
+    def stopped(self, at: float) -> None:  # the port's
         self.stops += 1
 
 
 class BrokenObserver(Observer):
-    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
         raise RuntimeError("broken observer")
 
 
@@ -520,7 +520,7 @@ async def test_the_state_is_committed_before_anyone_is_told() -> None:
     told: list[tuple[Stage, Stage, StageChanged | None]] = []
 
     class Looker(Observer):
-        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
             if changed is not None:
                 told.append((changed.current, startup.stage, startup.latest))
 
@@ -535,7 +535,7 @@ async def test_the_state_is_committed_before_anyone_is_told() -> None:
 
 async def test_an_observer_that_calls_back_does_not_stop_the_loop() -> None:
     class Chatty(Observer):
-        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # noqa: ARG002  the port's
+        def observed(self, fact: Fact, changed: StageChanged | None) -> None:  # the port's
             if startup.running and len(startup.explain().conditions) == 1 and not stop:
                 startup.condition("c").set(satisfied=True)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator._pacing import Pacer
+from orchestrator._probing.pacing import Pacer
 from states import (
     BootFinished,
     Failure,
@@ -87,7 +87,7 @@ def delays(failures: Iterable[Failure | None], random: Random, policy: Policy) -
 class Extreme(Random):
     """Draws the longest delays that can be."""
 
-    def uniform(self, a: float, b: float) -> float:  # noqa: ARG002  the longest
+    def uniform(self, a: float, b: float) -> float:  # the longest
         return b
 
     def random(self) -> float:

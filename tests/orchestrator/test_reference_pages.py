@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.cli._diagram import mermaid
-from orchestrator.cli._settings_page import settings_page
+from orchestrator.cli.reference.diagram import mermaid
+from orchestrator.cli.reference.settings_page import settings_page
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -18,7 +18,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from orchestrator._signals import Release, call_on_signal
+from orchestrator._runtime.signals import Release, call_on_signal
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ class Server:
 
     async def until(self, *seen: str) -> None:
         with anyio.fail_after(PATIENCE_SECONDS):
-            while len(self.seen) < len(seen):  # noqa: ASYNC110  a signal handler sets no event
+            while len(self.seen) < len(seen):  # a signal handler sets no event
                 await anyio.sleep(0.001)
         assert self.seen == [*seen]
 
@@ -50,7 +50,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Generator[Server]:
     """A server that has put its handlers in place of what was there; and time to answer."""
     for name in ("ANSWER_SECONDS", "BLOCKED_SECONDS", "MOST_SECONDS"):
-        monkeypatch.setattr(f"orchestrator._signals.{name}", PATIENCE_SECONDS)
+        monkeypatch.setattr(f"orchestrator._runtime.signals.{name}", PATIENCE_SECONDS)
     server = Server()
     before = {number: signal.signal(number, server.hear) for number in BOTH}
     yield server
@@ -103,11 +103,11 @@ async def test_with_nobody_to_answer_the_server_hears_it_in_the_same_moment(
 async def test_a_listener_that_never_answers_holds_nothing_up_for_long(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.3)
     with Listener(server).listening():
         os.kill(os.getpid(), signal.SIGTERM)
         with anyio.fail_after(PATIENCE_SECONDS):
-            while sorted(server.seen) != ["SIGTERM", "stop"]:  # noqa: ASYNC110  as above
+            while sorted(server.seen) != ["SIGTERM", "stop"]:
                 await anyio.sleep(0.001)
 
 
@@ -115,7 +115,7 @@ async def test_while_answers_go_out_the_signal_is_held_back(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some answers go out in each interval, and then no more."""
-    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.001)
+    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.001)
     left = iter([*range(40, 30, -1), *[30] * 20])
     with call_on_signal(lambda _: None, signal.SIGTERM, unanswered=lambda: next(left)):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -128,12 +128,12 @@ async def test_a_loop_that_turns_slowly_is_waited_for(
     server: Server, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     """An overloaded machine: every turn takes longer than an answer may take."""
-    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.01)
     listener = Listener(server)
     with listener.listening():
         os.kill(os.getpid(), signal.SIGTERM)
         for _ in range(turns):
-            time.sleep(0.1)  # noqa: ASYNC251  this is what makes it slow
+            time.sleep(0.1)  # this is what makes it slow
             await anyio.lowlevel.checkpoint()
         await server.until("stop")
         listener.answer()
@@ -143,19 +143,19 @@ async def test_a_loop_that_turns_slowly_is_waited_for(
 async def test_a_loop_that_turns_slowly_and_answers_nobody_holds_nothing_up_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.01)
     with Listener(server).listening():
         os.kill(os.getpid(), signal.SIGTERM)
         with anyio.fail_after(PATIENCE_SECONDS):
             while server.seen != ["stop", "SIGTERM"]:
-                time.sleep(0.02)  # noqa: ASYNC251  as above
+                time.sleep(0.02)
                 await anyio.lowlevel.checkpoint()
 
 
 async def test_one_loop_that_turns_does_not_hide_another_that_is_blocked(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._signals.BLOCKED_SECONDS", 0.1)
+    monkeypatch.setattr("orchestrator._runtime.signals.BLOCKED_SECONDS", 0.1)
     listening, done = threading.Event(), threading.Event()
 
     async def block() -> None:
@@ -178,8 +178,8 @@ async def test_one_loop_that_turns_does_not_hide_another_that_is_blocked(
 async def test_answers_that_go_out_for_ever_hold_nothing_up_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._signals.ANSWER_SECONDS", 0.001)
-    monkeypatch.setattr("orchestrator._signals.MOST_SECONDS", 0.05)
+    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.001)
+    monkeypatch.setattr("orchestrator._runtime.signals.MOST_SECONDS", 0.05)
     left = itertools.count(-1, -1)
     with call_on_signal(lambda _: None, signal.SIGTERM, unanswered=lambda: next(left)):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -189,12 +189,12 @@ async def test_answers_that_go_out_for_ever_hold_nothing_up_for_ever(
 async def test_a_loop_that_is_blocked_holds_nothing_up_for_long(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._signals.BLOCKED_SECONDS", 0.3)
+    monkeypatch.setattr("orchestrator._runtime.signals.BLOCKED_SECONDS", 0.3)
     with Listener(server).listening():
         os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not server.seen and time.monotonic() < deadline:
-            time.sleep(0.01)  # noqa: ASYNC251  the application blocks its own loop
+            time.sleep(0.01)  # the application blocks its own loop
         assert server.seen == ["SIGTERM"]
         await server.until("SIGTERM", "stop")
 
@@ -305,7 +305,7 @@ async def test_another_thread_can_listen_but_installs_nothing(server: Server) ->
         with call_on_signal(stop, signal.SIGTERM, unanswered=lambda: 1) as put_in_front:
             put_in_front()
             ready.set()
-            while not done.is_set():  # noqa: ASYNC110  set by another thread
+            while not done.is_set():  # set by another thread
                 await anyio.sleep(0.001)
 
     thread = threading.Thread(target=anyio.run, args=(listen,))
@@ -316,7 +316,7 @@ async def test_another_thread_can_listen_but_installs_nothing(server: Server) ->
         with Listener(server, busy=False).listening():
             os.kill(os.getpid(), signal.SIGTERM)
             with anyio.fail_after(PATIENCE_SECONDS):
-                while sorted(server.seen) != ["SIGTERM", "stop"]:  # noqa: ASYNC110  as above
+                while sorted(server.seen) != ["SIGTERM", "stop"]:
                     await anyio.sleep(0.001)
             assert await anyio.to_thread.run_sync(heard.wait, PATIENCE_SECONDS)
     finally:
@@ -372,7 +372,7 @@ async def test_a_handler_of_the_loop_hears_it_once_and_after_the_listener(
 
 PROGRAM = """
     import asyncio, os, signal, sys
-    from orchestrator._signals import call_on_signal
+    from orchestrator._runtime.signals import call_on_signal
 
     def handler(number, frame):
         {handler}

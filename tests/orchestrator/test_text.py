@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import Failure, FailureKind, ProbeResult, Target
-from orchestrator._text import MOST_CHARACTERS, one_line, reason_of
+from orchestrator._hardening.text import MOST_CHARACTERS, one_line, reason_of
 
 
 class Colour(enum.StrEnum):

@@ -19,7 +19,7 @@ class Told(Probe):
         self.results = list(results)
         self.attempts = 0
 
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
         await anyio.lowlevel.checkpoint()
         self.attempts += 1
         return self.results.pop(0) if len(self.results) > 1 else self.results[0]

@@ -24,7 +24,7 @@ from orchestrator import (
     Target,
 )
 from orchestrator.asgi import ReadinessGate, health_app, lifespan
-from orchestrator.otel._platform import platform_attributes
+from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.redis import Expect, RedisProbe
 from orchestrator.settings import Settings
 from orchestrator.testing import ManualClock, ScriptedProbe
@@ -284,7 +284,7 @@ class Shapeless(Probe):
         self._answer = answer
         self._target = target
 
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # noqa: ARG002  the port's
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
         await anyio.lowlevel.checkpoint()
         return given(self._answer)  # type: ignore[no-any-return]  # that is the point
 

@@ -41,14 +41,14 @@ def newer() -> list[str]:
 def main() -> int:
     """Print one or the other; fail where the oldest Python does not get the oldest versions."""
     if "--installed" not in sys.argv:
-        print(*requirements(), sep="\n")  # noqa: T201  the Makefile reads it
+        print(*requirements(), sep="\n")  # the Makefile reads it
         return 0
     oldest = f">={sys.version_info[0]}.{sys.version_info[1]}" == PROJECT["requires-python"]
     if (others := newer()) and not oldest:
-        print("Older ones have no wheel for this Python:", ", ".join(others))  # noqa: T201
+        print("Older ones have no wheel for this Python:", ", ".join(others))
         return 0
     if others:
-        print("These should be older:", ", ".join(others))  # noqa: T201  for whoever ran make
+        print("These should be older:", ", ".join(others))  # for whoever ran make
     return 1 if others else 0
 
 

@@ -21,4 +21,4 @@ def others() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("Not as in constraints.txt:", ", ".join(others()) or "nothing")  # noqa: T201
+    print("Not as in constraints.txt:", ", ".join(others()) or "nothing")

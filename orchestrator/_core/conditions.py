@@ -1,0 +1,163 @@
+"""Conditions: named things that must be true, held true by the code that makes them so."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from orchestrator._errors import DuplicateCondition, UnknownCondition
+from orchestrator._hardening.arguments import require, require_flag, require_items, wrong_type
+from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line, reason_of
+
+Tell = Callable[[str, bool, str], None]
+"""Passes name, satisfied and reason on to the driver."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionSpec:
+    """The declaration of a condition.
+
+    Attributes:
+        name: Its name, as it appears in events, pages and traces.
+        required: Whether ready needs it; one that is not required only reports.
+
+    Raises:
+        TypeError: When the name is no `str`, or `required` no `bool`.
+    """
+
+    name: str
+    required: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.name, str, "the name of a condition", "write ConditionSpec('cache')")
+        require_flag(self.required, "required")
+
+
+_LIST = "write conditions=['cache', ConditionSpec('billing', required=False)]"
+
+
+def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, bool]:
+    """Names with whether each is required.
+
+    Names are kept as one printable line: what cannot be shown is escaped.
+
+    Raises:
+        DuplicateCondition: When a name is declared twice.
+        TypeError: When there is something else than names and `ConditionSpec` in it.
+        ValueError: When a name is empty or too long, or `conditions` is a single string.
+    """
+    if isinstance(conditions, str):
+        raise ValueError(f"conditions must be a list of names: write [{one_line(conditions)!r}]")
+    declared: dict[str, bool] = {}
+    for item in require_items(conditions, "conditions", "a list", _LIST):
+        spec = ConditionSpec(item) if isinstance(item, str) else item
+        if not isinstance(spec, ConditionSpec):
+            raise wrong_type(item, "a condition", "a name or a ConditionSpec", _LIST)
+        name = _kept(spec.name)
+        if not name:
+            raise ValueError("a condition needs a name that is not empty")
+        if len(name) > MOST_NAME_CHARACTERS:
+            raise ValueError(
+                f"a condition's name may have {MOST_NAME_CHARACTERS} characters, and"
+                f" {one_line(name, 40)!r} has {len(spec.name)}: shorten it"
+            )
+        if name in declared:
+            raise DuplicateCondition(f"condition {name!r} is declared twice; drop one of them")
+        declared[name] = spec.required
+    return declared
+
+
+def _kept(name: str) -> str:
+    """A name as it is kept; one that is too long stays too long."""
+    return one_line(name.strip(), 2 * MOST_NAME_CHARACTERS)
+
+
+class Condition:
+    """A handle on one declared condition.
+
+    As a context manager it is true exactly while the block runs, whatever ends the block::
+
+        with startup.condition("chat-listener"):
+            async for message in messages: ...
+
+    Or say it yourself with `set`. Both may be used in any thread; in others than the event loop's
+    they take effect with the loop's next turn. Once the orchestrator is stopped or left they do
+    nothing, since tasks come up and end in a shutdown as chance has it.
+    """
+
+    def __init__(self, name: str, tell: Tell, life: Callable[[], int]) -> None:
+        self.name = name
+        self._tell = tell
+        self._life = life
+        self._held: list[int] = []  # in which start-up each block was entered that has not ended
+
+    def set(self, satisfied: bool, *, reason: str = "") -> None:
+        """Say whether the condition holds, and why.
+
+        Args:
+            satisfied: Whether it holds now.
+            reason: One line for a person, of 500 characters at most; a longer one is cut, and what
+                cannot be shown is escaped. It is shown in pages and traces: no secrets. Of anything
+                but text and numbers, such as an exception, only the type is shown.
+
+        Raises:
+            NotRunning: Before the orchestrator is entered.
+            TypeError: When `satisfied` is neither True nor False.
+        """
+        require_flag(satisfied, "satisfied", "write set(bool(...)), and call what is a function")
+        self._tell(self.name, satisfied, reason_of(reason))
+
+    def __enter__(self) -> Self:
+        life = self._life()
+        if life in self._held:
+            raise DuplicateCondition(
+                f"condition {self.name!r} is already held by another block; declare one condition"
+                " for each task that must be up"
+            )
+        self._tell(self.name, True, "")
+        self._held.append(life)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Of two, the one of an earlier start-up, which has nothing to say any more.
+        if self._held.pop(0) != self._life():
+            return
+        # Only the type: the text of an exception of the application may hold anything.
+        reason = f"its task ended with {kind.__name__}" if kind else "its task ended"
+        self._tell(self.name, False, reason_of(reason))
+
+
+class Conditions:
+    """The declared conditions of one orchestrator, by name.
+
+    Args:
+        declared: Names with whether each is required.
+        tell: Passes on what is said of one.
+        life: The number of the start-up.
+    """
+
+    def __init__(self, declared: Mapping[str, bool], tell: Tell, life: Callable[[], int]) -> None:
+        self._handles = {name: Condition(name, tell, life) for name in declared}
+
+    def handle(self, name: str) -> Condition:
+        """The handle on a condition, always the same one.
+
+        Raises:
+            TypeError: When the name is no `str`.
+            UnknownCondition: When it was not declared.
+        """
+        require(name, str, "the name of a condition", "write startup.condition('cache')")
+        name = _kept(name)
+        try:
+            return self._handles[name]
+        except KeyError:
+            known = ", ".join(map(repr, self._handles)) or "none"
+            raise UnknownCondition(
+                f"condition {one_line(name)!r} was never declared; declared: {known}. Add it to"
+                " Orchestrator(conditions=[...])"
+            ) from None

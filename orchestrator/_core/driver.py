@@ -1,0 +1,233 @@
+"""The driver: one task that turns time, probe results and conditions into facts.
+
+Everything that happens is put into one inbox; one loop takes it, stamps it with the time, feeds
+the machine and tells feed and observers. So the state is committed before anyone is told, and no
+locks are needed. Attempts run in a task of their own, one at a time (`_prober`).
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from orchestrator._core.feed import Feed
+from orchestrator._errors import ends_process
+from orchestrator._hardening.guard import Guard
+from orchestrator._hardening.log_thread import logger, quiet_engine
+from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
+from orchestrator._probing.pacing import Pacer
+from orchestrator._probing.prober import Prober
+from states import (
+    BootFinished,
+    ConditionChanged,
+    Fact,
+    Policy,
+    ProbeFailed,
+    ProbeSucceeded,
+    Snapshot,
+    StageChanged,
+    StartupMachine,
+    TimerFired,
+)
+
+_BLOCKED_SECONDS = 1.0
+"""A lag of the event loop that is worth a line of the log. A machine that is busy makes less."""
+
+
+class Driver:
+    """Feeds one machine for as long as `run` runs.
+
+    Args:
+        machine: The machine; nobody else may feed it.
+        feed: Where changes of stage are published.
+        probe: What is asked.
+        pacer: When it is asked.
+        clock: The time.
+        observers: Who is told of every fact.
+        policy: The total time of one attempt, and the least time between two.
+
+    Attributes:
+        ended: Why it takes no more facts; `None` while it does. Committed before the feed closes.
+    """
+
+    def __init__(
+        self,
+        machine: StartupMachine,
+        feed: Feed,
+        probe: Probe,
+        pacer: Pacer,
+        clock: Clock,
+        observers: Sequence[Observer],
+        policy: Policy,
+    ) -> None:
+        self._machine = machine
+        self._feed = feed
+        self._pacer = pacer
+        self._clock = clock
+        self._observers = [(observer, Guard("observer", observer)) for observer in observers]
+        self._prober = Prober(
+            probe,
+            clock,
+            self._post_result,
+            self._wake_up,
+            timeout_seconds=policy.attempt_timeout_seconds,
+            change_floor_seconds=policy.retry_first_seconds,
+        )
+        self._inbox: deque[Callable[[float], Fact]] = deque()
+        self._wake = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self.loop_lag_seconds = 0.0
+        self._said_blocked = False
+        self.ended: str | None = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All that the machine knows."""
+        return self._machine.snapshot
+
+    @property
+    def next_probe_at(self) -> float | None:
+        """When the next attempt is due; `None` while one is under way."""
+        return self._prober.next_at if self._prober.idle else None
+
+    def tell(self, name: str, satisfied: bool, reason: str) -> None:
+        """A condition changed. Called on the event loop."""
+        self._post(lambda at: ConditionChanged(at, name, satisfied, reason))
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """Those that could begin."""
+        return tuple(observer for observer, _ in self._observers)
+
+    def begin_observers(self, context: StartupContext) -> None:
+        """Tell every observer of the start; one that raises cannot begin, and is left out."""
+        begun = []
+        for observer, guard in self._observers:
+            try:
+                observer.started(context)
+            except BaseException as error:
+                if ends_process(error):
+                    raise
+                logger.error("%s could not begin, and gets no events", guard.name, error=error)
+            else:
+                begun.append((observer, guard))
+        self._observers = begun
+
+    def end_observers(self, at: float) -> None:
+        """Tell every observer of the end."""
+        self._call_observers(lambda observer: observer.stopped(at))
+        for _, guard in self._observers:
+            guard.sum_up()
+
+    def _call_observers(self, call: Callable[[Observer], None]) -> None:
+        """Tell every observer. What one raises affects neither the driver nor the others."""
+        for observer, guard in self._observers:
+            guard.call(call, observer)
+
+    def boot(self) -> None:
+        """Let the machine leave `booting`. Called before `run`."""
+        self._take(BootFinished(self._clock.now()))
+
+    async def run(self) -> None:
+        """Drive until stopped or cancelled."""
+        try:
+            with self._scope:
+                await self._drive()
+        except BaseException as error:
+            self._end(f"the orchestrator's driver ended with {_name_of(error)}")
+            raise
+        finally:
+            self._end("the orchestrator's driver was cancelled")
+            self._feed.close()
+
+    def stop(self) -> None:
+        """Take no more facts: what falls from now on falls because the service ends."""
+        self._end("the orchestrator was stopped")
+        self._scope.cancel()
+
+    def _end(self, why: str) -> None:
+        self.ended = self.ended or why  # the first reason is the cause of the others
+
+    async def _drive(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._prober.run)
+            while True:
+                deadline = self._step()
+                with self._clock.cancel_at(deadline):
+                    await self._wake.wait()
+                self._see_blocked(self._clock.now() - deadline)
+
+    def _see_blocked(self, late_seconds: float) -> None:
+        """Say once that the application blocks its event loop, which looks like anything else."""
+        if late_seconds >= _BLOCKED_SECONDS and not self._said_blocked:
+            self._said_blocked = True
+            logger.warning(
+                "the event loop was blocked for %.2f s or more: something that is not async ran in"
+                " it, such as a sync client in an async handler, or the process was paused;"
+                " PYTHONASYNCIODEBUG=1 names it; this is said only once",
+                late_seconds,
+            )
+
+    def _step(self) -> float:
+        """Take all that has happened; return the time of the next thing to do."""
+        self._wake = anyio.Event()
+        now = self._clock.now()
+        for _ in range(len(self._inbox)):  # what is posted meanwhile waits for the next turn
+            self._take(self._inbox.popleft()(now))
+        while (wake_at := self._machine.wake_at) is not None and wake_at <= now:
+            if self._scope.cancel_called:
+                break
+            self._take(TimerFired(now))
+        self._prober.tick(now)
+        return min(math.inf if wake_at is None else wake_at, self._prober.due_at)
+
+    def _take(self, fact: Fact) -> None:
+        if self._scope.cancel_called:
+            return
+        with quiet_engine:
+            changed = self._machine.receive(fact)
+        if changed is not None:
+            self._feed.publish(changed)
+        self._schedule(fact, changed)
+        self._call_observers(lambda observer: observer.observed(fact, changed))
+
+    def _schedule(self, fact: Fact, changed: StageChanged | None) -> None:
+        """Say when the next attempt is due, as far as this fact has a say in it."""
+        if isinstance(fact, ProbeSucceeded | ProbeFailed):
+            self.loop_lag_seconds = fact.loop_lag_seconds
+            self._see_blocked(fact.loop_lag_seconds)
+            self._prober.next_at = fact.at + self._pacer.delay_seconds(self._machine.snapshot)
+        elif changed is not None:
+            # A new stage may want its proof sooner than the old one, never later.
+            again_at = fact.at + self._pacer.delay_seconds(self._machine.snapshot)
+            self._prober.next_at = min(self._prober.next_at, again_at)
+
+    def _post_result(self, result: ProbeResult, late_seconds: float) -> None:
+        self._post(_as_fact(result, late_seconds))
+
+    def _wake_up(self) -> None:
+        self._wake.set()  # the event of this turn, which is not the one of the next
+
+    def _post(self, make: Callable[[float], Fact]) -> None:
+        self._inbox.append(make)
+        self._wake.set()
+
+
+def _name_of(error: BaseException) -> str:
+    """The type of an exception, or of the only one in a group. Its text may hold a secret."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return type(error).__name__
+
+
+def _as_fact(result: ProbeResult, late_seconds: float) -> Callable[[float], Fact]:
+    # The loop may have been late for the beginning of the attempt, its end, or both.
+    lag_seconds = max(result.loop_lag_seconds, late_seconds)
+
+    def make(at: float) -> Fact:
+        if result.failure is None:
+            return ProbeSucceeded(at, result.latency_seconds, lag_seconds)
+        return ProbeFailed(at, result.latency_seconds, result.failure, lag_seconds)
+
+    return make

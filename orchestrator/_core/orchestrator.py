@@ -1,0 +1,320 @@
+"""The orchestrator as an application uses it."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from random import Random
+from types import TracebackType
+from typing import Self, TypeVar
+
+from orchestrator._core.callbacks import Callback, Callbacks
+from orchestrator._core.conditions import Condition, Conditions, ConditionSpec, declare
+from orchestrator._core.explanation import Explanation
+from orchestrator._core.feed import Subscription
+from orchestrator._core.life import Life, Parts
+from orchestrator._core.parts import check_parts, observers_of, reachable, stages_of
+from orchestrator._core.wait_for import explain_now, wait_for, wait_for_sync
+from orchestrator._errors import AlreadyStarted, NotRunning, WrongThread
+from orchestrator._hardening.arguments import require_flag, wrong_type
+from orchestrator._ports import Clock, Observer, Probe
+from orchestrator._runtime.clock import LoopClock
+from orchestrator._runtime.fork import forget_in_child
+from orchestrator._runtime.loop_thread import LoopThread
+from states import Policy, Stage, StageChanged, StartupMachine
+
+CallbackT = TypeVar("CallbackT", bound=Callback)
+
+_READY = Stage.READY  # gates look it up for every request
+
+
+class Orchestrator:
+    """Takes a service through its start-up, and through outages later.
+
+    Example::
+
+        async with Orchestrator(RedisProbe(url), conditions=["chat-listener"]) as startup:
+            await startup.wait_for(Stage.READY)
+
+    Entering returns at once; the stages run beside the application, in a task of their own. So
+    entering and leaving may be in two tasks, as in fixtures and hooks: `start` and `aclose` do the
+    same. Applications without an event loop use `run_in_thread`.
+
+    It may be entered again after it was left: that is a new start-up, and a new trace. `stage`,
+    `explain`, `wait_for`, `on`, `stop` and conditions may be used from any thread.
+
+    Args:
+        probe: What is asked, usually a `RedisProbe`.
+        policy: Thresholds and durations; the defaults of `Policy` if not given.
+        conditions: What must be true besides Redis: names, or `ConditionSpec` for optional ones.
+        observers: Who sees every fact, such as an `OpenTelemetryObserver`.
+        clock: Where time comes from; the event loop's if not given.
+        enabled: False is the rollback: nothing is probed, and the service is ready at once.
+        random: The source of jitter; seeded by the system if not given.
+
+    Raises:
+        DuplicateCondition: When a condition is declared twice.
+        TypeError: When an argument is of the wrong type. The text never holds its value.
+    """
+
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        policy: Policy | None = None,
+        conditions: Iterable[str | ConditionSpec] = (),
+        observers: Sequence[Observer] = (),
+        clock: Clock | None = None,
+        enabled: bool = True,
+        random: Random | None = None,
+    ) -> None:
+        check_parts(probe, policy, clock, random)
+        self.policy: Policy = policy or Policy()
+        self.enabled: bool = require_flag(enabled, "enabled")
+        self._probe = probe
+        self._observers = observers_of(observers)
+        self._clock: Clock = clock or LoopClock()
+        self._random = random
+        self._declared = declare(conditions)
+        self.life_number: int = 0
+        self._conditions = Conditions(self._declared, self._tell, lambda: self.life_number)
+        self._callbacks = Callbacks()
+        self._machine = StartupMachine(self.policy, self._declared)
+        self._life: Life | None = None
+        self._process = 0
+
+    # -- state -------------------------------------------------------------------------------------
+
+    @property
+    def stage(self) -> Stage:
+        """The current stage; `booting` until the orchestrator is entered."""
+        return self._machine.stage
+
+    @property
+    def latest(self) -> StageChanged | None:
+        """The last change of stage; `None` before the first."""
+        return None if self._life is None else self._life.feed.latest
+
+    @property
+    def running(self) -> bool:
+        """Whether the orchestrator is entered now."""
+        return self._life is not None and self._life.running
+
+    @property
+    def never_ran_here(self) -> bool:
+        """Whether it was never entered, or on an event loop only that is gone."""
+        return self._life is None or self._life.loop.ended
+
+    @property
+    def ended(self) -> str | None:
+        """Why the orchestrator has ended, as it was stopped or left, or its driver failed.
+
+        It is neither live nor ready then, and gates refuse new requests. `None` before, and always
+        where it is disabled.
+        """
+        life = self._life
+        return life.driver.ended if life is not None and self.enabled else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the stage is `ready` and the orchestrator has not ended."""
+        if self._machine.stage is not _READY:
+            return False
+        life = self._life  # there is none where a test pretends the stage
+        return life is None or life.driver.ended is None or not self.enabled
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the service has been ready since the orchestrator was last entered."""
+        return self._machine.was_ready
+
+    def explain(self) -> Explanation:
+        """What the service waits for and why. Works at any time and in any thread. No secrets."""
+        return explain_now(self._machine, self._life, self.ended)
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def subscribe(self) -> Subscription:
+        """A row of events: the latest at once, then each later one, once and in order.
+
+        Raises:
+            NotRunning: Before the orchestrator is entered or after it was left.
+            WrongThread: On another event loop than the one on which it was entered.
+        """
+        life = self._require_running()
+        if not life.loop.is_current:
+            raise WrongThread(
+                "a row of events is read on the event loop on which the orchestrator was entered;"
+                " elsewhere use wait_for, or stage and explain"
+            )
+        return life.feed.subscribe()
+
+    async def wait_for(self, stage: Stage, *, timeout_seconds: float | None = None) -> StageChanged:
+        """Wait until the service is in `stage`, and return the event that took it there.
+
+        It may be awaited on any event loop, in any thread. See also `wait_for_sync`.
+
+        Raises:
+            ValueError: For `booting`, to which no event leads.
+            NotRunning: Before the orchestrator is entered or after it was left.
+            StartupTimeout: After `timeout_seconds`; the text names what was still missing.
+            Stopped: When the orchestrator is left meanwhile.
+        """
+        return await wait_for(reachable(stage), self._require_running(), timeout_seconds)
+
+    def wait_for_sync(self, stage: Stage, *, timeout_seconds: float | None = None) -> StageChanged:
+        """Block until the service is in `stage`, in a thread without an event loop.
+
+        Raises:
+            WrongThread: On the event loop itself, which would never go on; else as `wait_for`.
+        """
+        return wait_for_sync(reachable(stage), self._require_running(), timeout_seconds)
+
+    def on(self, *stages: Stage) -> Callable[[CallbackT], CallbackT]:
+        """Decorate a plain or async function to be called each time one of `stages` is entered.
+
+        It is called with the event, one call at a time, in order, in a task of its own; if the
+        service is in such a stage already, at once. What it raises is logged once and counted, and
+        it is called again at the next event. Plain functions run on the event loop and must not
+        block it. When the orchestrator is left, callbacks get 1 s to see what they have not seen,
+        and are then cancelled.
+
+        What is registered before the orchestrator is entered is called in every start-up; what is
+        registered later, in this one only.
+        """
+        wanted = stages_of(stages)
+
+        def register(callback: CallbackT) -> CallbackT:
+            if not callable(callback):
+                raise wrong_type(callback, "the callback", "a function", "do not call it yourself")
+            self._register(partial(self._callbacks.register, wanted, callback))
+            return callback
+
+        return register
+
+    def accompany(self, callback: Callback) -> None:
+        """Call `callback` with every change of stage of every start-up; for gates."""
+        self._register(partial(self._callbacks.register, frozenset(Stage), callback, always=True))
+
+    def _register(self, register: Callable[[], None]) -> None:
+        life = self._life
+        if life is None or not life.running:
+            register()
+        else:
+            life.in_task(register)
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """The observers, in the order in which they are told."""
+        return tuple(self._observers)
+
+    def observe(self, observer: Observer) -> None:
+        """Add an observer before the orchestrator is entered.
+
+        Raises:
+            AlreadyStarted: Later: it would not see the whole start-up.
+        """
+        if self._life is not None and not self._life.is_over():
+            raise AlreadyStarted("add observers before the orchestrator is entered")
+        self._observers += observers_of([observer])
+
+    # -- conditions --------------------------------------------------------------------------------
+
+    def condition(self, name: str) -> Condition:
+        """The handle on a declared condition.
+
+        Raises:
+            UnknownCondition: When it was not declared.
+        """
+        return self._conditions.handle(name)
+
+    def _tell(self, name: str, satisfied: bool, reason: str) -> None:
+        life = self._life
+        if life is not None and life.stopping:
+            return
+        life = self._require_running()
+        life.on_loop(partial(life.driver.tell, name, satisfied, reason))
+
+    # -- entering and leaving ----------------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Enter the orchestrator where `async with` does not fit, as in a start hook."""
+        return await self.__aenter__()
+
+    async def aclose(self) -> None:
+        """Leave it where `async with` does not fit, in whatever task. A second call does no harm.
+
+        Raises:
+            WrongThread: On another event loop than the one on which it was entered.
+        """
+        if self._life is not None:
+            await self._life.end(None)
+
+    def run_in_thread(self) -> LoopThread[Self]:
+        """Enter the orchestrator in a thread with an event loop of its own.
+
+        Example::
+
+            with startup.run_in_thread():
+                startup.wait_for_sync(Stage.READY)
+
+        For applications without an event loop: scripts, Flask, Django under WSGI, Celery workers.
+        Where a server forks, do it after the fork, in the server's hook for that. Where `with` does
+        not fit, what this returns has `start` and `close`.
+        """
+        return LoopThread(self)
+
+    def stop(self) -> None:
+        """Begin to leave: the stage stays as it is, no more facts are taken, every stream ends.
+
+        Call it where a service begins to shut down its background tasks, so that their conditions,
+        which fall now, are not taken for an outage. From then on `ended` says so: health checks
+        fail and gates refuse new requests, while those inside go on. Leaving the context does it
+        too, and `lifespan` before the application's own shutdown. A second call does no harm.
+        """
+        life = self._life
+        if life is not None and not life.over:
+            life.on_loop(life.stop)
+
+    async def __aenter__(self) -> Self:
+        if self._life is not None and not self._life.is_over():
+            raise AlreadyStarted(
+                "this orchestrator is entered already, and must be left before it is entered again."
+                " Is it entered in two places, such as lifespan(startup) and manage_lifespan=True?"
+            )
+        first, self._process = self._process != os.getpid(), os.getpid()
+        given = (self._probe, self.policy, self._declared, tuple(self._observers))
+        parts = Parts(*given, self._clock, self._random, self.enabled, first)
+        self._life = life = Life(parts, self._callbacks)
+        self._machine = life.machine
+        self.life_number += 1
+        forget_in_child(self)
+        await life.begin()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        life = self._life
+        if life is not None:
+            await life.end(error)
+        elif not self.life_number:  # else it is a fork's child that comes out of its parent's block
+            raise NotRunning("the orchestrator is left, but was never entered")
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _require_running(self) -> Life:
+        life = self._life
+        if life is None or not life.running:
+            when = "yet: it is not entered" if life is None else "any more: it was left"
+            how = "use it inside `async with Orchestrator(...) as startup`"
+            raise NotRunning(f"the orchestrator does not run {when}; {how}")
+        return life
+
+    def forked(self) -> None:
+        """This process is a new one: in it, nothing was entered."""
+        self._life = None
+        self._machine = StartupMachine(self.policy, self._declared)
+        self._callbacks.stop()

@@ -1,0 +1,1 @@
+"""Who is held, admitted and refused, whatever the server."""

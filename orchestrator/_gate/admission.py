@@ -1,0 +1,315 @@
+"""The gate's decisions, without a server: who is let in, held or turned away, and when.
+
+The adapters for ASGI, `websockets` and aiohttp ask for each request, and turn the answer into what
+their server understands.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._errors import NotRunning
+from orchestrator._gate.counts import AdmissionCounts, Tally
+from orchestrator._gate.hold_queue import Line, Outcome, Place
+from orchestrator._gate.holding import check
+from orchestrator._gate.metrics import GateMetrics
+from orchestrator._gate.open_sockets import LiveSockets
+from orchestrator._gate.refusals import APPLICATION_ERROR, HOW_TO_ENTER, reason
+from orchestrator._gate.turnstile import Turnstile
+from orchestrator._gate.visit import Visit
+from orchestrator._hardening.log_thread import logger
+from orchestrator._ports import Clock
+from orchestrator._runtime.clock import LoopClock
+from states import Stage, StageChanged
+
+_STOPPED_AT_ONCE = 16
+"""How many refusals begin in each turn of the event loop during a shutdown."""
+
+_INTERNAL_ERROR = 1011
+_FAILURES = (APPLICATION_ERROR, _INTERNAL_ERROR)
+_COMES_BACK = (Outcome.REFUSED, Outcome.OVERFLOW, Outcome.TIMED_OUT)
+
+# A task's other two type arguments are nobody's business, as in `TaskGroup.start_soon`.
+Watch = Callable[[Place], Coroutine[Any, Any, None]]
+"""Notices that a held client has left."""
+
+AtRest = Callable[[], Awaitable[object]]
+
+
+class Admission:
+    """Decides for each request of one gate. See `HoldingOptions` for what it can be told.
+
+    Args:
+        startup: The orchestrator.
+        on_close: Called with each close code that the application causes.
+        live: The WebSockets that are closed when the service becomes degraded.
+        return_seconds: How long those who are turned away are asked to stay away at most.
+
+    Raises:
+        ValueError: When a number is out of range.
+    """
+
+    # The options are those of `HoldingOptions`, one by one, with their defaults.
+    def __init__(  # noqa: PLR0913  one named option each
+        self,
+        startup: Orchestrator,
+        *,
+        hold_seconds: float = 5.0,
+        max_held: int = 256,
+        limits: Mapping[str, int] | None = None,
+        admit_degraded: bool = False,
+        release_batch: int = 32,
+        on_admission: Callable[[str], object] | None = None,
+        on_close: Callable[[int | str], object] | None = None,
+        metrics: GateMetrics | None = None,
+        clock: Clock | None = None,
+        live: LiveSockets | None = None,
+        return_seconds: float = 3.0,
+    ) -> None:
+        check("hold_seconds", hold_seconds, 0)
+        check("max_held", max_held, 0)
+        check("release_batch", release_batch, 1)
+        for path, limit in (limits or {}).items():
+            check(f"limits[{path!r}]", limit, 0)
+        self.startup = startup
+        self.clock: Clock = clock or LoopClock()
+        self.line: Line = Line()
+        self.turnstile: Turnstile = Turnstile(
+            release_batch, self.line, self.is_open, self.clock, return_seconds
+        )
+        self.tally: Tally = Tally(on_admission, on_close, metrics)
+        self._life = self._stopped_life = -1
+        self._hold_seconds = hold_seconds
+        self._max_held = max_held
+        self._admit_degraded = admit_degraded
+        # The longest first: the limit of the nearest route counts.
+        self._limits = dict(sorted((limits or {}).items(), key=lambda item: -len(item[0])))
+        self._live = live
+        self._warned = False
+        self.tally.watched_by_metrics(self)
+        startup.accompany(self._follow)
+
+    # -- what is the case --------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """How many requests are held now."""
+        return len(self.line.waiting)
+
+    @property
+    def counts(self) -> AdmissionCounts:
+        """How many requests had which outcome so far."""
+        return self.tally.counts
+
+    @property
+    def closes(self) -> Counter[int | str]:
+        """The WebSocket close codes that the application caused so far."""
+        return self.tally.closes
+
+    def admissions(self) -> Mapping[str, int]:
+        """How many requests had which outcome; for `GateMetrics`, from any thread."""
+        counts = self.tally.counts
+        return {outcome.value: getattr(counts, outcome.value) for outcome in Outcome}
+
+    def websocket_closes(self) -> Mapping[int | str, int]:
+        """A copy of `closes`; for `GateMetrics`, from any thread."""
+        return dict(self.tally.closes)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called, or the orchestrator was left, in the current start-up."""
+        return self._stopped_life == self.startup.life_number
+
+    def is_open(self) -> bool:
+        """Whether requests are let in: by the stage as it is now, not by the last event seen."""
+        startup = self.startup
+        if startup.ready or not startup.enabled:
+            return True
+        if not self._admit_degraded or startup.ended is not None:
+            return False
+        return startup.stage is Stage.DEGRADED or recovering(startup)
+
+    def refuses_at_once(self) -> bool:
+        """Whether nobody is held, since waiting would be of no use."""
+        startup = self.startup
+        if self.stopped or startup.ended is not None or self._is_not_entered():
+            return True
+        return startup.stage is Stage.DEGRADED and not self._admit_degraded
+
+    def why(self, outcome: Outcome) -> str:
+        """One line for a client that is turned away."""
+        stopped = self.stopped or self.startup.ended is not None
+        return reason(outcome, self.startup.stage, stopped, not self._is_not_entered())
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    async def ask(self, path: str, watch: Watch, at_rest: AtRest = checkpoint) -> Place:
+        """Decide; hold the request if that is the decision. `outcome` of the place is set then.
+
+        A request that is admitted while `ready` is young has a visit to report on: see `visit`.
+
+        Args:
+            path: The path of the request.
+            watch: Decides `LEFT` for the place as soon as the client has left. It runs only while
+                the request is held, and is cancelled when that ends.
+            at_rest: Returns when cancelling it loses nothing.
+        """
+        place = Place(self._route(path) if self._limits else None)
+        self._keep_up()
+        if not self.is_open():
+            self.turnstile.close()
+        if self.is_open() and self.turnstile.enter(place):
+            outcome = place.decide(Outcome.ADMITTED)
+        elif self.refuses_at_once():
+            outcome = place.decide(Outcome.REFUSED)
+            self._warn_if_not_entered()
+        elif self.held >= self._max_held or self._is_full(place.route):
+            outcome = place.decide(Outcome.OVERFLOW)
+        else:
+            outcome = await self._hold(place, watch, at_rest)
+        if outcome in _COMES_BACK:
+            self.turnstile.refused()
+        self.tally.admission(outcome)
+        return place
+
+    def visit(self, place: Place) -> Visit | None:
+        """What a request that was admitted reports on; `None` where nothing is to be reported."""
+        return Visit(self.turnstile, place) if self.turnstile.young else None
+
+    async def _hold(self, place: Place, watch: Watch, at_rest: AtRest) -> Outcome:
+        """Wait for the first of: admitted or refused by the line, the client's leaving, time."""
+        self.tally.counts.held += 1
+        began_at = self.clock.now()
+        self.line.join(place)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch, place)
+                await self._wait(place, began_at + self._hold_seconds)
+                outcome = place.decide(Outcome.TIMED_OUT)
+                if outcome is Outcome.ADMITTED:
+                    await at_rest()
+                tasks.cancel_scope.cancel()
+        except BaseException:
+            self._give_back(place)
+            # The server has cancelled it: the client is gone, or the server stops.
+            self.tally.held_for(self.clock.now() - began_at, Outcome.LEFT)
+            self.tally.admission(Outcome.LEFT)
+            raise
+        if outcome is not Outcome.ADMITTED:
+            self._give_back(place)  # before the refusal is sent, which may take its time
+        self.tally.held_for(self.clock.now() - began_at, outcome)
+        return outcome
+
+    def _give_back(self, place: Place) -> None:
+        self.line.leave(place)
+        self.turnstile.leave(place)
+
+    async def _wait(self, place: Place, limit: float) -> None:
+        with self.clock.cancel_at(limit):
+            await place.decided.wait()
+        if place.outcome is None and self.is_open():
+            # Ready already, and only its turn has not come yet.
+            with self.clock.cancel_at(limit + self._hold_seconds):
+                await place.decided.wait()
+
+    def _route(self, path: str) -> str | None:
+        for route in self._limits:
+            if path == route or path.startswith(route.rstrip("/") + "/"):
+                return route
+        return None
+
+    def _is_full(self, route: str | None) -> bool:
+        return route is not None and self.line.by_route[route] >= self._limits[route]
+
+    def _is_not_entered(self) -> bool:
+        """Whether nothing here enters the orchestrator: then holding would be of no use."""
+        one = self.startup
+        waits = one.stage is Stage.BOOTING or one.ended is not None
+        return waits and one.enabled and one.never_ran_here
+
+    def _warn_if_not_entered(self) -> None:
+        if not self._warned and self._is_not_entered():
+            self._warned = True
+            logger.warning("a request was refused: %s", HOW_TO_ENTER)
+
+    def _keep_up(self) -> None:
+        """Begin anew with each start-up."""
+        if self._life != self.startup.life_number:
+            self._life = self.startup.life_number
+            self.line.begin_anew()
+            self.turnstile.begin_anew()
+            if self._live is not None:
+                self._live.begin_anew()
+
+    def closed(self, code: int | str) -> None:
+        """The application closed a WebSocket with this code, or with `APPLICATION_ERROR`."""
+        self.tally.close(code)
+        if code in _FAILURES:
+            self.turnstile.failed()
+
+    # -- the stage ---------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Refuse what is held, and from now on hold nothing more."""
+        self._stopped_life = self.startup.life_number
+        self.line.turn_away()
+        self.turnstile.end()
+
+    async def stop_bit_by_bit(self) -> None:
+        """The same, but so that the first have their answer before the last are looked at.
+
+        All at once they would take each step together, and the server might be told to end before
+        the last step of any.
+        """
+        self._stopped_life = self.startup.life_number
+        while self.line.waiting:
+            self.line.turn_away(_STOPPED_AT_ONCE)
+            await checkpoint()
+        self.stop()
+
+    def _is_degraded(self) -> bool:
+        return self.startup.stage is Stage.DEGRADED
+
+    async def _follow(self, _: StageChanged) -> None:
+        """Called with the first event, and runs in the orchestrator's own task until it is left.
+
+        So there is one subscriber for all that are held, and its end tells of the shutdown.
+        """
+        if self.stopped:
+            return
+        self._keep_up()
+        try:
+            events = self.startup.subscribe()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.turnstile.run)
+                async for event in events:
+                    if not self.is_open():
+                        self.turnstile.close()
+                    if self.refuses_at_once():
+                        self.line.turn_away()
+                    else:
+                        self.turnstile.advance()
+                    if self._live is not None and event.current is Stage.DEGRADED:
+                        tasks.start_soon(self._live.close, self.clock, self._is_degraded)
+                tasks.cancel_scope.cancel()
+        except NotRunning:
+            pass  # left before this task ran for the first time
+        finally:
+            self.stop()
+            self.tally.sum_up()
+
+
+def recovering(startup: Orchestrator) -> bool:
+    """Whether the service is in the grace that follows degraded.
+
+    To clients and health checks that is no start-up: an answer that got worse just when the
+    service gets better would drain a fleet at the wrong moment.
+    """
+    latest = startup.latest
+    return (
+        latest is not None and latest.current is Stage.GRACE and latest.previous is Stage.DEGRADED
+    )

@@ -1,0 +1,1 @@
+"""What keeps the application, its environment and its log handlers from harming us."""

@@ -1,0 +1,320 @@
+"""The library's own log lines, with which no handler of the application's can do harm.
+
+The application's handlers, filters and formatters run inside every log call. They may raise, or
+wait for a collector that is away. So a line is only noted where it is logged, with its time, place
+and context; a daemon thread writes it, which lives for as long as there is something to write. Each
+handler is called by itself, so that one that raises takes the line from no other.
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextvars import Context, copy_context
+from copy import copy
+from typing import TypeAlias
+
+from orchestrator._errors import ends_process
+
+PREFIX = "orchestrator_"
+"""With this begins the name of every attribute that our log records have besides logging's own. An
+everyday name, such as `stage`, may be set by the application, on every record."""
+
+_MOST_LINES = 256
+"""So many lines wait for a handler that takes its time. More are left out, and counted."""
+
+_LEAVING_SECONDS = 0.5
+"""How long an orchestrator that is left, and the end of the process, wait for the last lines."""
+
+_Line: TypeAlias = tuple[logging.Logger, logging.LogRecord, Context]
+
+
+class _Writer:
+    """Writes the lines of all loggers, in order.
+
+    Attributes:
+        at_once: Whether lines are written where they are logged, by whoever logs them. Tests look
+            for lines at once.
+    """
+
+    def __init__(self) -> None:
+        self.at_once = False
+        self._said_lost = False
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all: a forked process has no such thread, and the lines are its parent's."""
+        self._lock = threading.RLock()  # a signal's handler or a finalizer may log, too
+        self._lines: deque[_Line] = deque()
+        self._left_out = 0
+        self._writing = False
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def add(self, line: _Line) -> None:
+        """Have a line written."""
+        with self._lock:
+            if len(self._lines) >= _MOST_LINES:
+                self._left_out += 1
+                return
+            self._lines.append(line)
+            if self._writing:
+                return
+            self._writing = True
+            self._idle.clear()
+        if self.at_once:
+            self._write_all()
+            return
+        try:
+            threading.Thread(target=self._write_all, name="orchestrator-log", daemon=True).start()
+        except RuntimeError:  # there are too many, or Python ends
+            self._write_all()
+        except BaseException:
+            self._written()
+            raise
+
+    @property
+    def idle(self) -> bool:
+        """Whether all is written."""
+        return self._idle.is_set()
+
+    def wait(self, timeout_seconds: float = _LEAVING_SECONDS) -> bool:
+        """Block until all is written; return whether it is."""
+        return self._idle.wait(timeout_seconds)
+
+    def _write_all(self) -> None:
+        try:
+            while True:
+                with self._lock:
+                    if not self._lines:
+                        self._written()  # with the lock held, or the next line would be forgotten
+                        return
+                    logger, record, context = self._lines.popleft()
+                    left_out, self._left_out = self._left_out, 0
+                if left_out:
+                    record.msg = f"{record.msg} ({left_out} other lines were left out)"
+                context.run(self._write, logger, record)
+        except BaseException:
+            self._written()
+            raise
+
+    def _written(self) -> None:
+        with self._lock:
+            self._writing = False
+            self._idle.set()
+
+    def _write(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        """What `Logger.handle` does, with a guard around each handler."""
+        try:
+            passed: object = logger.filter(record)
+            if not passed:
+                return
+            if isinstance(passed, logging.LogRecord):  # from Python 3.12 on a filter may replace it
+                record = passed
+            handlers = _handlers_of(logger)
+        except BaseException as error:  # it is the application's
+            self._lost("a filter", error)
+            return
+        for handler in handlers:
+            try:
+                if record.levelno >= handler.level:
+                    handler.handle(record)
+            except BaseException as error:  # it is the application's
+                self._lost(f"the handler {type(handler).__name__}", error)
+
+    def _lost(self, what: str, error: BaseException) -> None:
+        """A line is lost; said where `logging` itself says such things."""
+        if self.at_once and ends_process(error):
+            raise error
+        if not self._said_lost and logging.raiseExceptions:
+            self._said_lost = True
+            with contextlib.suppress(Exception):
+                sys.stderr.write(
+                    f"startup-orchestrator: {what} of the logging set-up raised"
+                    f" {type(error).__name__}, and lines are lost; this is said only once\n"
+                )
+
+
+_SERVERS = ("uvicorn.error", "gunicorn.error", "hypercorn.error", "_granian", "daphne", "celery")
+"""Loggers that servers set up for themselves, while they leave the root logger as it is."""
+
+
+def _handlers_of(logger: logging.Logger) -> list[logging.Handler]:
+    """Those of the logger; where nobody would show the line, the server's, or standard error."""
+    if not logger.disabled:
+        own = list(_handlers_from(logger))
+        if logger.handlers or _shows(own):
+            return own
+    for name in _SERVERS:
+        theirs = logging.getLogger(name)
+        if not theirs.disabled and _shows(found := list(_handlers_from(theirs))):
+            return [_Named(one) for one in found]
+    return [_Named(logging.lastResort)] if logging.lastResort is not None else []
+
+
+def _shows(handlers: list[logging.Handler]) -> bool:
+    return any(not isinstance(one, logging.NullHandler) for one in handlers)
+
+
+def _handlers_from(logger: logging.Logger) -> Iterator[logging.Handler]:
+    at: logging.Logger | None = logger
+    while at is not None:
+        yield from at.handlers
+        at = at.parent if at.propagate else None
+
+
+class _Named(logging.Handler):
+    """Puts our name in front: the formats of servers show none."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(max(handler.level, logging.WARNING))
+        self._handler = handler
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        named = copy(record)
+        named.msg = f"startup-orchestrator: {record.msg}"
+        return bool(self._handler.handle(named))
+
+
+_writer = _Writer()
+atexit.register(_writer.wait)  # after this `logging` closes the handlers
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_writer.begin_anew)
+
+
+class Log:
+    """A logger that raises nothing and waits for nobody; otherwise it is like one of `logging`.
+
+    Args:
+        name: The name of the logger.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, message: str, *args: object, error: BaseException | None = None) -> None:
+        """Log for whoever looks for a fault; with the traceback of `error`."""
+        self._note(logging.DEBUG, message, args, error, {})
+
+    def info(self, message: str, *args: object, extra: Mapping[str, object] | None = None) -> None:
+        """Log what happened; `extra` are attributes, whose names get the prefix."""
+        self._note(logging.INFO, message, args, None, extra or {})
+
+    def warning(
+        self, message: str, *args: object, extra: Mapping[str, object] | None = None
+    ) -> None:
+        """Log what somebody should look at; `extra` are attributes, whose names get the prefix."""
+        self._note(logging.WARNING, message, args, None, extra or {})
+
+    def error(self, message: str, *args: object, error: BaseException | None = None) -> None:
+        """Log what went wrong, with the traceback of `error`."""
+        self._note(logging.ERROR, message, args, error, {})
+
+    async def aclose(self) -> None:
+        """Wait until all is written, for at most 0.5 s; the event loop goes on meanwhile."""
+        import anyio.lowlevel  # settings are read without an event loop
+        import anyio.to_thread
+
+        if _writer.idle:
+            await anyio.lowlevel.checkpoint()
+            return
+        # Of its own, since the application may have taken all of the shared threads.
+        limiter = anyio.CapacityLimiter(1)
+        await anyio.to_thread.run_sync(_writer.wait, limiter=limiter, abandon_on_cancel=True)
+
+    def _note(
+        self,
+        level: int,
+        message: str,
+        args: tuple[object, ...],
+        error: BaseException | None,
+        extra: Mapping[str, object],
+    ) -> None:
+        try:
+            # A set-up of `logging` disables by default what it does not know, and nobody is told.
+            disabled = self._logger.disabled and level >= logging.WARNING
+            if disabled or self._logger.isEnabledFor(level):
+                named = {PREFIX + name: value for name, value in extra.items()}
+                record = self._record(level, message, args, error, named)
+                _writer.add((self._logger, record, copy_context()))
+        except BaseException as raised:
+            if ends_process(raised) and threading.current_thread() is threading.main_thread():
+                raise  # a Ctrl-C may arrive in the middle of anything
+
+    def _record(
+        self,
+        level: int,
+        message: str,
+        args: tuple[object, ...],
+        error: BaseException | None,
+        extra: Mapping[str, object],
+    ) -> logging.LogRecord:
+        logger = self._logger
+        traceback = None if error is None else (type(error), error, error.__traceback__)
+        path, line, function = "", 0, ""
+        with contextlib.suppress(Exception):
+            path, line, function, _ = logger.findCaller(stacklevel=4)
+        with contextlib.suppress(Exception):
+            return logger.makeRecord(
+                logger.name, level, path, line, message, args, traceback, function, extra
+            )
+        # The application's record factory is broken, or it has set one of the attributes itself.
+        try:
+            record = logger.makeRecord(
+                logger.name, level, path, line, message, args, traceback, function
+            )
+        except Exception:  # its own record is worth less than the line
+            record = logging.LogRecord(
+                logger.name, level, path, line, message, args, traceback, function
+            )
+        for name, value in extra.items():
+            if not hasattr(record, name):
+                with contextlib.suppress(AttributeError):  # a record with fixed attributes
+                    setattr(record, name, value)
+        return record
+
+
+logger = Log("orchestrator")
+
+
+def wait_until_written() -> bool:
+    """Block until all is written, for at most 0.5 s, before an end at which Python does not ask."""
+    return _writer.wait()
+
+
+def write_at_once() -> None:
+    """Write each line where it is logged, for tests, which look for it in the next moment."""
+    _writer.at_once = True
+
+
+# -- the engine -----------------------------------------------------------------------------------
+
+
+class _QuietEngine:
+    """Keeps `transitions` from logging while it works for us.
+
+    Its lines say less than ours do. And they are made in the middle of a transition, where a record
+    factory of the application that raises would leave the machine in between.
+    """
+
+    def __init__(self) -> None:
+        self._ours: set[int] = set()
+        self._theirs = logging.getLogger("transitions.core")
+        self._is_enabled = self._theirs.isEnabledFor
+        self._theirs.isEnabledFor = self._is_enabled_for  # type: ignore[method-assign]  # the one place where it is decided before a record is made
+
+    def _is_enabled_for(self, level: int) -> bool:
+        return threading.get_ident() not in self._ours and self._is_enabled(level)
+
+    def __enter__(self) -> None:
+        self._ours.add(threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        self._ours.discard(threading.get_ident())
+
+
+quiet_engine = _QuietEngine()

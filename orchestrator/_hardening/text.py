@@ -1,0 +1,52 @@
+"""Text from outside, made fit for a log line, a page, a span and a terminal.
+
+Whatever the application, a server or the environment says is cleaned once, where it enters; all
+that is behind may show it as it is. What comes from another process is cleaned where it is shown.
+"""
+
+MOST_CHARACTERS = 500
+"""The longest reason. The longest of the library's own has some 300 characters."""
+
+MOST_NAME_CHARACTERS = 100
+"""The longest name of a condition, and of a type of failure."""
+
+
+def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
+    r"""Text as one printable line of bounded length, which can be encoded in UTF-8.
+
+    White space becomes single spaces. Everything else that is not printable becomes its escape:
+    control characters (`\x1b`), lone surrogates (`\udcff`), and what turns the direction of text or
+    cannot be seen (`\u202e`). Cleaning what is clean changes nothing.
+    """
+    if len(text) <= most and text.isprintable():
+        return text
+    text = " ".join(text[: 2 * most].split())  # cut first: it may have any length
+    text = "".join(map(_escaped, text[: most + 1]))
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def reason_of(value: object, most: int = MOST_CHARACTERS) -> str:
+    """A reason as it is kept, whatever was given for it. Never raises.
+
+    `None` gives no reason. Of an exception, or any other object, only the type is told: its text
+    may hold anything, such as a URL with a password.
+    """
+    try:
+        match value:
+            case None:
+                text = ""
+            case str():
+                text = value[: 2 * most]
+            case bytes() | bytearray():
+                text = value[: 2 * most].decode("utf-8", "backslashreplace")
+            case int() | float():
+                text = str(value)
+            case _:
+                text = type(value).__name__
+        return one_line(str(text), most)
+    except Exception:  # a class of the application's that raises in whatever it is asked
+        return one_line(type(value).__name__, most)

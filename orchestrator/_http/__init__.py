@@ -1,0 +1,1 @@
+"""HTTP as far as all of our endpoints need it."""

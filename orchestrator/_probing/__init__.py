@@ -1,0 +1,1 @@
+"""Asking anything, with a deadline."""

@@ -1,0 +1,1 @@
+"""The process and its event loops: time, tasks, signals, threads, forks."""

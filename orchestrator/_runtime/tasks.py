@@ -1,0 +1,85 @@
+"""Ending what runs beside the application, whatever it does."""
+
+import asyncio
+import contextlib
+import math
+from typing import Protocol
+
+import anyio
+
+from orchestrator._errors import ends_process
+from orchestrator._hardening.guard import name_of
+from orchestrator._hardening.log_thread import logger
+
+_CLOSE_SECONDS = 1.0
+
+
+class Closable(Protocol):
+    """A part that has something to let go of."""
+
+    async def aclose(self) -> None:
+        """Let go of it."""
+        ...
+
+
+async def close_in_time(*parts: Closable) -> None:
+    """Let all parts go side by side, whatever they do and whether or not we were cancelled."""
+    with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as tasks:
+            for part in parts:
+                tasks.start_soon(_close_one, part)
+
+
+async def _close_one(part: Closable) -> None:
+    with anyio.move_on_after(_CLOSE_SECONDS) as scope:
+        try:
+            await part.aclose()
+        except BaseException as error:
+            if must_pass(error):
+                raise
+            logger.error("%s raised while it was closed", name_of(part), error=error)
+    if scope.cancelled_caught:
+        logger.warning("%s was not closed within %g s", name_of(part), _CLOSE_SECONDS)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(cancelled) is not None
+    return isinstance(error, cancelled)
+
+
+def must_pass(error: BaseException) -> bool:
+    """Whether what code of the application raised, while it was awaited, is no fault of its own.
+
+    That is the end of the process, the cancellation of a scope around, and the end of a coroutine
+    that nobody runs any more. All else is the application's: asyncio lets cancellations stray, and
+    extensions in Rust raise panics that are no `Exception`.
+    """
+    if ends_process(error):
+        return True
+    if isinstance(error, GeneratorExit):
+        return not _in_a_task()
+    return _is_cancellation(error) and not is_stray_cancellation()
+
+
+def _in_a_task() -> bool:
+    try:
+        anyio.get_current_task()
+    except RuntimeError:
+        return False
+    return True
+
+
+def is_stray_cancellation() -> bool:
+    """Whether a cancellation that was caught just now was meant for somebody else.
+
+    On asyncio, awaiting a task or a future that somebody else cancelled raises the same exception
+    as being cancelled. Let out, it would end the task that awaited, silently.
+    """
+    if anyio.current_effective_deadline() == -math.inf:
+        return False  # a scope around was cancelled
+    with contextlib.suppress(RuntimeError):  # trio: there only scopes cancel
+        task = asyncio.current_task()
+        return task is None or not task.cancelling()
+    return False

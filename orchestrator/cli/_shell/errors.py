@@ -1,0 +1,27 @@
+"""What the user can mend, as one line and an exit status."""
+
+from orchestrator.cli._shell.exit_codes import UNREACHABLE, USAGE
+
+
+class UserError(Exception):
+    """Something that the user can mend. The text is one line.
+
+    Args:
+        text: What is wrong.
+        status: The exit status.
+    """
+
+    def __init__(self, text: str, status: int = USAGE) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Interrupted(Exception):  # named after what is the case
+    """Ctrl-C has ended a command. Typer would make an exit status of it that CMD may have, too."""
+
+
+class Unreachable(UserError):  # named after what is the case
+    """Nobody answers there, or nothing that could be understood."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, UNREACHABLE)

@@ -1,0 +1,66 @@
+"""How the commands look in a terminal: the colours of the stages, and when anything moves."""
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, TextIO
+
+from states import Stage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STAGE_STYLES = {
+    Stage.BOOTING.value: "bright_black",
+    Stage.PROBING_REDIS.value: "yellow",
+    Stage.GRACE.value: "cyan",
+    Stage.READY.value: "green",
+    Stage.DEGRADED.value: "red",
+}
+
+
+def console_on(stream: TextIO) -> "Console":
+    """A console on standard output or error. Without a terminal, or with NO_COLOR, no colours."""
+    # Loaded only where it is used: it takes about as long as all else that a command loads.
+    from rich.console import Console  # rich is slow to load
+
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def can_move(stream: TextIO) -> bool:
+    """Whether this is a terminal that can show something that changes, and its user wants it.
+
+    NO_COLOR alone only asks for no colours; here it also asks for nothing that moves.
+    """
+    dumb = os.environ.get("TERM", "").lower() in ("", "dumb", "unknown")
+    return stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
+
+
+class KeyEcho:
+    """Keeps the terminal from writing `^C` into what is drawn over and over.
+
+    It would push a panel out of its place, and half of it would stay. What the keys do is the same.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[Any] | None = None  # as termios has it
+
+    def off(self) -> None:
+        """From now on, where we are in the foreground of a terminal."""
+        with contextlib.suppress(ImportError, OSError, ValueError):
+            import termios  # not on every platform
+
+            if os.tcgetpgrp(0) == os.getpgrp():  # else we would be stopped
+                before = termios.tcgetattr(0)
+                changed = [*before]
+                changed[3] &= ~termios.ECHOCTL
+                termios.tcsetattr(0, termios.TCSANOW, changed)
+                self._before = before
+
+    def restore(self) -> None:
+        """As it was. Calling it twice does no harm."""
+        before, self._before = self._before, None
+        with contextlib.suppress(ImportError, OSError):
+            import termios
+
+            if before is not None and os.tcgetpgrp(0) == os.getpgrp():
+                termios.tcsetattr(0, termios.TCSANOW, before)

@@ -1,0 +1,165 @@
+"""The demo's application, once for each way of protecting early clients."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.routing import Mount, WebSocketRoute
+from starlette.types import ASGIApp
+
+from orchestrator import Observer, Orchestrator, Policy
+from orchestrator._core.transition_log import cause_in_words
+from orchestrator.asgi import ReadinessGate, health_app
+from orchestrator.cli.demo.chat import Chat, block_until_redis_answers
+from orchestrator.cli.demo.reports import (
+    Gate,
+    ListenerReport,
+    Report,
+    ServiceOptions,
+    StageReport,
+    Status,
+)
+from orchestrator.cli.demo.tracing import Tracing
+from orchestrator.otel import OpenTelemetryGateMetrics, OpenTelemetryObserver
+from orchestrator.redis import RedisProbe
+from states import ConditionChanged, Fact, StageChanged
+
+CONDITION = "chat-listener"
+
+_BUDGET_SECONDS = 60.0
+"""As on Google Cloud, where Redis may be this late."""
+
+Send = Callable[[Report], None]
+
+
+class Service(Protocol):
+    """What the demo's server runs."""
+
+    app: ASGIApp
+
+    def status(self, max_loop_stall_seconds: float) -> Status:
+        """How it is now."""
+        ...
+
+    def close(self) -> None:
+        """Flush what is still to be told, after the event loop has ended."""
+        ...
+
+
+def make_service(options: ServiceOptions, send: Send) -> Service:
+    """The application with the gate that the options name."""
+    return Gated(options, send) if options.gate == Gate.GATE else Ungated(options, send)
+
+
+class Gated:
+    """With an orchestrator and the readiness gate."""
+
+    def __init__(self, options: ServiceOptions, send: Send) -> None:
+        self._tracing = Tracing(send)
+        self._startup = startup = Orchestrator(
+            RedisProbe(options.redis_url),
+            policy=Policy(budget_seconds=_BUDGET_SECONDS, grace_seconds=options.grace_seconds),
+            conditions=[CONDITION],
+            observers=[
+                _Reporter(send),
+                OpenTelemetryObserver(tracer_provider=self._tracing.provider),
+            ],
+        )
+        self._chat = Chat(
+            options.redis_url, options.settle_seconds, partial(startup.condition, CONDITION)
+        )
+        chat = Starlette(
+            routes=[WebSocketRoute("/chat", self._chat.handle), Mount("/", health_app(startup))],
+            lifespan=self._lifespan,
+        )
+        self._gate = ReadinessGate(chat, startup, metrics=OpenTelemetryGateMetrics())
+        self.app: ASGIApp = self._gate
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
+        # Nothing is waited for: the port opens at once, and the gate decides.
+        async with self._startup, self._chat.running():
+            try:
+                yield
+            finally:
+                self._startup.stop()  # a listener that ends with its service is no outage
+
+    def status(self, max_loop_stall_seconds: float) -> Status:
+        """How it is now."""
+        explained = self._startup.explain()
+        failure = explained.last_failure
+        counts = self._gate.counts
+        return Status(
+            at=time.monotonic(),
+            max_loop_stall_seconds=max_loop_stall_seconds,
+            stage=explained.stage,
+            attempts=explained.attempts,
+            last_failure=failure.reason if failure else "",
+            waits_for=list(explained.waits_for),
+            held=self._gate.held,
+            admitted=counts.admitted,
+            refused=counts.refused + counts.overflow + counts.timed_out,
+        )
+
+    def close(self) -> None:
+        """Flush the spans."""
+        self._tracing.close()
+
+
+class Ungated:
+    """Without one: the background task is started, and the port opens whether it is up or not."""
+
+    def __init__(self, options: ServiceOptions, send: Send) -> None:
+        self._options = options
+        self._send = send
+        self._chat = Chat(options.redis_url, options.settle_seconds, self._while_up)
+        self.app: ASGIApp = Starlette(
+            routes=[WebSocketRoute("/chat", self._chat.handle)], lifespan=self._lifespan
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
+        async with self._chat.running():
+            if self._options.gate == Gate.SLEEP:
+                block_until_redis_answers(self._options.redis_url)
+            yield
+
+    @contextmanager
+    def _while_up(self) -> Generator[None]:
+        self._send(ListenerReport(time.monotonic(), up=True))
+        try:
+            yield
+        finally:
+            self._send(ListenerReport(time.monotonic(), up=False))
+
+    def status(self, max_loop_stall_seconds: float) -> Status:
+        """How it is now: there is no stage to tell."""
+        return Status(time.monotonic(), max_loop_stall_seconds)
+
+    def close(self) -> None:
+        """Nothing is left to tell."""
+
+
+class _Reporter(Observer):
+    """Tells the demo what the orchestrator sees."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+        """Report changes of the stage and of the condition."""
+        if isinstance(fact, ConditionChanged):
+            self._send(ListenerReport(fact.at, fact.satisfied, fact.reason))
+        if changed is not None:
+            self._send(
+                StageReport(
+                    at=changed.at,
+                    previous=changed.previous,
+                    current=changed.current,
+                    elapsed_seconds=changed.elapsed_seconds,
+                    cause=cause_in_words(changed),
+                )
+            )

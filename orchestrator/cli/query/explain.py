@@ -1,0 +1,101 @@
+"""`explain`: what a running service waits for and why, as text."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from orchestrator.cli._shell.errors import Unreachable
+from orchestrator.cli._shell.foreign_text import listed, number, shown
+from orchestrator.cli.query.client import BEHIND_GATE, NO_PAGE, Address, get
+
+DEFAULT_PATH = "/startup"
+
+_BLOCKED_SECONDS = 0.1
+"""A lag of the event loop that is worth a line, as it is to the service itself."""
+
+State = Mapping[str, object]
+"""What `/startup/state` tells."""
+
+
+class NoPage(Unreachable):
+    """There is a service, but no status page where it was looked for."""
+
+
+def base_address(url: str) -> Address:
+    """The address of the status page, whichever of its addresses was given.
+
+    Raises:
+        UserError: When the URL cannot be used.
+    """
+    given = Address.of(url, DEFAULT_PATH)
+    path = given.path
+    for last in ("/state", "/events", "/"):
+        path = path.removesuffix(last)
+    return Address(given.tls, given.host, given.port, path or "/")
+
+
+def fetch_state(base: Address, timeout_seconds: float) -> State:
+    """The state of a service.
+
+    Raises:
+        NoPage: When it has no status page there.
+        Unreachable: When nobody answers.
+    """
+    address = base.below("state")
+    answer = get(address, timeout_seconds)
+    state = answer.as_object()
+    if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        raise NoPage(f"{address} answered 503: {BEHIND_GATE}")
+    if answer.status != HTTPStatus.OK or state is None or not isinstance(state.get("stage"), str):
+        raise NoPage(f"{address} answered {answer.status} and no state: {NO_PAGE}")
+    return state
+
+
+def lines(state: State) -> list[str]:
+    """The state in words, as the service itself would put it."""
+    text = [f"{shown(state['stage'])} for {seconds(state.get('since_seconds'))}"]
+    if state.get("ended"):
+        text.append(f"ended: {shown(state['ended'])}")
+    text += [f"waits for: {what}" for what in listed(state.get("waits_for"))]
+    probe = shown(state.get("probe") or "Redis")
+    failure = state.get("last_failure")
+    if isinstance(failure, dict):
+        when = "now" if state.get("failures_in_row") else "last time"
+        text.append(f"{probe} failed ({when}): {shown(failure.get('reason'))}")
+    attempts, failed = (shown(state.get(name, 0)) for name in ("attempts", "failures_in_row"))
+    text.append(f"attempts: {attempts}, failed in a row: {failed}")
+    if state.get("next_probe_seconds") is not None:
+        text.append(f"next attempt in {seconds(state['next_probe_seconds'], 2)}")
+    if state.get("budget_left_seconds") is not None:
+        text.append(f"start-up budget left: {seconds(state['budget_left_seconds'])}")
+    lag = number(state.get("loop_lag_seconds"))
+    if lag is not None and lag >= _BLOCKED_SECONDS:
+        text.append(
+            f"the event loop was {lag:.2f} s late for the last attempt:"
+            f" something blocks it; this is not {probe}"
+        )
+    text += [f"condition {name} {words}" for name, words in conditions(state)]
+    spent = state.get("stage_seconds")
+    if isinstance(spent, dict):
+        told = [f"{shown(stage)} {seconds(time)}" for stage, time in spent.items() if time]
+        text.append("time by stage: " + ", ".join(told))
+    return text
+
+
+def conditions(state: State) -> list[tuple[str, str]]:
+    """Each condition and how it stands, in words."""
+    told = state.get("conditions")
+    found = []
+    for name, one in told.items() if isinstance(told, dict) else ():
+        if isinstance(one, dict):
+            words = "holds" if one.get("satisfied") else "does not hold"
+            words += f", for {seconds(one.get('since_seconds'))} now"
+            words += f": {shown(one['reason'])}" if one.get("reason") else ""
+            words += "" if one.get("required") else " (not required)"
+            found.append((shown(name), words))
+    return found
+
+
+def seconds(value: object, digits: int = 1) -> str:
+    """A duration in words."""
+    known = number(value)
+    return "an unknown time" if known is None else f"{known:.{digits}f} s"

@@ -1,0 +1,1 @@
+"""`diagram`, `settings` and `commands`: what the program knows of itself."""

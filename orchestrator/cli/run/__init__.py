@@ -1,0 +1,1 @@
+"""`run`: start a command once Redis is ready, and stay beside it."""

@@ -1,0 +1,89 @@
+"""`run`: its options, and what becomes of them."""
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli._shell.errors import UserError
+from orchestrator.cli._shell.options import Command, RedisUrl, Timeout
+from orchestrator.cli._shell.process import named
+
+
+def run(  # noqa: PLR0913  each is an option of the command line
+    *,
+    redis: RedisUrl = None,
+    timeout: Timeout = None,
+    port: Annotated[int, typer.Option(help="The port of the health endpoints.")] = 8081,
+    host: Annotated[
+        str, typer.Option(help="Their address; all of the machine's if not given.")
+    ] = "",
+    start: Annotated[
+        str,
+        typer.Option(
+            metavar="WHEN",
+            help="Start CMD when-ready or at-once.",
+            autocompletion=lambda: ["when-ready", "at-once"],
+        ),
+    ] = "when-ready",
+    exit_when_degraded: Annotated[
+        bool,
+        typer.Option(
+            "--exit-when-degraded",
+            help="End with 124 or 78, as wait does, when the start-up fails before CMD is started.",
+        ),
+    ] = False,
+    drain_when_degraded: Annotated[
+        bool,
+        typer.Option("--drain-when-degraded", help="Fail /readyz in outages after the start-up."),
+    ] = False,
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details",
+            help="Let the endpoints tell what is waited for, to everybody; with the status page.",
+        ),
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Tell details only to requests for this host, such as localhost:*; repeat it.",
+        ),
+    ] = None,
+    subreaper: Annotated[
+        bool,
+        typer.Option("--subreaper", help="Inherit orphans below, as process 1 does (Linux)."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")] = False,
+    command: Command = None,
+) -> int:
+    """Run CMD once Redis is ready, and stay beside it as its parent.
+
+    It serves /livez, /readyz and /startupz, with --details /startup, too, for explain and watch;
+    tells systemd (NOTIFY_SOCKET), passes signals on, and waits for orphans where it is process 1.
+    The exit status is that of CMD.
+    """
+    from orchestrator.cli.run import child_log, run
+    from orchestrator.cli.wait import wait
+
+    if not command:
+        raise UserError("run needs a command: run -- CMD [ARGS]...")
+    named(command)
+    if not 0 <= port <= 65_535:  # noqa: PLR2004  the ports that there are
+        raise UserError(f"--port is {port}; it must be from 0 to 65535")
+    if start not in list(run.Start):
+        raise UserError(f"--start is {start}; it must be {' or '.join(run.Start)}")
+    child_log.log_to_stderr(quiet=quiet, as_json=json)
+    options = run.RunOptions(
+        command=command,
+        host=host,
+        port=port,
+        start=run.Start(start),
+        exit_when_degraded=exit_when_degraded,
+        drain_when_degraded=drain_when_degraded,
+        details=details,
+        allowed_hosts=allowed_host,
+        subreaper=subreaper,
+    )
+    return run.run(wait.settings_for(redis, timeout), options)

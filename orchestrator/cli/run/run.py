@@ -1,0 +1,263 @@
+"""`run`: the parent of a service that cannot embed the orchestrator."""
+
+import functools
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from pathlib import PurePath
+
+import anyio
+from anyio.abc import TaskStatus
+
+from orchestrator import Orchestrator, Stage, StageChanged
+from orchestrator._hardening.log_thread import Log
+from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
+from orchestrator._http.hosts import AllowedHosts
+from orchestrator._http.responses import as_json, respond
+from orchestrator.asgi import health_app
+from orchestrator.cli._shell.errors import UserError
+from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, PERMANENT
+from orchestrator.cli._shell.process import end_by_signal, given_environment
+from orchestrator.cli.run.child import ENDING, PASSED_ON, Child, become_subreaper
+from orchestrator.cli.run.health_server import HealthServer, open_port, port_of
+from orchestrator.cli.run.systemd import Notifier, without_notify
+from orchestrator.cli.run.terminal import SUSPEND, Terminal, suspend
+from orchestrator.cli.wait.wait import is_permanent, load_redis_beside, probe_for
+from orchestrator.settings import Settings
+from orchestrator.web import web_app, web_paths
+
+logger = Log("orchestrator.run")
+
+_PAGE = "/startup"
+_TICK_SECONDS = 1.0
+_PATIENCE_SECONDS = 5.0
+"""What systemd is asked for beyond the budget: for CMD to be started, and for a busy machine."""
+
+
+class Start(StrEnum):
+    """When CMD is started."""
+
+    WHEN_READY = "when-ready"
+    AT_ONCE = "at-once"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What `run` is told.
+
+    Attributes:
+        command: The program and its arguments.
+        host: The address of the health endpoints; empty for all of them.
+        port: Their port; 0 takes a free one.
+        start: When CMD is started.
+        exit_when_degraded: End when the start-up fails before CMD was started.
+        drain_when_degraded: Fail `/readyz` in outages after the start-up.
+        details: Let the endpoints tell what is waited for, and the last failure; and serve the
+            status page.
+        allowed_hosts: The hosts that details are told to; everybody if not given.
+        subreaper: Inherit orphans without being process 1.
+    """
+
+    command: Sequence[str]
+    host: str = ""
+    port: int = 8081
+    start: Start = Start.WHEN_READY
+    exit_when_degraded: bool = False
+    drain_when_degraded: bool = False
+    details: bool = False
+    allowed_hosts: Sequence[str] | None = None
+    subreaper: bool = False
+
+
+def run(settings: Settings, options: RunOptions) -> int:
+    """Run CMD and stay beside it; return its exit status.
+
+    Raises:
+        UserError: When the port, the URL of Redis or a host cannot be used, or CMD cannot start.
+    """
+    if options.allowed_hosts is not None:
+        try:
+            AllowedHosts(options.allowed_hosts)
+        except ValueError as error:
+            raise UserError(f"--allowed-host: {error}") from None
+    startup = Orchestrator(
+        probe_for(settings.redis_url), policy=settings.policy, enabled=settings.enabled
+    )
+    if options.subreaper and not become_subreaper():
+        raise UserError("--subreaper is not possible on this system")
+    load_redis_beside()
+    supervisor = _Supervisor(startup, options, Notifier.from_environment())
+    status = anyio.run(functools.partial(supervisor.run))
+    return end_by_signal(-status) if status < 0 else status
+
+
+class _Supervisor:
+    def __init__(self, startup: Orchestrator, options: RunOptions, notifier: Notifier) -> None:
+        self._startup = startup
+        self._options = options
+        self._notifier = notifier
+        self._child = Child()
+        self._terminal = Terminal()
+        self._stopping = False
+        self._told_ready = False
+        self._ended = anyio.Event()
+        self._status = 0
+        self._error: UserError | None = None
+
+    async def run(self) -> int:
+        """Run until CMD has ended, or will never begin.
+
+        Returns:
+            The exit status, or the negative number of the signal that ended it.
+        """
+        options = self._options
+        listeners = await open_port(options.host, options.port)
+        logger.info("health endpoints on port %d", port_of(listeners))
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(HealthServer(self._health(), listeners).run)
+            await tasks.start(self._obey_signals)
+            async with self._startup:
+                tasks.start_soon(self._follow_stages)
+                tasks.start_soon(self._keep_systemd_informed)
+                if options.start is Start.AT_ONCE:
+                    self._start_command()
+                await self._ended.wait()
+                self._stop()
+            tasks.cancel_scope.cancel()
+        self._terminal.take_back()
+        self._terminal.close()
+        self._notifier.close()
+        if self._error is not None:
+            raise self._error
+        return self._status
+
+    # -- CMD ---------------------------------------------------------------------------------------
+
+    def _start_command(self) -> None:
+        try:
+            self._child.start(self._options.command, without_notify(given_environment()))
+        except UserError as error:
+            self._error = error
+            self._ended.set()
+        else:
+            self._terminal.give_to(self._child.pid)
+            logger.info("started %s as process %d", self._options.command[0], self._child.pid)
+
+    def _end(self, status: int) -> None:
+        self._status = status
+        self._ended.set()
+
+    def _stop(self) -> None:
+        """The end has begun: no more readiness, and what falls now is no outage."""
+        if not self._stopping:
+            self._stopping = True
+            self._notifier.tell(STOPPING=1, STATUS="stopping")
+            self._startup.stop()
+
+    async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:
+        wanted = [one for one in PASSED_ON if signal.getsignal(one) is not signal.SIG_IGN]
+        with anyio.open_signal_receiver(signal.SIGCHLD, *map(signal.Signals, wanted)) as received:
+            task_status.started()
+            async for number in received:
+                if number == signal.SIGCHLD:
+                    self._bury()
+                elif self._child.pid:
+                    self._pass_on(number)
+                elif number == SUSPEND:
+                    suspend()
+                elif number in ENDING or number == signal.SIGHUP:
+                    name = signal.Signals(number).name
+                    logger.warning("stopped by %s before CMD was started", name)
+                    self._end(-number)
+
+    def _pass_on(self, number: int) -> None:
+        if number == signal.SIGCONT:
+            self._terminal.give_to(self._child.pid)
+        if self._child.pass_on(number) and number in ENDING:
+            self._stop()
+
+    def _bury(self) -> None:
+        orphans = self._child.bury()
+        if orphans:
+            logger.debug("%d orphan(s) had ended", orphans)
+        status = self._child.returncode
+        if status is not None and not self._ended.is_set():
+            how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+            logger.info("process %d has ended %s", self._child.pid, how)
+            self._end(status)
+        elif self._child.stopped_by:
+            self._terminal.stop_with(self._child.stopped_by)
+
+    # -- the stages --------------------------------------------------------------------------------
+
+    async def _follow_stages(self) -> None:
+        async for event in self._startup.subscribe():
+            if not self._child.pid and not self._ended.is_set():
+                if event.current is Stage.READY:
+                    self._start_command()
+                elif event.current is Stage.DEGRADED and self._options.exit_when_degraded:
+                    self._end(_status_of(event))
+            if event.current is Stage.READY and self._child.running and not self._told_ready:
+                self._told_ready = True
+                self._notifier.tell(READY=1, STATUS=self._in_words())
+            else:
+                self._notifier.tell(STATUS=self._in_words())
+
+    def _in_words(self) -> str:
+        known = self._startup.explain()
+        waits = f", waits for {'; '.join(known.waits_for)}" if known.waits_for else ""
+        failure = known.last_failure
+        why = f" ({failure.reason})" if failure is not None and known.failures_in_row else ""
+        return f"{known.stage}{waits}{why}"
+
+    async def _keep_systemd_informed(self) -> None:
+        notifier, watchdog = self._notifier, self._notifier.watchdog_seconds
+        while True:
+            if watchdog and (self._stopping or self._startup.ended is None):
+                notifier.tell(WATCHDOG=1)
+            left = self._startup.explain().budget_left_seconds
+            if left is not None and not self._told_ready and not self._stopping:
+                seconds = left + self._startup.policy.grace_seconds + _PATIENCE_SECONDS
+                usec = int(seconds * 1e6)
+                notifier.tell(EXTEND_TIMEOUT_USEC=usec, STATUS=self._in_words())
+            await anyio.sleep(min(_TICK_SECONDS, watchdog / 3) if watchdog else _TICK_SECONDS)
+
+    # -- the endpoints -----------------------------------------------------------------------------
+
+    def _health(self) -> ASGIApp:
+        health = health_app(
+            self._startup,
+            details=self._options.details,
+            drain_when_degraded=self._options.drain_when_degraded,
+            allowed_hosts=self._options.allowed_hosts,
+        )
+        page = None
+        if self._options.details:
+            hosts = self._options.allowed_hosts
+            page = web_app(self._startup, title=self._title(), allowed_hosts=hosts)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            path = scope["path"]
+            if path == "/readyz" and (self._stopping or not self._child.running):
+                await self._unready(scope, send)
+            elif page is not None and path in web_paths(_PAGE):
+                await page({**scope, "root_path": _PAGE}, receive, send)
+            else:
+                await health(scope, receive, send)
+
+        return app
+
+    async def _unready(self, scope: Scope, send: Send) -> None:
+        why = "the service is stopping" if self._stopping else "CMD is not started yet"
+        body = as_json({"status": "fail", "stage": self._startup.stage, "output": why})
+        status, kind = HTTPStatus.SERVICE_UNAVAILABLE, "application/health+json"
+        await respond(send, status, body, content_type=kind, head=scope["method"] == "HEAD")
+
+    def _title(self) -> str:
+        return PurePath(self._options.command[0]).name
+
+
+def _status_of(event: StageChanged) -> int:
+    return PERMANENT if is_permanent(event) else BUDGET_SPENT

@@ -1,0 +1,1 @@
+"""`wait`: wait until Redis is ready, then become a command."""

@@ -1,0 +1,49 @@
+"""`wait`: its options, and what becomes of them."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli._shell.exit_codes import OK
+from orchestrator.cli._shell.options import Command, Json, RedisUrl, Timeout
+from orchestrator.cli._shell.output import lost, note, print_json
+from orchestrator.cli._shell.process import become, end_by_signal, named
+
+
+def wait(
+    redis: RedisUrl = None,
+    timeout: Timeout = None,  # the option's name says which
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    json: Json = False,
+    command: Command = None,
+) -> int:
+    """Wait until Redis is ready, then become CMD.
+
+    Without CMD the exit status says how it ended: 0 ready, 124 the budget is spent, 78 a failure
+    that waiting does not mend, such as a wrong password.
+    """
+    from orchestrator.cli.wait import progress, wait
+
+    named(command or ())
+    settings = wait.settings_for(redis, timeout)
+    waited = wait.wait(settings, progress.make_progress(quiet=quiet or json))
+    if json:
+        _tell_json(waited.as_json(), anyway=bool(command))
+    else:
+        wait.tell(waited, quiet=quiet)
+    if waited.signal_number:
+        return end_by_signal(waited.signal_number)
+    if waited.status == OK and command:
+        become(command)
+    return waited.status
+
+
+def _tell_json(told: Mapping[str, object], *, anyway: bool) -> None:
+    """Print JSON; go on where that is not possible, if there is something to go on with."""
+    try:
+        print_json(told)
+    except OSError as error:
+        if not anyway:
+            raise
+        note(str(lost(error)))

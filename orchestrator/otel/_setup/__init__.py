@@ -1,0 +1,1 @@
+"""`setup_telemetry`: the only room that loads the SDK."""
