@@ -109,7 +109,7 @@ test-wheel: package
 	@tar -xzf dist/*.tar.gz --strip-components=1 -C $(WHEEL) && rm -r $(WHEEL)/orchestrator $(WHEEL)/states
 	cd $(WHEEL) && venv/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
 		$(addprefix --ignore=tests/,benchmarks docs packaging typing test_architecture.py) \
-		--deselect tests/integrations/test_otel_deploy.py::test_everything_that_compose_mounts_or_builds_is_there $(ARGS)
+		--deselect tests/otel/test_deploy.py::test_everything_that_compose_mounts_or_builds_is_there $(ARGS)
 
 faults: install
 	@$(BIN)/python -m tests.faults $(ARGS)

@@ -148,7 +148,7 @@ def circles(root: Path) -> Iterator[str]:
     for room, path, tree in sources(root):
         name = name_of(path, root)
         if room != "__init__" and path.name != "__init__.py":
-            statements = [
+            statements: list[ast.stmt] = [
                 node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)
             ]
             needs[name] = set(imports(ast.Module(statements, [])))

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from tests.benchmarks.release_server import WORK_SECONDS, Setting
 from tests.benchmarks.rows import Figure, Row, Verdict
-from tests.integrations.light_clients import SERVED
-from tests.integrations.release_crowd import batch_for, visit
-from tests.integrations.release_shapes import HTTP_SHAPES, WEBSOCKET_SHAPES
+from tests.gate.light_clients import SERVED
+from tests.gate.release_crowd import batch_for, visit
+from tests.gate.release_shapes import HTTP_SHAPES, WEBSOCKET_SHAPES
 from tests.redis_server import RedisServer
 
 PART = "release"

@@ -11,10 +11,10 @@ from types import FunctionType
 from orchestrator import Stage
 from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
+from tests.asgi.gate_support import Startup, http_scope, websocket_scope
 from tests.benchmarks.measure import Candidate, interleaved
 from tests.benchmarks.ready_names import ALONE, GATE, NO_CLOSES, NOTHING
 from tests.benchmarks.rows import Figure, Row
-from tests.integrations.gate_support import Startup, http_scope, websocket_scope
 
 PART = "ready"
 HEALTH = "the gate, health=True"

@@ -19,8 +19,8 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from orchestrator import Stage
 from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
+from tests.asgi.gate_support import Server, Startup
 from tests.benchmarks.ready_names import AGAIN, ALONE, BASE, GATE, NO_CLOSES, NOTHING
-from tests.integrations.gate_support import Server, Startup
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

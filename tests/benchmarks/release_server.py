@@ -16,9 +16,9 @@ import anyio
 import uvicorn
 
 from orchestrator.asgi import ReadinessGate
-from tests.integrations.gate_support import Server, Startup
-from tests.integrations.release_crowd import RedisPool
-from tests.integrations.release_shapes import Shapes
+from tests.asgi.gate_support import Server, Startup
+from tests.gate.release_crowd import RedisPool
+from tests.gate.release_shapes import Shapes
 
 WORK_SECONDS = 0.02
 

@@ -10,8 +10,8 @@ import pytest
 from orchestrator import Orchestrator, Stage
 from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
+from tests.asgi.gate_support import App, Refused, Startup, serving, until
 from tests.browser.devtools import PATIENCE_SECONDS, Page, chromium, find_chromium
-from tests.integrations.gate_support import App, Refused, Startup, serving, until
 
 pytestmark = [
     pytest.mark.anyio,

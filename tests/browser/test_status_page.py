@@ -19,8 +19,8 @@ from orchestrator.asgi import ReadinessGate, lifespan
 from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, ScriptedProbe
 from orchestrator.web import web_app
+from tests.asgi.gate_support import App, serving
 from tests.browser.devtools import PATIENCE_SECONDS, Browser, Page, chromium, find_chromium
-from tests.integrations.gate_support import App, serving
 from tests.redis_server import RedisServer, free_port
 
 PROGRAM = find_chromium()

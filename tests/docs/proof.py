@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.integrations.gate_support import serving
+from tests.asgi.gate_support import serving
 
 PATIENCE_SECONDS = 20.0
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.cli.cli_support import PATIENCE_SECONDS, environment, until
 from tests.docs.blocks import ROOT, Block, Page, PageError, steps
-from tests.integrations.cli_support import PATIENCE_SECONDS, environment, until
 from tests.redis_server import RedisServer, folder_with_redis_server, free_port
 
 SHELLS = ("console", "bash", "sh")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integrations.cli_support import PATIENCE_SECONDS, ROOT, environment, until
+from tests.cli.cli_support import PATIENCE_SECONDS, ROOT, environment, until
 from tests.redis_server import folder_with_redis_server, free_port
 
 PAGE = ROOT / "docs" / "tutorial" / "chat.md"

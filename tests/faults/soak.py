@@ -27,8 +27,8 @@ from orchestrator import Orchestrator, Policy, Stage
 from orchestrator.asgi import ReadinessGate
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.redis import RedisProbe
+from tests.asgi.gate_support import serving
 from tests.faults.soak_service import Chat, Errors, Ledger, Report, Spans, Subscriber
-from tests.integrations.gate_support import serving
 from tests.redis_server import RedisServer
 
 POLICY = Policy(

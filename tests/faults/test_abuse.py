@@ -8,7 +8,7 @@ import anyio.to_thread
 import pytest
 
 from orchestrator.asgi import health_app
-from tests.integrations.gate_support import Startup, serving
+from tests.asgi.gate_support import Startup, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import psutil
 from hypothesis import strategies as st
 
+from tests.cli.cli_support import PATIENCE_SECONDS, a_command, line_with
 from tests.fuzz.subject import Subject
-from tests.integrations.cli_support import PATIENCE_SECONDS, a_command, line_with
 from tests.redis_server import free_port
 
 _GOOD = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"

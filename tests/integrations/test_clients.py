@@ -15,8 +15,8 @@ from websockets.exceptions import InvalidStatus
 from orchestrator import Stage
 from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from tests.integrations.gate_support import App, Refused, Startup, serving, until
-from tests.integrations.test_gate_server import connect, ping
+from tests.asgi.gate_support import App, Refused, Startup, serving, until
+from tests.asgi.test_gate_server import connect, ping
 
 pytestmark = pytest.mark.anyio
 

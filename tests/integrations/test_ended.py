@@ -19,7 +19,7 @@ from orchestrator.cli.run.systemd import Notifier
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 from orchestrator.web import web_app
 from states import Fact, StageChanged, StartupMachine
-from tests.integrations.gate_support import App, Caller, http_scope, settled, until, websocket_scope
+from tests.asgi.gate_support import App, Caller, http_scope, settled, until, websocket_scope
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import websockets
 
-from tests.integrations.gate_support import serving
+from tests.asgi.gate_support import serving
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio

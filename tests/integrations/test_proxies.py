@@ -19,7 +19,7 @@ import websockets
 from websockets.exceptions import InvalidStatus
 
 from orchestrator.asgi import ReadinessGate
-from tests.integrations.gate_support import App, Startup, serving, until
+from tests.asgi.gate_support import App, Startup, serving, until
 from tests.redis_server import free_port
 
 pytestmark = pytest.mark.anyio

@@ -19,8 +19,8 @@ import pytest
 import websockets
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
+from tests.asgi.gate_support import until
 from tests.integrations import servers_matrix
-from tests.integrations.gate_support import until
 from tests.integrations.servers_app import HOLD_SECONDS
 from tests.integrations.servers_matrix import PAGE, SERVERS, Behaviour, Server
 from tests.redis_server import free_port

@@ -12,7 +12,7 @@ import websockets
 from websockets.exceptions import InvalidStatus
 
 from orchestrator import Stage
-from tests.integrations.gate_support import Refused, Startup, until
+from tests.asgi.gate_support import Refused, Startup, until
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 

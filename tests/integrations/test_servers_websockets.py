@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from orchestrator import Stage
 from orchestrator.websockets import ProcessRequest, process_request
-from tests.integrations.gate_support import Refused, Startup, until
+from tests.asgi.gate_support import Refused, Startup, until
 
 pytestmark = pytest.mark.anyio
 

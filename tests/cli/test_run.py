@@ -1,0 +1,562 @@
+"""`run`: a real Redis, a real child, real signals, and a service manager's real socket."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.cli.cli_support import (
+    PATIENCE_SECONDS,
+    ROOT,
+    a_command,
+    environment,
+    finished,
+    line_with,
+    until,
+    words,
+)
+from tests.redis_server import RedisServer, free_port
+
+SLEEPER = "import signal, sys; print('up', flush=True); signal.pause()"
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+def port_in(process: subprocess.Popen[str]) -> int:
+    return int(line_with(process, "health endpoints on port").rsplit(maxsplit=1)[-1])
+
+
+def ask(port: int, path: str) -> tuple[int, dict[str, object]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def answers(port: int, raw: bytes) -> bytes:
+    """What comes back for raw bytes, to the end of the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as sock:
+        sock.sendall(raw)
+        parts = []
+        while part := sock.recv(4096):
+            parts.append(part)
+    return b"".join(parts)
+
+
+@contextmanager
+def running(*arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    with a_command("run", "--port", "0", "--host", "127.0.0.1", *arguments, **environ) as process:
+        yield process
+
+
+def child_of(process: subprocess.Popen[str]) -> psutil.Process:
+    (child,) = psutil.Process(process.pid).children()
+    return child
+
+
+def test_cmd_begins_when_redis_is_ready_and_the_endpoints_tell() -> None:
+    server = RedisServer()
+    command = ("--", sys.executable, "-c", SLEEPER)
+    try:
+        with running("--redis", server.url, "--details", *command) as process:
+            port = port_in(process)
+            assert ask(port, "/livez")[0] == 200
+            status, body = ask(port, "/startupz")
+            assert (status, body["waits_for"]) == (503, ["Redis to answer"])
+            status, body = ask(port, "/readyz")
+            assert (status, body["output"]) == (503, "CMD is not started yet")
+            assert psutil.Process(process.pid).children() == []
+            server.start()
+            line_with(process, "started")
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            assert [ask(port, f"/{name}")[0] for name in ("livez", "readyz", "startupz")] == [
+                200
+            ] * 3
+            server.kill()
+            line_with(process, "ready -> degraded")
+            # An outage is a warning; Redis has no part in liveness.
+            assert ask(port, "/readyz")[1]["status"] == "warn"
+            assert ask(port, "/livez")[0] == 200
+            child = child_of(process)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+            assert not child.is_running()
+    finally:
+        server.stop()
+
+
+def test_with_details_it_can_be_explained_and_watched() -> None:
+    redis = RedisServer()
+    command = ("--", sys.executable, "-c", SLEEPER)
+    try:
+        with running("--redis", redis.url, "--details", *command) as process:
+            url = f"127.0.0.1:{port_in(process)}"
+            assert "waits for: Redis to answer" in finished("explain", url).stdout
+            with a_command("watch", "--until", "ready", "--timeout", "25", url) as watching:
+                assert watching.stdout is not None
+                assert "booting -> probing_redis" in watching.stdout.readline()
+                redis.start()
+                assert watching.wait(PATIENCE_SECONDS) == 0
+                assert "grace -> ready" in watching.stdout.read()
+            assert json.loads(finished("explain", "--json", url).stdout)["stage"] == "ready"
+            with a_command("watch", url) as watching:  # an open stream delays no end
+                assert watching.stdout is not None
+                watching.stdout.readline()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+    finally:
+        redis.stop()
+
+
+def test_without_details_there_is_no_status_page(server: RedisServer) -> None:
+    with running("--redis", server.url, "--", sys.executable, "-c", SLEEPER) as process:
+        url = f"127.0.0.1:{port_in(process)}"
+        done = finished("explain", url)
+        assert done.returncode == 0  # what the health endpoint says
+        assert "or does `run` have --details there?" in done.stdout
+
+
+def test_exit_status_environment_and_arguments_are_those_of_cmd(server: RedisServer) -> None:
+    program = "import os, sys; print(sys.argv[1:], 'NOTIFY_SOCKET' in os.environ); sys.exit(9)"
+    done = finished(
+        *("run", "--port", "0", "-q", "--redis", server.url),
+        *("--", sys.executable, "-c", program, "--port", "x y"),
+        NOTIFY_SOCKET="/nowhere/notify",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (9, "['--port', 'x y'] False\n", "")
+
+
+@pytest.mark.parametrize(("command", "status"), [("no-such-program", 127), ("/dev/null", 126)])
+def test_a_cmd_that_cannot_be_started(command: str, status: int, server: RedisServer) -> None:
+    done = finished("run", "--port", "0", "-q", "--redis", server.url, "--", command)
+    assert done.returncode == status
+    assert re.fullmatch(rf"startup-orchestrator: cannot run {command}: .*\n", done.stderr)
+
+
+def test_a_start_that_fails_ends_it_only_where_wanted() -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    wanted = ("--redis", nobody, "--timeout", "0.3", "-q")
+    command = ("--", sys.executable, "-c", SLEEPER)
+    done = finished("run", "--port", "0", *wanted, "--exit-when-degraded", *command)
+    assert done.returncode == 124
+    with running(*wanted, *command) as process:
+        line_with(process, "probing_redis -> degraded")
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)  # before there is a CMD
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+
+
+def test_its_log_is_json_where_wanted(server: RedisServer) -> None:
+    wanted = ("--port", "0", "--json", "--redis", server.url, "--", "true")
+    done = finished("run", *wanted)
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [one["stage"] for one in told if "stage" in one][-1] == "ready"
+    assert all(one["level"] == "info" and one["at"] and one["message"] for one in told)
+
+
+def test_its_log_says_why_the_budget_was_not_enough() -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    wanted = ("--port", "0", "-q", "--redis", nobody, "--timeout", "0.3", "--exit-when-degraded")
+    done = finished("run", *wanted, "--", "true")
+    assert done.returncode == 124
+    assert "the budget is spent: redis at 127.0.0.1" in done.stderr
+
+
+def test_a_port_that_is_taken_is_one_line(server: RedisServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = finished(
+            *("run", "-q", "--host", "127.0.0.1", "--port", port, "--redis", server.url, "true")
+        )
+    assert done.returncode == 2
+    wanted = f"cannot listen on 127.0.0.1, port {port}: "
+    assert done.stderr.startswith(f"startup-orchestrator: {wanted}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_signals_go_to_cmd(server: RedisServer) -> None:
+    program = """
+import os, signal, sys
+def note(number, _):
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")  # print cannot be entered twice
+    if number == signal.SIGTERM:
+        sys.exit(3)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM, signal.SIGWINCH):
+    signal.signal(number, note)
+os.write(1, b"up\\n")
+while True:
+    signal.pause()
+"""
+    with running("--redis", server.url, "--", sys.executable, "-c", program) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH, signal.SIGINT):
+            process.send_signal(number)
+            assert process.stdout.readline() == f"{number.name}\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 3
+
+
+def test_a_signal_to_the_whole_group_reaches_cmd_once(server: RedisServer) -> None:
+    program = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"USR1\\n"))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+os.write(1, b"up\\n")
+while True:
+    signal.pause()
+"""
+    with running("--redis", server.url, "--", sys.executable, "-c", program) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        for _ in range(3):
+            os.killpg(process.pid, signal.SIGUSR1)
+            assert process.stdout.readline() == "USR1\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 3
+        assert process.stdout.read() == ""
+
+
+def test_it_hears_signals_when_a_watcher_has_left(server: RedisServer) -> None:
+    command = ("--details", "--", sys.executable, "-c", SLEEPER)
+    with running("--redis", server.url, *command) as process:
+        url = f"127.0.0.1:{port_in(process)}"
+        assert finished("watch", "--until", "ready", "--timeout", "25", url).returncode == 0
+        assert finished("check", url).returncode == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+
+
+def test_a_cmd_that_is_killed_ends_it_as_killed(server: RedisServer) -> None:
+    with running("--redis", server.url, "--", sys.executable, "-c", SLEEPER) as process:
+        line_with(process, "started")
+        child_of(process).kill()
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no subreapers")
+def test_orphans_are_inherited_and_buried(server: RedisServer, tmp_path: Path) -> None:
+    orphan = tmp_path / "orphan"
+    # The child of the child outlives its parent, which does not wait for it.
+    shell = f"(sh -c 'echo $$ > {orphan}; exec sleep 30' &); echo up; exec sleep 60"
+    with running("--redis", server.url, "--subreaper", "--", "sh", "-c", shell) as process:
+        line_with(process, "started")
+        until(lambda: orphan.exists() and orphan.read_text().endswith("\n"), "no orphan")
+        inherited = psutil.Process(int(orphan.read_text()))
+        until(lambda: inherited.ppid() == process.pid, "not inherited")
+        inherited.kill()
+        # A zombie would still be listed; one that was waited for is not.
+        until(lambda: not psutil.pid_exists(inherited.pid), "not buried")
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+
+
+def can_make_namespaces() -> bool:
+    program = shutil.which("unshare")
+    if program is None:
+        return False
+    words = [program, "--pid", "--fork", "--mount-proc", "true"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_make_namespaces(), reason="no right to make a namespace of processes")
+def test_as_process_1_it_buries_orphans_and_hears_signals(server: RedisServer) -> None:
+    # The kernel gives process 1 no default for signals, and every orphan of its namespace.
+    program = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+if (between := os.fork()) == 0:
+    if os.fork() == 0:
+        time.sleep(0.05)  # it outlives its parent, and then ends as an orphan
+    os._exit(0)
+os.waitpid(between, 0)
+while [int(one) for one in os.listdir("/proc") if one.isdigit()] != [1, os.getpid()]:
+    time.sleep(0.01)
+print("buried, below", os.getppid(), flush=True)
+signal.pause()
+"""
+    arguments = ("run", "--port", "0", "--host", "127.0.0.1", "--redis", server.url)
+    command = ("--", sys.executable, "-c", program)
+    with subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--mount-proc", *words(*arguments), *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "buried, below 1\n"
+            (inside,) = psutil.Process(process.pid).children()
+            inside.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_SECONDS) == 5
+        finally:
+            for one in psutil.Process(process.pid).children() if process.poll() is None else ():
+                one.kill()  # the whole namespace ends with its process 1
+
+
+class Systemd:
+    """The socket of a service manager."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self.socket.settimeout(PATIENCE_SECONDS)
+        self.heard: list[str] = []
+
+    def hear(self, wanted: str) -> str:
+        """Listen until a message with a line that begins like this; return the line."""
+        while True:
+            lines = self.socket.recv(4096).decode().split("\n")
+            self.heard += lines
+            for line in lines:
+                if line.startswith(wanted):
+                    return line
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is on Linux only")
+def test_systemd_is_told(abstract: bool, tmp_path: Path) -> None:
+    address = f"@startup-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    systemd, redis = Systemd(address), RedisServer()
+    timing = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000"}
+    command = ("--", sys.executable, "-c", SLEEPER)
+    try:
+        with running("--redis", redis.url, "--timeout", "20", *command, **timing) as process:
+            asked = systemd.hear("EXTEND_TIMEOUT_USEC=")
+            assert 20e6 < int(asked.partition("=")[2]) <= 25e6
+            assert "probing_redis" in systemd.hear("STATUS=")
+            systemd.hear("WATCHDOG=1")
+            assert "READY=1" not in systemd.heard
+            redis.start()
+            systemd.hear("READY=1")
+            systemd.hear("WATCHDOG=1")
+            redis.kill()
+            assert "refused" in systemd.hear("STATUS=degraded")
+            process.send_signal(signal.SIGTERM)
+            systemd.hear("STOPPING=1")
+            assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+        assert systemd.heard.count("READY=1") == 1
+    finally:
+        systemd.socket.close()
+        redis.stop()
+
+
+HOST = b"Host: x\r\n\r\n"
+
+
+def test_requests_that_are_not_understood_are_refused(server: RedisServer) -> None:
+    with running("--redis", server.url, "--", sys.executable, "-c", SLEEPER) as process:
+        port = port_in(process)
+        line_with(process, "started")
+        for raw, status in {
+            b"GET /livez HTTP/1.1\r\n" + HOST: 200,
+            b"GET /livez?x=1 HTTP/1.1\r\n" + HOST: 200,
+            b"GET /livez HTTP/1.0\r\n\r\n": 200,
+            b"HEAD /readyz HTTP/1.1\r\n" + HOST: 200,
+            b"POST /livez HTTP/1.1\r\nContent-Length: 0\r\n" + HOST: 405,
+            b"POST /livez HTTP/1.1\r\nContent-Length: 5\r\n" + HOST + b"hello": 413,
+            b"POST /livez HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST: 413,
+            b"GET /etc HTTP/1.1\r\n" + HOST: 404,
+            b"GET /livez HTTP/1.1\r\n\r\n": 400,
+            b"GET http://x/livez HTTP/1.1\r\n" + HOST: 200,
+            b"\r\nGET /livez HTTP/1.1\r\n" + HOST: 200,
+            b"GET /livez HTTP/2.0\r\n" + HOST: 505,
+            b"\x16\x03\x01\x02\x00 a TLS hello\r\n\r\n": 400,
+            b"GET /livez HTTP/1.1\r\nbad header\r\n" + HOST: 400,
+            b"GET /livez HTTP/1.1\r\nA: " + b"x" * 20_000 + b"\r\n" + HOST: 431,
+            b"GET /" + b"x" * 100_000: 431,
+        }.items():
+            answer = answers(port, raw)
+            assert answer.startswith(b"HTTP/1.1 %d " % status), (raw[:60], answer[:200])
+            assert b"\r\nconnection: close\r\n" in answer.lower()
+            if raw.startswith(b"HEAD"):
+                assert answer.endswith(b"\r\n\r\n")
+        # One that goes away in between hurts nobody.
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"GET /liv")
+        assert ask(port, "/livez")[0] == 200
+
+
+@pytest.mark.parametrize("begins", [b"", b"\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\n"])
+def test_a_probe_finds_a_place_however_many_others_say_nothing(
+    server: RedisServer, begins: bytes
+) -> None:
+    with (
+        running("--redis", server.url, "--", sys.executable, "-c", SLEEPER) as process,
+        ExitStack() as silent,
+    ):
+        port = port_in(process)
+        line_with(process, "started")
+        answered = []
+        for number in range(600):
+            sock = silent.enter_context(socket.create_connection(("127.0.0.1", port)))
+            sock.sendall(begins)
+            if number % 25 == 0:
+                answered.append(ask(port, "/livez")[0])
+        assert answered == [200] * 24
+        assert ask(port, "/readyz")[0] == 200
+
+
+def test_the_page_is_for_the_hosts_that_are_named(server: RedisServer) -> None:
+    hosts = ("--allowed-host", "localhost:*", "--allowed-host", "[::1]")
+    command = ("--details", *hosts, "--", sys.executable, "-c", SLEEPER)
+    with running("--redis", server.url, *command) as process:
+        port = port_in(process)
+        line_with(process, "started")
+        for host, status in {b"localhost": 200, b"[::1]:8081": 200, b"evil.example": 421}.items():
+            answer = answers(port, b"GET /startup/state HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 %d " % status)
+        for host in (b"10.0.0.7:8081", b"evil.example"):
+            answer = answers(port, b"GET /readyz HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"waits_for" not in answer
+        assert finished("check", f"localhost:{port}").returncode == 0
+    done = finished("run", *hosts[:1], "https://x", "--redis", server.url, "true")
+    assert done.returncode == 2
+    assert done.stderr.startswith("startup-orchestrator: --allowed-host: allowed_hosts has")
+
+
+# -- what CMD is given -----------------------------------------------------------------------------
+
+SERVED = """
+import os, socket
+pid, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
+assert (pid, count) == (str(os.getpid()), "1"), (pid, count, os.getpid())
+assert os.environ["LISTEN_FDNAMES"] == "web" and "LISTEN_PIDFDID" not in os.environ
+client, _ = socket.socket(fileno=3).accept()
+client.sendall(b"served")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only systemd activates by a socket")
+def test_a_socket_that_activates_the_service_is_for_cmd(server: RedisServer) -> None:
+    """As systemd starts it: the socket is descriptor 3, and the process named in LISTEN_PID."""
+    activate = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+        "os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        command = words("run", "--port", "0", "--redis", server.url, "--", sys.executable)
+        process = subprocess.Popen(
+            [sys.executable, "-c", activate, str(number), *command, "-c", SERVED],
+            pass_fds=[number, 3] if number == 3 else [number],
+            env=environment(LISTEN_FDS="1", LISTEN_FDNAMES="web", LISTEN_PIDFDID="1"),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            with socket.create_connection(listener.getsockname(), PATIENCE_SECONDS) as client:
+                assert client.recv(16) == b"served"
+            _, log = process.communicate(timeout=PATIENCE_SECONDS)
+            assert process.returncode == 0, log
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("how", ["wait", "run"])
+def test_sockets_of_another_process_stay_with_it(how: str, server: RedisServer) -> None:
+    command = [*(("run", "--port", "0") if how == "run" else ("wait",)), "--redis", server.url]
+    show = "import os; print(os.environ['LISTEN_PID'], os.environ['LISTEN_FDS'])"
+    ended = finished(*command, "--", sys.executable, "-c", show, LISTEN_PID="1", LISTEN_FDS="2")
+    assert ended.stdout == "1 2\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process can tell what it got")
+@pytest.mark.parametrize("how", [("wait",), ("run", "--port", "0")], ids=["wait", "run"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"LANG": "C"},
+        {"LC_CTYPE": "C"},
+        {"LC_CTYPE": "POSIX"},
+        {"LC_CTYPE": ""},
+        {"LC_CTYPE": "C.UTF-8"},
+        {"LC_ALL": "C"},
+        {"LANG": "C.UTF-8"},
+        {"PYTHONPATH": "/nowhere", "PYTHONCOERCECLOCALE": "0", "ODD": "a=b\nc"},
+        {"PYTHONUTF8": "1", "PYTHONCOERCECLOCALE": "1", "EMPTY": ""},
+    ],
+    ids=str,
+)
+def test_cmd_gets_the_environment_that_was_given(
+    given: dict[str, str], how: tuple[str, ...], server: RedisServer
+) -> None:
+    environ = {"PATH": os.environ["PATH"], **given}
+    show = ["--", "env", "-0"]
+    seen = subprocess.run(
+        words(*how, "--redis", server.url, *show),
+        env=environ,
+        cwd=ROOT,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    ).stdout.split(b"\0")
+    assert sorted(seen[:-1]) == sorted(f"{one}={value}".encode() for one, value in environ.items())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+@pytest.mark.parametrize("how", [("wait",), ("run", "--port", "0")], ids=["wait", "run"])
+@pytest.mark.parametrize("activated", [True, False])
+def test_cmd_gets_everything_else_that_was_given(
+    how: tuple[str, ...], activated: bool, server: RedisServer, tmp_path: Path
+) -> None:
+    """The signal mask, ignored signals, umask, limits, priority, directory and descriptors."""
+    given = (
+        "import os, resource, signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])\n"
+        "os.umask(0o027); os.nice(3); resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))\n"
+        "os.dup2(os.open('/dev/zero', os.O_RDONLY), 9)\n"
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+        f"os.environ['LISTEN_PID'] = str(os.getpid()) if {activated} else '1'\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    look = "umask; ulimit -Sn; ulimit -Hn; nice; pwd;readlink /proc/$$/fd/9; ls /proc/$$/fd"
+
+    def seen(*command: str) -> str:
+        text = subprocess.run(
+            [sys.executable, "-c", given, *command],
+            env={**environment(), "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=True,
+        ).stdout
+        # Two signals are the C library's own: its posix_spawn ignores them in every child.
+        return re.sub(r"(?<=SigIgn:\t)\S+", lambda m: f"{int(m[0], 16) & ~(3 << 31):x}", text)
+
+    # A shell has signals of its own, so these are looked at without one.
+    grep, sh = (shutil.which(name) or name for name in ("grep", "sh"))
+    for command in ([grep, "-E", "^Sig(Blk|Ign)", "/proc/self/status"], [sh, "-c", look]):
+        assert seen(*words(*how, "--redis", server.url, "--", *command)) == seen(*command)
