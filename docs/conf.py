@@ -46,11 +46,7 @@ nitpick_ignore_regex = [
     ("py:class", r"AnyValue|LoggerProvider"),  # of OpenTelemetry, imported for type checkers only
     ("py:class", r"states\._policy\.PolicyOverrides"),  # its fields are those of Policy
     # What the library makes or inherits for itself.
-    ("py:class", r"orchestrator\._(admission\.Admission|feed\.Feed|live\.LiveSockets)"),
-    (
-        "py:class",
-        r"orchestrator\._(answers\.RetryAfter|orchestrator\.CallbackT|loop_thread\.EnteredT)",
-    ),
-    ("py:class", r"orchestrator\.otel\._(log\.LogLimit|switching\.SwitchInterval)"),
+    ("py:class", r"orchestrator\._(core|gate|runtime)\..+"),
+    ("py:class", r"orchestrator\.otel\._setup\..+"),
     ("py:class", r"orchestrator\.web\._state\.Gate"),
 ]

@@ -113,9 +113,11 @@ class Inbox:
 
 def may_have_body(scope: Scope) -> bool:
     """Whether the client of an HTTP request may send a body; in HTTP/1 its headers say so."""
-    if scope["method"] not in ("GET", "HEAD"):
+    if scope.get("method", "GET") not in ("GET", "HEAD"):
         return True
-    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+    return any(
+        name in (b"content-length", b"transfer-encoding") for name, _ in scope.get("headers", ())
+    )
 
 
 class CloseWatch:

@@ -22,11 +22,11 @@ import uvicorn
 
 from orchestrator import Orchestrator
 from orchestrator.asgi import lifespan
-from orchestrator.otel import OpenTelemetryObserver, _flush, _observer, _setup, setup_telemetry
+from orchestrator.otel import OpenTelemetryObserver, Telemetry, _flush, _observer, setup_telemetry
 from orchestrator.redis import RedisProbe
 
 # On a busy machine it takes longer to send than an exit would wait.
-_setup.Telemetry.shutdown.__defaults__ = (30.0,)
+Telemetry.shutdown.__defaults__ = (30.0,)
 _flush._LEAVING_SECONDS = _observer._LEAVING_SECONDS = 30.0
 telemetry = setup_telemetry("chat")
 startup = Orchestrator(RedisProbe(sys.argv[1]), observers=[OpenTelemetryObserver()])

@@ -238,9 +238,9 @@ def test_a_collector_that_is_away_costs_three_log_lines(refusing: str) -> None:
         import logging
         logging.basicConfig(level=logging.INFO)
         from opentelemetry import trace
-        from orchestrator.otel import _exporters, _setup
-        _exporters._EXPORT_TIMEOUT_SECONDS = 0.1  # no time for a second try
-        telemetry = _setup.setup_telemetry("chat", endpoint="{refusing}")
+        from orchestrator.otel._setup import exporters, telemetry as setup
+        exporters._EXPORT_TIMEOUT_SECONDS = 0.1  # no time for a second try
+        telemetry = setup.setup_telemetry("chat", endpoint="{refusing}")
         provider = trace.get_tracer_provider()
         for _ in range(20):
             trace.get_tracer("test").start_span("made").end()

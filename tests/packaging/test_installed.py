@@ -124,7 +124,7 @@ def test_the_installed_package_passes_its_tests(built: Built, tmp_path: Path) ->
     made = environment(tmp_path / "venv", built.wheel, [*direct(["trio"]), *tools])
     copy = tmp_path / "copy"
     parts = ["__init__.py", "conftest.py", "states/test_machine.py", "states/test_policy.py"]
-    parts += [f"orchestrator/test_{name}.py" for name in ("clock", "settings")]
+    parts += ["runtime/test_clock.py", "settings/test_settings.py"]
     for part in parts:
         source, target = ROOT / "tests" / part, copy / "tests" / part
         target.parent.mkdir(parents=True, exist_ok=True)
