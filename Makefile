@@ -7,15 +7,21 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-UV := $(BIN)/python -m tools.uv
+UV := $(BIN)/python .ci/uv_as_pip.py
 # An environment that is there is kept, whichever Python it is of, unless one was asked for.
 KEEP := $(if $(filter file,$(origin PYTHON)),--keep)
 define INSTALL
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Python 3.11 or newer is needed: install it, or set PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -m tools.install --venv $(VENV) $(KEEP)
+	@$(PYTHON) .ci/install.py --venv $(VENV) $(KEEP)
 endef
 ARGS ?=
+# Where Python may not leave bytecode beside the sources, it goes to build: without any, each of the
+# tests' many processes compiles all that it imports, which takes most of their time.
+ifneq ($(PYTHONDONTWRITEBYTECODE),)
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX ?= $(CURDIR)/build/bytecode
+endif
 # Most tests wait for servers and clocks, so there may be more of them than processors.
 WORKERS ?= 4
 
@@ -92,7 +98,7 @@ test-newest: install
 SUITE ?= trixie
 TARGET ?= test
 debian:
-	@$(PYTHON) -m tools.debian $(SUITE) make $(TARGET) WORKERS=$(WORKERS) ARGS="$(ARGS)"
+	@$(PYTHON) .ci/debian.py $(SUITE) make $(TARGET) WORKERS=$(WORKERS) ARGS="$(ARGS)"
 
 package: install
 	@rm -rf dist

@@ -58,11 +58,6 @@ EXTRAS: tuple[dict[str, object], ...] = (
 PROTOCOLS: tuple[dict[str, object], ...] = ({}, {"protocol": 2}, {"protocol": 3})
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture(
     scope="module",
     params=[
@@ -138,17 +133,17 @@ def test_every_url(server: RedisServer) -> None:
     assert disagreements(verdicts) == []
 
 
-def test_a_unix_socket(tmp_path: Path, backend: str) -> None:
+def test_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "redis.sock")
     with RedisServer(None, "--unixsocket", path, "--requirepass", SECRET):
         verdicts = (
             verdict
             for login, protocol in itertools.product(LOGINS[:4], PROTOCOLS)
-            for verdict in by_options(backend, {**login, **protocol}, unix_socket_path=path)
+            for verdict in by_options(next(BACKENDS), {**login, **protocol}, unix_socket_path=path)
         )
         assert disagreements(verdicts) == []
         urls = (f"unix://{user}{path}" for user in ("", f":{SECRET}@", f":not-{SECRET}@"))
-        assert disagreements(by_url(backend, url) for url in urls) == []
+        assert disagreements(by_url(next(BACKENDS), url) for url in urls) == []
 
 
 # -- proxies --------------------------------------------------------------------------------------
@@ -187,15 +182,13 @@ def refusing(*refused: bytes, reply: bytes | None) -> Callable[[socket.socket], 
     ],
     ids=lambda value: repr(value)[2:22],
 )
-def test_a_proxy_that_refuses_a_greeting(
-    refused: tuple[bytes, ...], reply: bytes | None, backend: str
-) -> None:
+def test_a_proxy_that_refuses_a_greeting(refused: tuple[bytes, ...], reply: bytes | None) -> None:
     with FakeServer(refusing(*refused, reply=reply)) as proxy:
         verdicts = [
             verdict
             for login, protocol in itertools.product(({}, {"password": SECRET}), PROTOCOLS)
             for verdict in by_options(
-                backend, {**login, **protocol, "client_name": "chat"}, port=proxy.port
+                next(BACKENDS), {**login, **protocol, "client_name": "chat"}, port=proxy.port
             )
         ]
     # A client of redis.Redis with a password does not look at what HELLO said; a server that goes
@@ -212,7 +205,7 @@ def test_a_proxy_that_refuses_a_greeting(
 @pytest.mark.parametrize("login", [{}, {"password": SECRET}, {"username": "me"}])
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_what_is_sent_is_what_the_client_sends(
-    protocol: dict[str, object], login: dict[str, object], extra: dict[str, object], backend: str
+    protocol: dict[str, object], login: dict[str, object], extra: dict[str, object]
 ) -> None:
     """Command by command, in the same order, each with its arguments."""
     seen: list[list[bytes]] = []
@@ -226,7 +219,7 @@ def test_what_is_sent_is_what_the_client_sends(
 
     with FakeServer(talk) as fake:
         options = {**protocol, **login, **extra}
-        for verdict in by_options(backend, options, host="127.0.0.1", port=fake.port):
+        for verdict in by_options(next(BACKENDS), options, host="127.0.0.1", port=fake.port):
             assert (verdict.client, verdict.probe) == ("", "ready")
     assert len(seen) == 4
     assert seen[0] == seen[1]
