@@ -75,7 +75,7 @@ def test_the_sdist_has_all_that_the_tests_need(built: Built) -> None:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     needed = {
         path.relative_to(ROOT).as_posix()
-        for folder in ("docs", "tests")
+        for folder in (".ci", "docs", "tests")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and not {"__pycache__", "_build"} & set(path.parts)
     }

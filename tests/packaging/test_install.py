@@ -1,4 +1,4 @@
-"""`tools.install`: on a machine of any kind, with a package index that is a folder here."""
+"""`.ci/install.py`: on a machine of any kind, with a package index that is a folder here."""
 
 import json
 import os
@@ -8,11 +8,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import install
 import pytest
 import uv as uv_package
+import uv_as_pip as uv
 
 from tests.packaging.requirements import ROOT
-from tools import install, uv
 
 BACKEND = """
 import zipfile
@@ -59,7 +60,7 @@ class Machine:
         self.index = folder / "index"
         self.venv = self.checkout / ".venv"
         shutil.copytree(
-            ROOT / "tools", self.checkout / "tools", ignore=shutil.ignore_patterns("__pycache__")
+            ROOT / ".ci", self.checkout / ".ci", ignore=shutil.ignore_patterns("__pycache__")
         )
         (self.checkout / "pyproject.toml").write_text(PROJECT)
         (self.checkout / "backend.py").write_text(BACKEND)
@@ -92,7 +93,7 @@ class Machine:
 
     def install(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "tools.install", *arguments],
+            [sys.executable, ".ci/install.py", *arguments],
             cwd=self.checkout,
             env=self.environ,
             capture_output=True,

