@@ -16,12 +16,6 @@ define INSTALL
 	@$(PYTHON) .ci/install.py --venv $(VENV) $(KEEP)
 endef
 ARGS ?=
-# Where Python may not leave bytecode beside the sources, it goes to build: without any, each of the
-# tests' many processes compiles all that it imports, which takes most of their time.
-ifneq ($(PYTHONDONTWRITEBYTECODE),)
-unexport PYTHONDONTWRITEBYTECODE
-export PYTHONPYCACHEPREFIX ?= $(CURDIR)/build/bytecode
-endif
 # Most tests wait for servers and clocks, so there may be more of them than processors.
 WORKERS ?= 4
 

@@ -1,8 +1,19 @@
 """Every asynchronous test runs on both backends."""
 
 import gc
+import os
+import sys
+from pathlib import Path
 
 import pytest
+
+if sys.dont_write_bytecode:
+    # Without any, each of the tests' many processes compiles all that it imports, which takes most
+    # of their time. Nothing is left beside the sources.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / "build" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
 @pytest.fixture(params=["asyncio", "trio"])
