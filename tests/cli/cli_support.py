@@ -5,7 +5,6 @@ import os
 import select
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,15 +19,10 @@ PATIENCE_SECONDS = 30.0
 NOT_INHERITED = ("ORCHESTRATOR_REDIS_URL", "REDIS_URL", "NOTIFY_SOCKET", "K_SERVICE", "NO_COLOR")
 
 
-_COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
-"""Where the processes keep compiled modules: compiling them takes half of the time of each."""
-
-
 def environment(**more: str) -> Mapping[str, str]:
     """This environment without what changes the commands, and with Python's warnings as errors."""
     kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": _COMPILED.name}
-    return kept | compiled | {"PYTHONWARNINGS": "error", "COLUMNS": "100"} | more
+    return kept | {"PYTHONWARNINGS": "error", "COLUMNS": "100"} | more
 
 
 def words(*arguments: str) -> list[str]:

@@ -59,7 +59,7 @@ class Environment:
             text=True,
             check=False,
             cwd=cwd,
-            env={**kept, "PYTHONDONTWRITEBYTECODE": "1"},
+            env=kept,
             timeout=timeout,
         )
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ Kind: TypeAlias = Callable[..., Any]
 
 KINDS: tuple[Kind, ...] = (redis.Redis, redis.asyncio.Redis)
 """The two families of clients."""
+
+BACKENDS = itertools.cycle(("asyncio", "trio"))
+"""The greeting is a thread's, so that each case is tried on one of them only."""
 
 _BY_URL: tuple[Kind, ...] = (redis.Redis.from_url, redis.asyncio.Redis.from_url)
 

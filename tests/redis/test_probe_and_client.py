@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.redis.oracle import (
+    BACKENDS,
     Verdicts,
     by_options,
     by_url,
@@ -98,10 +99,6 @@ def disagreements(verdicts: Iterator[Verdicts]) -> list[Verdicts]:
     seen = list(verdicts)
     assert seen, "nothing was compared"
     return [verdict for verdict in seen if not verdict.agree]
-
-
-BACKENDS = itertools.cycle(("asyncio", "trio"))
-"""The greeting is a thread's, so that each case is tried on one of them only."""
 
 
 def test_every_login_in_every_protocol(server: RedisServer) -> None:

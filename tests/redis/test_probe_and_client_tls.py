@@ -19,14 +19,15 @@ from orchestrator.redis import RedisProbe
 from tests.certificates import HAVE_OPENSSL, PASS_PHRASE, make_certificates
 from tests.faults.net_scenes import tls_server
 from tests.faults.scenes import Unavailable
-from tests.redis.oracle import KINDS, by_client, by_url, no_retry, said_by_probe
+from tests.redis.oracle import BACKENDS, KINDS, by_client, by_url, no_retry, said_by_probe
 
 pytestmark = pytest.mark.skipif(not HAVE_OPENSSL, reason="needs openssl for certificates")
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture
+def backend() -> str:
+    """Now the one and now the other: TLS is a thread's."""
+    return next(BACKENDS)
 
 
 @pytest.fixture(scope="module")

@@ -187,7 +187,7 @@ def reach_ready(machine: StartupMachine, now: float, names: tuple[str, ...]) -> 
 
 
 TestLaws = Laws.TestCase
-TestLaws.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestLaws.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 
 
 @given(policies, st.lists(st.floats(0, 1000), min_size=1, max_size=20))

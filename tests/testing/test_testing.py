@@ -1,5 +1,6 @@
 """The test kit: scripts, assertions, pretence, and its documentation as it is."""
 
+import os
 import re
 import subprocess
 import sys
@@ -299,7 +300,8 @@ async def test_what_no_service_comes_back_to_is_refused_at_once(first: str) -> N
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """pytest on a folder of its own, as a user runs it."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    kept = {name: value for name, value in os.environ.items() if name == "PYTHONPYCACHEPREFIX"}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""} | kept
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
