@@ -10,26 +10,29 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "failures.md"
 
 _HEAD = f"""# Failures of Redis
 
-Every way to fail that the probe is tested against, and what it says then. The page is generated
-from `tests/faults/catalogue.py`, and each line of it is produced anew in every test run, on asyncio
-and on trio: by a real Redis that really is in that state, or, where a line says *played*, by a
-scripted server on a real socket. `make faults` prints what it sees, with the time that each took.
+Every way to fail that the probe is tested against, and what it reports. The page is generated from
+`tests/faults/catalogue.py`, and every test run produces each line anew, on asyncio and trio: with a
+real Redis that really is in that state or, where a line says *played*, with a scripted server on a
+real socket. `make faults` prints what it sees, and how long each took.
 
-- *transient*: Redis may come back by itself. Attempts go on, evenly spaced.
-- *permanent*: somebody has to change something first. One attempt is made, and then one every
+- *transient*: Redis may come back by itself. Attempts continue, evenly spaced.
+- *permanent*: someone has to change something first. There is one attempt, and then one every
   `permanent_retry_seconds` (30 s), since secrets rotate.
-- An attempt never takes more than {MOST_OVERSHOOT_SECONDS:g} s longer than its
-  `attempt_timeout_seconds`, here {TIMEOUT_SECONDS:g} s, whatever the server does.
-- *connections* is how many one attempt makes. Attempts fail in their own time, but an accepted
-  connection on which the answer is late stays, and the next attempts go on with it: a new one for
-  `answer_patience_seconds` (10 s), through TLS, greeting and first answer, and one that has
-  answered before for two more attempts. A busy Redis would have worked for nobody otherwise.
-- What comes of too many clients (`MaxClients`, a full backlog, and no connection, TLS, greeting or
-  first answer in time) is *congestion*: with each further one in a row, attempts are made further
-  apart and spread out more, up to `congestion_cap_seconds` (5 s).
+- An attempt never overruns its `attempt_timeout_seconds`, here {TIMEOUT_SECONDS:g} s, by more than
+  {MOST_OVERSHOOT_SECONDS:g} s, whatever the server does.
+- *connections* is how many one attempt makes. Each attempt fails on time, but an accepted connection
+  with a late answer stays open, and the next attempts reuse it: a new one for
+  `answer_patience_seconds` (10 s), through TLS, greeting and first answer, and one that has answered
+  before for two more attempts. Otherwise a busy Redis would never get to answer anyone.
+- Signs of too many clients (`MaxClients`, a full backlog, and no connection, TLS, greeting or first
+  answer in time) are *congestion*: with each further one in a row, attempts come further apart and
+  spread out more, up to `congestion_cap_seconds` (5 s).
+- A *void* attempt is in no table. It ran out of time because this process did not run (a paused
+  container, C code that holds the interpreter), so it says nothing about Redis: it counts as neither
+  success nor failure, and is repeated at once. At most five in a row are void; the next one counts.
 
-`…` stands for the place, such as `redis at 10.0.0.3:6379`. Reasons never hold text of the server, a
-password, or a URL.
+`…` stands for the address, such as `redis at 10.0.0.3:6379`. Reasons never contain text from the
+server, a password, or a URL.
 """
 
 

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
-from orchestrator import Orchestrator, Stage
+from orchestrator import Stage
 from tests.redis_server import RedisServer
 
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -20,15 +22,23 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-async def test_the_embedding_becomes_ready(
-    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+async def test_the_first_lines_become_ready_and_the_next_ones_wait_for_the_listener(
+    redis: RedisServer,
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    monkeypatch.setenv("REDIS_URL", redis.url)
-    names: dict[str, object] = {}
-    exec(code, names)  # noqa: S102  it is our own README
+    text = README.read_text(encoding="utf-8").replace("redis://localhost:6379/0", redis.url)
+    gate, condition = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(gate, names)  # noqa: S102  it is our own README
     app, startup = names["app"], names["startup"]
-    assert isinstance(startup, Orchestrator)
-    async with app.router.lifespan_context(app):  # type: ignore[attr-defined]  # a FastAPI
+    async with app.router.lifespan_context(app):
         await startup.wait_for(Stage.READY, timeout_seconds=10)
-    assert startup.stage is Stage.READY
+    exec(condition, names)  # noqa: S102
+    startup = names["startup"]
+    async with startup, anyio.create_task_group() as tasks:
+        await startup.wait_for(Stage.GRACE, timeout_seconds=10)
+        send, messages = anyio.create_memory_object_stream[str]()
+        with send:
+            tasks.start_soon(names["listen"], messages)
+            await startup.wait_for(Stage.READY, timeout_seconds=10)
+        await startup.wait_for(Stage.DEGRADED, timeout_seconds=10)  # its task has ended
+        messages.close()

@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.packaging.requirements import ROOT
+from tests.packaging.requirements import PROJECT, ROOT
 
 RUN = ROOT / ".ci" / "run"
 
@@ -130,3 +131,26 @@ def test_schemas_that_cannot_be_installed_are_told_and_stop_nothing(tmp_path: Pa
     assert done.stdout == (
         "could not install the schemas of Kubernetes; the test that needs them is skipped\n"
     )
+
+
+WORKFLOW = ROOT / ".github/workflows/ci.yml"
+
+
+@in_a_checkout
+def test_the_workflow_runs_it_on_every_python_that_is_supported() -> None:
+    job = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["test"]
+    prefix = "Programming Language :: Python :: 3."
+    supported = {
+        f"3.{one.removeprefix(prefix)}" for one in PROJECT["classifiers"] if one.startswith(prefix)
+    }
+    assert set(job["strategy"]["matrix"]["python"]) == supported
+    assert job["steps"][-1] == {"run": ".ci/run"}
+
+
+@in_a_checkout
+@pytest.mark.skipif(not shutil.which("actionlint"), reason="there is no actionlint on PATH")
+def test_the_workflow_is_one_that_the_forge_takes() -> None:
+    done = subprocess.run(
+        ["actionlint", "-no-color", WORKFLOW], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
