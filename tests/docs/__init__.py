@@ -28,15 +28,15 @@ A mark is an HTML comment on the line above the block; readers do not see it:
 - `<!-- status: N -->`: its last command ends with status N instead of 0.
 - `<!-- output -->`: above a `text` block: this is what the block before printed.
 
-Marks add up, each on a line of its own. What only tests need (names that the reader has already,
-proofs that it works) is written beside the block in an invisible one:
+Marks add up, each on a line of its own. What only tests need (proofs that it works, a state to show) is written beside the block in an invisible one:
 
     <!-- invisible-code-block: python
     assert startup.stage is Stage.READY
     -->
 
-Given are a real Redis, at `url` in Python and at `REDIS_URL` in the environment, and
-`tests.docs.proof`. Ports are exchanged for free ones before a block is run, and back in what it
+Every name in a Python block comes from a block that readers see, so that pasting works.
+
+Given are a real Redis, at port 6379 and at `REDIS_URL` in the environment, and `tests.docs.proof`. Ports are exchanged for free ones before a block is run, and back in what it
 prints: 6379 (Redis; also `redis:6379`) and 8000 to 8999. A page that has a command `redis-server`
 gets no other Redis. In shown output `...` stands for any text. Other programs than those of the
 package cannot be expected on the machine: mark their commands `not run`.

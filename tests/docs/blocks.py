@@ -34,12 +34,14 @@ class Block:
         source: The text in it.
         line: The line of the page in which the text begins, from 1.
         marks: What the comments above it say of it.
+        visible: Whether readers see it.
     """
 
     language: str
     source: str
     line: int
     marks: Mapping[str, str] = field(default_factory=dict)
+    visible: bool = True
 
     @property
     def runs(self) -> bool:
@@ -89,7 +91,7 @@ def _blocks(name: str, tokens: list[Token]) -> Iterator[Block]:
         line = (token.map or [0])[0] + 1
         if token.type == "html_block" and token.content.startswith("<!--"):
             if invisible := _INVISIBLE.match(token.content):
-                yield Block(invisible["language"], invisible["source"], line + 1)
+                yield Block(invisible["language"], invisible["source"], line + 1, visible=False)
             else:
                 marks |= _marks(token.content, f"{name}:{line}")
         elif token.type in {"fence", "code_block"}:

@@ -1,6 +1,7 @@
 """What can be told of a block without running it: that it parses, and that what it names exists."""
 
 import ast
+import builtins
 import configparser
 import importlib.util
 import json
@@ -8,8 +9,10 @@ import re
 import shlex
 import shutil
 import subprocess
+import symtable
+import textwrap
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
@@ -180,6 +183,27 @@ PARSERS: dict[str, Callable[[Block], object]] = {
 
 SITE_ONLY = ("{eval-rst}",)
 """What only the site understands, whose build fails where it does not."""
+
+
+def hidden_names(blocks: Iterable[Block]) -> list[str]:
+    """Names that Python blocks use and no block that readers see defines: pasting would fail."""
+    known = {*dir(builtins), "__name__"}
+    hidden: list[str] = []
+    for block in blocks:
+        if block.language == "python" and block.runs and block.visible:
+            # In a function, so that `await` may stand at the top level.
+            source = f"async def page():\n{textwrap.indent(block.source, ' ')}\n pass"
+            (scope,) = symtable.symtable(source, "page", "exec").get_children()
+            known |= {one.get_name() for one in scope.get_symbols() if one.is_assigned()}
+            known |= {one.get_name() for one in scope.get_symbols() if one.is_imported()}
+            hidden += [name for name in _globals_of(scope) if name not in known]
+    return sorted(set(hidden))
+
+
+def _globals_of(scope: symtable.SymbolTable) -> Iterator[str]:
+    yield from (one.get_name() for one in scope.get_symbols() if one.is_global())
+    for child in scope.get_children():
+        yield from _globals_of(child)
 
 
 def check(block: Block, written: set[str]) -> None:

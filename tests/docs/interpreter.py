@@ -26,7 +26,7 @@ def compiled(source: str, file: str, line: int) -> CodeType:
 
 def main() -> None:
     """Run what comes until nothing comes any more."""
-    names: dict[str, object] = {"__name__": "page", "url": os.environ["REDIS_URL"]}
+    names: dict[str, object] = {"__name__": "page"}
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers, asyncio.Runner() as runner:
 
         async def run(code: CodeType) -> None:

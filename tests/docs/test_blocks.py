@@ -12,6 +12,7 @@ from tests.docs.checking import (
     check_command,
     check_javascript,
     check_rules,
+    hidden_names,
     promql_as_rules,
 )
 from tests.docs.running import SHELLS, run
@@ -38,6 +39,8 @@ def check_page(page: Page) -> None:
             check(block, written)
         except PageError as error:
             raise PageError(f"{place}: {error}") from None
+    if hidden := hidden_names(page.blocks):
+        raise PageError(f"{page.name}: who pastes its Python lacks {', '.join(hidden)}")
     for command in page.commands:
         try:
             check_command(command, written)

@@ -41,6 +41,8 @@ def fenced(language: str, source: str, *marks: str) -> str:
         (fenced("traceql", "{ span.orchestrator.nothing = 1 }"), "knows no orchestrator.nothing"),
         (fenced("traceql", '{ name = "nothing" }'), "knows no span nothing"),
         (fenced("python", "pass", "not run: tests/docs/test_nothing.py runs it"), "does not exist"),
+        (fenced("python", "def f():\n    return [client for _ in range(url)]"), "client, url"),
+        ("<!-- invisible-code-block: python\na = 1\n-->\n" + fenced("python", "a"), "lacks a"),
         ("<!-- not run: why -->\n\nText.\n", "above no block"),
         ("Run `make nothing`.", "no target nothing"),
     ],
@@ -117,14 +119,18 @@ reader asks 8000
 ```python
 import asyncio
 
+import redis.asyncio
+
+async with redis.asyncio.from_url("redis://localhost:6379/0") as client:
+    assert await client.ping()
 reader, writer = await asyncio.open_connection("127.0.0.1", 8000)
 writer.close()
-print("connected to", 8000, "at", url)
+print("connected to", 8000)
 ```
 
 <!-- output -->
 ```text
-connected to 8000 at redis://...:6379/0
+connected ... 8000
 ```
 """
 

@@ -136,7 +136,6 @@ def test_schemas_that_cannot_be_installed_are_told_and_stop_nothing(tmp_path: Pa
 WORKFLOW = ROOT / ".github/workflows/ci.yml"
 
 
-@in_a_checkout
 def test_the_workflow_runs_it_on_every_python_that_is_supported() -> None:
     job = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["test"]
     prefix = "Programming Language :: Python :: 3."
@@ -147,7 +146,6 @@ def test_the_workflow_runs_it_on_every_python_that_is_supported() -> None:
     assert job["steps"][-1] == {"run": ".ci/run"}
 
 
-@in_a_checkout
 @pytest.mark.skipif(not shutil.which("actionlint"), reason="there is no actionlint on PATH")
 def test_the_workflow_is_one_that_the_forge_takes() -> None:
     done = subprocess.run(
