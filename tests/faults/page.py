@@ -18,18 +18,19 @@ real socket. `make faults` prints what it sees, and how long each took.
 - *transient*: Redis may come back by itself. Attempts continue, evenly spaced.
 - *permanent*: someone has to change something first. There is one attempt, and then one every
   `permanent_retry_seconds` (30 s), since secrets rotate.
-- An attempt never overruns its `attempt_timeout_seconds`, here {TIMEOUT_SECONDS:g} s, by more than
-  {MOST_OVERSHOOT_SECONDS:g} s, whatever the server does.
-- *connections* is how many one attempt makes. Each attempt fails on time, but an accepted connection
-  with a late answer stays open, and the next attempts reuse it: a new one for
-  `answer_patience_seconds` (10 s), through TLS, greeting and first answer, and one that has answered
-  before for two more attempts. Otherwise a busy Redis would never get to answer anyone.
-- Signs of too many clients (`MaxClients`, a full backlog, and no connection, TLS, greeting or first
-  answer in time) are *congestion*: with each further one in a row, attempts come further apart and
-  spread out more, up to `congestion_cap_seconds` (5 s).
+- An attempt never overruns its `attempt_timeout_seconds`, here {TIMEOUT_SECONDS:g} s, by more
+  than {MOST_OVERSHOOT_SECONDS:g} s, whatever the server does.
+- *connections* is how many one attempt makes. Each attempt fails on time, but an accepted
+  connection with a late answer stays open, and the next attempts reuse it: a new one for
+  `answer_patience_seconds` (10 s), through TLS, greeting and first answer, and one that has
+  answered before for two more attempts. Otherwise a busy Redis would never get to answer anyone.
+- Signs of too many clients (`MaxClients`, a full backlog, and no connection, TLS, greeting or
+  first answer in time) are *congestion*: with each further one in a row, attempts come further
+  apart and spread out more, up to `congestion_cap_seconds` (5 s).
 - A *void* attempt is in no table. It ran out of time because this process did not run (a paused
-  container, C code that holds the interpreter), so it says nothing about Redis: it counts as neither
-  success nor failure, and is repeated at once. At most five in a row are void; the next one counts.
+  container, C code that holds the interpreter), so it says nothing about Redis: it counts as
+  neither success nor failure, and is repeated at once. At most five in a row are void; the next
+  one counts.
 
 `…` stands for the address, such as `redis at 10.0.0.3:6379`. Reasons never contain text from the
 server, a password, or a URL.
