@@ -100,17 +100,19 @@ class _Call:
 
     # The arguments are those of aiohttp, whatever its version.
     async def _receive_in_turn(self, *args: Any, **kwargs: Any) -> WSMessage:  # as aiohttp's
-        visit = self.visit
-        if not self._kept:
-            if visit is None or visit.over:
-                self._give_back()
-                return await self._receive(*args, **kwargs)
+        while (visit := self.visit) is not None:
             visit.waits()
-            # Kept until it is handed over: a handler may stop waiting at any moment.
-            self._kept.append(await self._receive(*args, **kwargs))
-        if visit is not None:
-            await visit.message()
-        return self._kept.pop(0)
+            if not self._kept:
+                if visit.over:
+                    self._give_back()
+                    break
+                # Kept until it is handed over: a handler may stop waiting at any moment.
+                self._kept.append(await self._receive(*args, **kwargs))
+            await visit.turn()
+            if self._kept:  # else another task, which waits beside this one, got it
+                visit.handed()
+                return self._kept.pop(0)
+        return self._kept.pop(0) if self._kept else await self._receive(*args, **kwargs)
 
     def _reported(self, send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def send_and_report(*args: Any, **kwargs: Any) -> None:  # as aiohttp's
@@ -171,11 +173,9 @@ class ReadinessGate(GateFace):
         self._websocket_only = websocket_only
         # By the identity of the request, since what a request can keep differs between versions.
         self._calls: dict[int, _Call] = {}
-        self._is_set_up = False
 
     def setup(self, app: web.Application) -> None:
         """Put the gate in front of `app`, and enter and leave the orchestrator with it."""
-        self._is_set_up = True
         app.middlewares.insert(0, self)
         app.cleanup_ctx.insert(0, self._run)
         app.on_shutdown.append(self._on_shutdown)
@@ -197,10 +197,7 @@ class ReadinessGate(GateFace):
         place = await admission.ask(request.path, lambda place: _watch(request, place))
         if place.outcome is not Outcome.ADMITTED:
             return self._refusal(place.outcome or Outcome.REFUSED)
-        visit = admission.visit(place)
-        if visit is not None and _is_websocket(request) and not self._is_set_up:
-            visit.settle()  # what the handler does with its WebSocket is not known
-        return await self._handle(request, handler, visit)
+        return await self._handle(request, handler, admission.visit(place))
 
     async def _handle(
         self, request: web.Request, handler: Handler, visit: Visit | None

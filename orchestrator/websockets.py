@@ -172,15 +172,18 @@ class _Paced:
     # The arguments are those of the library, whatever its version.
     async def recv(self, *args: Any, **kwargs: Any) -> Data:  # as the library's
         """The next message, once there is a slot to work on it."""
-        if not self._kept:
-            if self._visit.over:
-                self._give_back()
-                return cast("Data", await self._own["recv"](*args, **kwargs))
+        while True:
             self._visit.waits()
-            # Kept until it is handed over: a handler may stop waiting at any moment.
-            self._kept.append(await self._own["recv"](*args, **kwargs))
-        await self._visit.message()
-        return self._kept.pop(0)
+            if not self._kept:
+                if self._visit.over:
+                    self._give_back()
+                    return cast("Data", await self._own["recv"](*args, **kwargs))
+                # Kept until it is handed over: a handler may stop waiting at any moment.
+                self._kept.append(await self._own["recv"](*args, **kwargs))
+            await self._visit.turn()
+            if self._kept:  # else another task, which waits beside this one, got it
+                self._visit.handed()
+                return self._kept.pop(0)
 
     async def recv_streaming(
         self,
@@ -190,7 +193,8 @@ class _Paced:
         """The next message in fragments, from the first of which on there is a slot."""
         self._visit.waits()
         async for fragment in self._own["recv_streaming"](*args, **kwargs):
-            await self._visit.message()
+            await self._visit.turn()
+            self._visit.handed()
             yield fragment
 
     async def send(self, *args: Any, **kwargs: Any) -> None:  # as the library's

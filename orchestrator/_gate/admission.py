@@ -29,6 +29,10 @@ from states import Stage, StageChanged
 _STOPPED_AT_ONCE = 16
 """How many refusals begin in each turn of the event loop during a shutdown."""
 
+_RELEASE_SECONDS = 2.0
+"""How long a request may wait in the line at least once the service is ready: one that is refused
+then, because nobody may wait, would come back for as long as the service is busy."""
+
 _INTERNAL_ERROR = 1011
 _FAILURES = (APPLICATION_ERROR, _INTERNAL_ERROR)
 _COMES_BACK = (Outcome.REFUSED, Outcome.OVERFLOW, Outcome.TIMED_OUT)
@@ -158,7 +162,7 @@ class Admission:
                 the request is held, and is cancelled when that ends.
             at_rest: Returns when cancelling it loses nothing.
         """
-        place = Place(self._route(path) if self._limits else None)
+        place = Place(self._route(path) if self._limits else None, path)
         self._keep_up()
         if not self.is_open():
             self.turnstile.close()
@@ -167,7 +171,7 @@ class Admission:
         elif self.refuses_at_once():
             outcome = place.decide(Outcome.REFUSED)
             self._warn_if_not_entered()
-        elif self.held >= self._max_held or self._is_full(place.route):
+        elif self._is_full(place.route):
             outcome = place.decide(Outcome.OVERFLOW)
         else:
             outcome = await self._hold(place, watch, at_rest)
@@ -213,7 +217,7 @@ class Admission:
             await place.decided.wait()
         if place.outcome is None and self.is_open():
             # Ready already, and only its turn has not come yet.
-            with self.clock.cancel_at(limit + self._hold_seconds):
+            with self.clock.cancel_at(limit + max(self._hold_seconds, _RELEASE_SECONDS)):
                 await place.decided.wait()
 
     def _route(self, path: str) -> str | None:
@@ -223,7 +227,11 @@ class Admission:
         return None
 
     def _is_full(self, route: str | None) -> bool:
-        return route is not None and self.line.by_route[route] >= self._limits[route]
+        # Once the service is ready, as many may wait as may work, whatever the options say.
+        least = self.turnstile.least_slots if self.is_open() else 0
+        if self.held >= max(self._max_held, least):
+            return True
+        return route is not None and self.line.by_route[route] >= max(self._limits[route], least)
 
     def _is_not_entered(self) -> bool:
         """Whether nothing here enters the orchestrator: then holding would be of no use."""
@@ -254,10 +262,12 @@ class Admission:
     # -- the stage ---------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Refuse what is held, and from now on hold nothing more."""
+        """Refuse what is held, and from now on hold nothing more.
+
+        What was let in already goes on at the turnstile's pace.
+        """
         self._stopped_life = self.startup.life_number
         self.line.turn_away()
-        self.turnstile.end()
 
     async def stop_bit_by_bit(self) -> None:
         """The same, but so that the first have their answer before the last are looked at.
@@ -282,6 +292,7 @@ class Admission:
         if self.stopped:
             return
         self._keep_up()
+        life = self._life
         try:
             events = self.startup.subscribe()
             async with anyio.create_task_group() as tasks:
@@ -299,7 +310,8 @@ class Admission:
         except NotRunning:
             pass  # left before this task ran for the first time
         finally:
-            self.stop()
+            if life == self.startup.life_number:  # else its event loop was given up long ago
+                self.stop()
             self.tally.sum_up()
 
 

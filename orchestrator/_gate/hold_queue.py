@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import anyio
 
+from orchestrator._gate.patience import Patience
+
 
 class Outcome(StrEnum):
     """What became of a request at the gate. The values are stable: metrics carry them."""
@@ -31,36 +33,62 @@ class Place:
 
     Args:
         route: The route whose own limit counts it, if there is one.
+        path: Its path, by which its handler is judged.
 
     Attributes:
         held: Whether it has stood in the line.
+
+    The others belong to the `Turnstile` and to the `Visit`:
+
+    Attributes:
         early: Whether it came before the service was ready, or so soon after that it may have been
-            refused before.
-        began_tick: When its handler's unit of work began, while it works; see `Turnstile`.
+            refused before, and its first message is not handed over yet.
+        patience: How long its handler may work without a sign.
+        slot_tick: When its handler got the slot that it has, or had last.
+        began_tick: When its handler's unit of work began, or when it began to answer; `None` while
+            it waits for a message.
         until_tick: Until when its handler may keep its slot.
+        freed_tick: When its handler had a slot last.
         answering: Whether its handler has sent something in this unit.
+        unanswered: How many messages of this unit nothing was sent for yet.
+        called: Whether it was its turn while its handler did not wait for it: it is the next.
+        spoken: Whether any message was handed over.
     """
 
     __slots__ = (
         "answering",
         "began_tick",
+        "called",
         "decided",
         "early",
+        "freed_tick",
         "held",
         "outcome",
+        "path",
+        "patience",
         "route",
+        "slot_tick",
+        "spoken",
+        "unanswered",
         "until_tick",
     )
 
-    def __init__(self, route: str | None = None) -> None:
+    def __init__(self, route: str | None = None, path: str = "") -> None:
         self.decided: anyio.Event = anyio.Event()
         self.outcome: Outcome | None = None
         self.route: str | None = route
         self.held: bool = False
+        self.path: str = path
         self.early: bool = True
+        self.patience: Patience | None = None
         self.began_tick: int | None = None
+        self.slot_tick: int = 0
         self.until_tick: int = 0
+        self.freed_tick: int = 0
         self.answering: bool = False
+        self.unanswered: int = 0
+        self.called: bool = False
+        self.spoken: bool = False
 
     def decide(self, outcome: Outcome) -> Outcome:
         """Set the outcome, unless there is one already; return the one that counts."""

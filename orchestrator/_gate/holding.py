@@ -12,9 +12,12 @@ from orchestrator._ports import Clock
 class HoldingOptions(TypedDict, total=False):
     """How a gate holds requests and lets them in.
 
+    Once the service is ready, as many may wait for their turn as `release_batch` says, at least.
+
     Attributes:
         hold_seconds: How long a request may wait for ready, 5 if not given; 0 refuses at once.
-            Once the service is ready and the line is moving, it may stay for as long again.
+            Once the service is ready and the line is moving, it may stay for as long again, and
+            for 2 s at least.
         max_held: How many may wait at once, 256 if not given; the next is refused at once.
         limits: How many of them may wait for a path or anything below it, such as
             `{"/chat": 100}`, so that one crowded route leaves places to the others.

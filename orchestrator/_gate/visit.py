@@ -1,64 +1,122 @@
-"""What a handler does that was let in while `ready` is young, as its adapter sees it."""
+"""What a handler does that was let in while `ready` is young, as its adapter sees it.
+
+Only three things are seen from outside: that a message is asked for, handed over, and that
+something is sent. What they say of the handler's work depends on who does them:
+
+- The handler's own task asks for the next message: its unit of work is over. That task is the one
+  that accepted the WebSocket; without such a sign, the one in which the handler was called.
+- Another task asks, as where one task reads and another writes, or where a framework reads ahead:
+  that says nothing of the work. Such a unit ends a while after its messages were answered.
+- Something is sent for a message that was handed to another task. While that task has not asked
+  again, it may be at work on the message itself, and only what it sends is the answer. Once it has,
+  the work is done elsewhere, and whatever the handler sends is the answer.
+- A handler sends to the WebSocket of another one, as when it tells all of them: that says nothing
+  of the work of the other. Which handler it is that sends is known by a context variable.
+"""
+
+from contextvars import ContextVar
+from itertools import count
 
 import anyio
 
 from orchestrator._gate.hold_queue import Place
 from orchestrator._gate.turnstile import Turnstile
 
+_numbers = count()
+# A number and not the visit itself: the context lives for as long as the connection.
+_handler: ContextVar[int] = ContextVar("_handler")
+
 
 class Visit:
-    """One admitted request, as its adapter sees what the handler does.
+    """One admitted request. It is made in the task, or at least in the context, of its handler.
 
     Args:
         turnstile: Where its slots come from.
         place: What it is known by there.
     """
 
-    __slots__ = ("_handed", "_owner", "_place", "_turnstile", "reads_apart")
+    __slots__ = (
+        "_number",
+        "_owner",
+        "_place",
+        "_reader",
+        "_reads_ahead",
+        "_reads_apart",
+        "_sent_since",
+        "_taker",
+        "_turnstile",
+    )
 
     def __init__(self, turnstile: Turnstile, place: Place) -> None:
         self._turnstile = turnstile
         self._place = place
-        self._owner = anyio.get_current_task().id
-        self._handed = 0  # messages that nothing has been sent for yet
-        self.reads_apart: bool = False
+        self._number = next(_numbers)
+        _handler.set(self._number)
+        self._owner = _task()
+        self._reader: int | None = None  # the task that asked last
+        self._taker: int | None = None  # the task to which the last message was handed
+        self._reads_apart = False
+        self._reads_ahead = False  # the messages not answered yet are worked on by another task
+        self._sent_since = False  # something was sent since, but by another task than the taker
 
     @property
     def over(self) -> bool:
         """Whether slots are needed no longer."""
         return not self._turnstile.young
 
+    def accepted(self) -> None:
+        """The handler has accepted its WebSocket."""
+        self._owner = _task()
+
     def waits(self) -> None:
         """The handler asks for its next message, and may have to wait for it."""
-        if anyio.get_current_task().id == self._owner:
+        task, earlier, self._reader = _task(), self._reader, _task()
+        if task == self._owner:
             self._turnstile.rest(self._place)
+            return
+        self._reads_apart = True
+        if not self._place.unanswered:
+            return
+        if earlier != task and self._sent_since:
+            # A task for each `receive`, as `asyncio.wait_for` has it on Python 3.11: what was sent
+            # meanwhile was the answer.
+            self._answered()
         else:
-            self.reads_apart = True
-            if not self._handed:
-                self._turnstile.settle(self._place)
+            self._reads_ahead = True
 
-    async def message(self) -> None:
+    async def turn(self) -> None:
         """A message is about to be handed over: wait for a slot.
 
         Cancelling it loses nothing; whoever calls it keeps the message meanwhile.
         """
         await self._turnstile.turn(self._place)
-        self._handed += 1
+
+    def handed(self) -> None:
+        """The message was handed over, in the turn of the event loop in which `turn` returned."""
+        self._taker = _task()
+        self._reads_apart = self._reads_apart or self._taker != self._owner
+        self._reads_ahead = self._sent_since = False
+        self._place.unanswered += 1
+        self._place.spoken = True
 
     def sent(self) -> None:
-        """The handler has sent something."""
-        if self.reads_apart:
-            self._handed = max(0, self._handed - 1)
-            if self._handed:
-                self._turnstile.go_on(self._place)
-            else:
-                self._turnstile.settle(self._place)
-        else:
+        """Something was sent."""
+        if _handler.get(None) != self._number:
+            return
+        if not self._reads_apart or not self._place.unanswered:
             self._turnstile.answering(self._place)
+        elif self._reads_ahead or _task() == self._taker:
+            self._answered()
+        else:
+            self._sent_since = True
 
-    def settle(self) -> None:
-        """Nothing will be known of the handler."""
-        self._turnstile.settle(self._place)
+    def _answered(self) -> None:
+        place = self._place
+        place.unanswered -= 1
+        if place.unanswered:
+            self._turnstile.go_on(place)
+        else:
+            self._turnstile.answering(place)
 
     def failed(self) -> None:
         """The handler raised, or closed its WebSocket as broken."""
@@ -67,3 +125,7 @@ class Visit:
     def leave(self) -> None:
         """The handler has ended."""
         self._turnstile.leave(self._place)
+
+
+def _task() -> int:
+    return anyio.get_current_task().id

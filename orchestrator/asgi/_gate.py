@@ -56,7 +56,8 @@ class ReadinessGate(GateFace):
         app: The application behind the gate.
         startup: The orchestrator.
         hold_seconds: How long a request may wait for ready; 0 refuses at once. Once the service
-            is ready and the line is moving, a request may stay in it for as long again.
+            is ready and the line is moving, a request may stay in it for as long again, and for
+            2 s at least.
         max_held: How many may wait at once; the next is refused at once.
         limits: How many of them may wait for a path or anything below it, such as
             `{"/chat": 100}`, so that one crowded route leaves places to the others.
@@ -257,10 +258,8 @@ class ReadinessGate(GateFace):
             place = await self._admission.ask(route_path(scope), inbox.watch, inbox.at_rest)
             if place.outcome is Outcome.ADMITTED:
                 visit = self._admission.visit(place)
-                is_websocket = scope["type"] == "websocket"
-                if reading is not None:
-                    receive = inbox.receive
-                return Passage(visit, inbox.kept, receive, send, is_websocket=is_websocket)
+                receive = receive if reading is None else inbox.receive
+                return Passage(visit, inbox.kept, receive, send, uploads=reading is not None)
             if place.outcome is not None:
                 await self._turn_away(place.outcome, scope, inbox, send)
         return None

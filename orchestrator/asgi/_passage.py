@@ -19,10 +19,10 @@ class Passage:
             slot that the request was let in with.
         receive: The server's `receive`.
         send: The server's `send`.
-        is_websocket: Whether it is a WebSocket; else an HTTP request.
+        uploads: Whether it is an HTTP request with a body.
     """
 
-    __slots__ = ("_can_rest", "_is_websocket", "_kept", "_receive", "_send", "_visit")
+    __slots__ = ("_can_rest", "_kept", "_receive", "_send", "_visit")
 
     def __init__(
         self,
@@ -31,15 +31,14 @@ class Passage:
         receive: Receive,
         send: Send,
         *,
-        is_websocket: bool,
+        uploads: bool,
     ) -> None:
         self._visit = visit
         self._kept: list[Message] | None = kept
         self._receive, self._send = receive, send
-        self._is_websocket = is_websocket
         # A WebSocket's handler may wait for messages once it has accepted, and that of an upload
-        # for more of the body. Before and after, `receive` only listens for the client's leaving.
-        self._can_rest = False
+        # for the body. Before and after, `receive` only listens for the client's leaving.
+        self._can_rest = uploads and not kept
 
     def receive(self) -> Awaitable[Message]:
         """The next message, once there is a slot to work on it."""
@@ -60,23 +59,28 @@ class Passage:
             self._visit.leave()
 
     async def _receive_in_turn(self) -> Message:
-        kept, visit = self._kept, self._visit
-        if kept is None:  # since it was asked for
-            return await self._receive()
-        if not kept:
-            if visit is None or visit.over:
+        while (kept := self._kept) is not None:
+            visit = self._visit
+            if not kept and (visit is None or visit.over):
                 self._visit = self._kept = None
-                return await self._receive()
-            if self._can_rest:
+                break
+            if visit is not None and self._can_rest:
                 visit.waits()
-            # Kept until it is handed over: a handler may stop waiting at any moment.
-            kept.append(await self._receive())
-        if self._can_rest and visit is not None:
-            await visit.message()
-        message = kept.pop(0)
-        if not self._is_websocket:
-            self._can_rest = bool(message.get("more_body", False))
-        return message
+            if not kept:
+                # Kept until it is handed over: a handler may stop waiting at any moment.
+                kept.append(await self._receive())
+            paced = visit if self._can_rest else None
+            if paced is not None:
+                await paced.turn()
+            if not kept:
+                continue  # another task, which waits beside this one, got it
+            message = kept.pop(0)
+            if paced is not None:
+                paced.handed()
+            if message["type"] == "http.request":
+                self._can_rest = bool(message.get("more_body", False))
+            return message
+        return await self._receive()
 
     async def _send_and_report(self, message: Message) -> None:
         visit = self._visit
@@ -87,5 +91,6 @@ class Passage:
             self._visit = None
         elif message["type"] == "websocket.accept":
             self._can_rest = True
+            visit.accepted()
         else:
             visit.sent()

@@ -759,26 +759,24 @@ async def test_a_handler_that_neither_receives_nor_ends_keeps_its_slot_for_a_whi
 
     async with Startup() as startup, anyio.create_task_group() as tasks:
         clock = ManualClock()
-        gate = ReadinessGate(app, startup, release_batch=1, clock=clock, hold_seconds=20)
+        gate = ReadinessGate(app, startup, release_batch=1, clock=clock, hold_seconds=40)
         pushes = websocket_scope("/pushes")
-        for scope in (pushes, dict(pushes), http_scope(), websocket_scope(), http_scope()):
+        for scope in (pushes, dict(pushes), http_scope(), websocket_scope(), http_scope(), pushes):
             tasks.start_soon(Caller(gate, scope).run)
             await settled()
         startup.make_ready()
         await settled()
-        assert len(app_calls) == 1
-        await clock.advance(0.45)  # it has sent something
-        assert len(app_calls) == 1
-        await clock.advance(0.15)
-        assert len(app_calls) == 2
-        await clock.advance(0.2)  # now it is known that handlers of this kind stay on
-        assert len(app_calls) == 3
-        await clock.advance(5.9)  # it has not
-        assert len(app_calls) == 3
-        await clock.advance(0.1)
-        assert len(app_calls) == 4
-        await clock.advance(0.2)
-        assert len(app_calls) == 5
+        for seconds in (
+            0.5,  # it has sent something
+            0.25,  # half as long, now that one handler of this path has stayed on
+            6.0,  # it has sent nothing
+            6.0,  # nor has this one, whose path is another
+            3.0,  # half as long, as it was for the path of the pushing ones
+        ):
+            number, began_at = len(app_calls), clock.now()
+            while len(app_calls) == number:
+                await clock.advance(0.05)
+            assert seconds <= clock.now() - began_at < seconds + 0.15
         tasks.cancel_scope.cancel()
 
 

@@ -8,7 +8,7 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import MaxConnectionsError
 
 from tests.gate.light_clients import Want, get, post, websocket
-from tests.gate.release_shapes import FOR_EVER, WEBSOCKET_SHAPES, PoolEmptyError
+from tests.gate.release_shapes import ANSWERS_ONCE, FOR_EVER, WEBSOCKET_SHAPES, PoolEmptyError
 
 DEFAULT_BATCH = 32
 _WELCOMES = ("/welcome_first", "/welcome_after_work")
@@ -62,7 +62,8 @@ def visit(
     back = back_seconds if number % 4 == 0 else None
     if path in WEBSOCKET_SHAPES:
         messages = 0 if path in FOR_EVER else 1 + number % 2
-        answers = 0 if path == "/silent" else (messages or 1) + (path in _WELCOMES)
+        answers = 1 if path in ANSWERS_ONCE else messages + (path in _WELCOMES)
+        answers = 0 if path == "/silent" else answers
         return websocket(port, Want(path, messages, answers, delay, back))
     client = post if path == "/post" else get
     return client(port, Want(path, delay_seconds=delay, back_seconds=back))

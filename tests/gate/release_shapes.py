@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from contextvars import ContextVar
 from itertools import count
 from typing import Protocol
@@ -26,7 +26,7 @@ class Pool(Protocol):
         ...
 
 
-_handler: ContextVar[int] = ContextVar("_handler")
+handler_number: ContextVar[int] = ContextVar("handler_number")
 """Which handler works, whichever of its tasks does."""
 
 
@@ -47,7 +47,7 @@ class CountedPool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[None]:
-        handler = _handler.get()
+        handler = handler_number.get()
         if handler not in self._used and len(self._used) >= self._size:
             self.failed += 1
             raise PoolEmptyError
@@ -74,9 +74,10 @@ class Shapes:
         self._pool = pool
         self._pause = pause
         self._numbers = count()
+        self._all: list[Send] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        _handler.set(next(self._numbers))
+        handler_number.set(next(self._numbers))
         if scope["type"] == "http":
             await HTTP_SHAPES[scope["path"]](self, receive, send)
             return
@@ -192,6 +193,98 @@ class Shapes:
                 await self._work()
                 await self._answer(send, message.get("text") or "answer")
 
+    async def polls(self, receive: Receive, send: Send) -> None:
+        """Looks for a message again and again, as beside a queue of its own."""
+        await self._accept(receive, send)
+        while True:
+            message: Message | None = None
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._stop_waiting, tasks.cancel_scope)
+                message = await receive()
+                tasks.cancel_scope.cancel()
+            if message is not None and message["type"] == "websocket.disconnect":
+                return
+            if message is not None:
+                await self._work()
+                await self._answer(send, message.get("text") or "answer")
+
+    async def _stop_waiting(self, scope: anyio.CancelScope) -> None:
+        await self._pause(0.1)
+        scope.cancel()
+
+    async def history_beside_reader(self, receive: Receive, send: Send) -> None:
+        """A task listens, while the handler itself loads what it shows."""
+        await self._accept(receive, send)
+        async with anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                await self._serve(receive, send)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(read)
+            await self._work()
+            await self._answer(send, "history")
+            await anyio.sleep_forever()
+
+    async def answers_nothing(self, receive: Receive, send: Send) -> None:
+        """A task reads what needs no answer, as that a user is typing."""
+        await self._accept(receive, send)
+        async with anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                while (await receive())["type"] == "websocket.receive":
+                    await self._work()
+                tasks.cancel_scope.cancel()
+
+            await self._work()
+            await self._answer(send, "welcome")
+            tasks.start_soon(read)
+            await anyio.sleep_forever()
+
+    async def pushes_beside_reader(self, receive: Receive, send: Send) -> None:
+        """A task works on what it reads, and the handler itself pushes meanwhile."""
+        await self._accept(receive, send)
+        async with anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                await self._serve(receive, send)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(read)
+            while True:
+                await self._pause(0.3)
+                await self._answer(send, "news")
+
+    async def receives_in_tasks(self, receive: Receive, send: Send) -> None:
+        """Each `receive` has a task of its own, as in `asyncio.wait_for` on Python 3.11."""
+        await self._accept(receive, send)
+        messages: list[Message] = []
+
+        async def receive_one() -> None:
+            messages.append(await receive())
+
+        while True:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(receive_one)
+            message = messages.pop()
+            if message["type"] == "websocket.disconnect":
+                return
+            await self._work()
+            await self._answer(send, message.get("text") or "answer")
+
+    async def broadcasts(self, receive: Receive, send: Send) -> None:
+        """Each answer goes to all."""
+        await self._accept(receive, send)
+        self._all.append(send)
+        try:
+            while (message := await receive())["type"] == "websocket.receive":
+                await self._work()
+                for one in tuple(self._all):
+                    with suppress(OSError):  # it has left
+                        await self._answer(one, message.get("text") or "answer")
+        finally:
+            self._all.remove(send)
+
     # -- HTTP --------------------------------------------------------------------------------------
 
     async def get(self, receive: Receive, send: Send) -> None:
@@ -208,6 +301,13 @@ class Shapes:
             await self._work()
         await self._work()
         await respond(send)
+
+    async def streams(self, receive: Receive, send: Send) -> None:
+        """The status is sent before the work, as with a body that is made on the way."""
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await self._work()
+        await send({"type": "http.response.body", "body": b"answer"})
 
     async def events(self, receive: Receive, send: Send) -> None:
         """A response that never ends."""
@@ -241,12 +341,24 @@ WEBSOCKET_SHAPES: dict[str, Shape] = {
         Shapes.reads_ahead,
         Shapes.gives_up_waiting,
         Shapes.silent,
+        Shapes.polls,
+        Shapes.history_beside_reader,
+        Shapes.answers_nothing,
+        Shapes.pushes_beside_reader,
+        Shapes.receives_in_tasks,
+        Shapes.broadcasts,
     )
 }
 
 HTTP_SHAPES: dict[str, Shape] = {
     f"/{shape.__name__}": shape
-    for shape in (Shapes.get, Shapes.get_without_receive, Shapes.post, Shapes.events)
+    for shape in (
+        Shapes.get,
+        Shapes.get_without_receive,
+        Shapes.post,
+        Shapes.streams,
+        Shapes.events,
+    )
 }
 
 ANSWERS_EACH_MESSAGE = (
@@ -256,14 +368,20 @@ ANSWERS_EACH_MESSAGE = (
     "/reads_apart",
     "/reads_ahead",
     "/gives_up_waiting",
+    "/receives_in_tasks",
+    "/polls",
 )
 """WebSocket shapes of which a client gets one answer for each message, and nothing else."""
 
-FOR_EVER = ("/push_only", "/never_receives", "/silent", "/events")
-"""Those whose handlers neither receive nor end."""
+FOR_EVER = ("/push_only", "/never_receives", "/silent", "/events", "/history_beside_reader")
+"""Those whose handlers neither receive nor end, unless their clients speak, which they do not."""
+
+ANSWERS_ONCE = (*FOR_EVER, "/answers_nothing", "/pushes_beside_reader", "/broadcasts")
+"""Those of which a client has what it came for with the first answer, whatever it sends."""
 
 __all__ = [
     "ANSWERS_EACH_MESSAGE",
+    "ANSWERS_ONCE",
     "FOR_EVER",
     "HTTP_SHAPES",
     "INTERNAL_ERROR",

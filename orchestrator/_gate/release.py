@@ -1,0 +1,106 @@
+"""How long a release lasts, and how many slots there are.
+
+**Early** are clients that were held, and those that come while some that were refused may be on
+their way back. Of clients that are inside, only those whose first message still waits are early. As
+long as an early one waits, slots are never added. Each is early only once, so that ends.
+
+**Growth.** If the crowd that waits does not get smaller for 10 s, the service needs more than a
+start-up does: slots grow by a quarter each second, and shrink when a handler fails. After a minute
+of `ready`, failures and pauses hold that up no longer, so no service is throttled for ever.
+
+**The end** comes once nobody has waited for a calm second, and those who were refused early have
+had the time to come back.
+"""
+
+import math
+from collections.abc import Callable
+
+from orchestrator._ports import Clock
+
+_CALM_TICKS = 20
+"""1 s in which nobody waited."""
+
+_GROW_AFTER_TICKS = 200
+"""10 s in which somebody waited, and not fewer at the end than at the beginning."""
+
+_OLD_TICKS = 1200
+"""60 s of `ready`, after which nothing holds up growth but early clients who wait."""
+
+_RETURN_MARGIN_SECONDS = 1.0
+_MOST_RETURNS_SECONDS = 60.0
+"""For how long those who are refused again and again count as early."""
+
+
+class Release:
+    """Counts what says that a release may end, or needs more slots.
+
+    Args:
+        slots: How many there are at first, and at least.
+        clock: The time.
+        return_seconds: How long those who are refused are asked to stay away at most.
+
+    Attributes:
+        slots: How many there are now.
+    """
+
+    def __init__(self, slots: int, clock: Clock, return_seconds: float) -> None:
+        self.least_slots: int = slots
+        self._clock = clock
+        self._return_seconds = return_seconds + _RETURN_MARGIN_SECONDS
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget an earlier start-up."""
+        self._returning_until = -math.inf
+        self.begin()
+
+    def begin(self) -> None:
+        """The service is not ready; what comes is a new release."""
+        self.slots = self.least_slots
+        self._opened_at = self._early_until = math.inf  # nobody came since it opened
+        self._open_ticks = self._calm_ticks = self._full_ticks = 0
+        self._smallest_backlog = math.inf
+
+    def refused(self, *, is_open: bool) -> None:
+        """Somebody was turned away. If that was early, it will be back and still be early."""
+        now = self._clock.now()
+        if not is_open:
+            self._returning_until = now + self._return_seconds
+        elif self.is_early():
+            most = self._opened_at + _MOST_RETURNS_SECONDS
+            self._early_until = self._returning_until = min(now, most) + self._return_seconds
+
+    def is_early(self) -> bool:
+        """Whether one that comes now, while the service is ready, may have been refused before."""
+        now = self._clock.now()
+        if self._opened_at == math.inf:
+            self._opened_at, self._early_until = now, now + self._return_seconds
+        return now < self._early_until
+
+    def failed(self) -> None:
+        """A handler failed: if there are more slots than at first, they are too many."""
+        if self.slots > self.least_slots and self._open_ticks < _OLD_TICKS:
+            self.slots = max(self.least_slots, self.slots * 3 // 4)
+            self._full_ticks = -_GROW_AFTER_TICKS
+
+    def unsettled(self) -> None:
+        """Somebody waits, or may do so in a moment."""
+        self._calm_ticks = 0
+
+    def count_tick(self, backlog: int, early_one_waits: Callable[[], bool]) -> None:
+        """One more tick of `ready` in which so many waited; add slots if need be."""
+        self._open_ticks += 1
+        self._calm_ticks = 0 if backlog else self._calm_ticks + 1
+        if self._open_ticks < _OLD_TICKS and (not backlog or backlog < self._smallest_backlog):
+            self._full_ticks = min(self._full_ticks, 0)
+            self._smallest_backlog = backlog or math.inf
+        elif backlog:
+            self._full_ticks += 1
+            grows = self._full_ticks >= _GROW_AFTER_TICKS and self._full_ticks % _CALM_TICKS == 0
+            if grows and not early_one_waits():
+                self.slots += max(1, self.slots // 4)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody needs a slot any more."""
+        return self._calm_ticks > _CALM_TICKS and self._clock.now() >= self._returning_until
