@@ -81,17 +81,14 @@ class Admission:
             check(f"limits[{path!r}]", limit, 0)
         self.startup = startup
         self.clock: Clock = clock or LoopClock()
-        self.line: Line = Line()
+        self.line: Line = Line(max_held, limits or {})
         self.turnstile: Turnstile = Turnstile(
             release_batch, self.line, self.is_open, self.clock, return_seconds
         )
         self.tally: Tally = Tally(on_admission, on_close, metrics)
         self._life = self._stopped_life = -1
         self._hold_seconds = hold_seconds
-        self._max_held = max_held
         self._admit_degraded = admit_degraded
-        # The longest first: the limit of the nearest route counts.
-        self._limits = dict(sorted((limits or {}).items(), key=lambda item: -len(item[0])))
         self._live = live
         self._warned = False
         self.tally.watched_by_metrics(self)
@@ -162,7 +159,7 @@ class Admission:
                 the request is held, and is cancelled when that ends.
             at_rest: Returns when cancelling it loses nothing.
         """
-        place = Place(self._route(path) if self._limits else None, path)
+        place = Place(self.line.route_of(path), path)
         self._keep_up()
         if not self.is_open():
             self.turnstile.close()
@@ -171,7 +168,8 @@ class Admission:
         elif self.refuses_at_once():
             outcome = place.decide(Outcome.REFUSED)
             self._warn_if_not_entered()
-        elif self._is_full(place.route):
+        # Once the service is ready, as many may wait as may work, whatever the options say.
+        elif self.line.is_full(place.route, self.turnstile.least_slots if self.is_open() else 0):
             outcome = place.decide(Outcome.OVERFLOW)
         else:
             outcome = await self._hold(place, watch, at_rest)
@@ -219,19 +217,6 @@ class Admission:
             # Ready already, and only its turn has not come yet.
             with self.clock.cancel_at(limit + max(self._hold_seconds, _RELEASE_SECONDS)):
                 await place.decided.wait()
-
-    def _route(self, path: str) -> str | None:
-        for route in self._limits:
-            if path == route or path.startswith(route.rstrip("/") + "/"):
-                return route
-        return None
-
-    def _is_full(self, route: str | None) -> bool:
-        # Once the service is ready, as many may wait as may work, whatever the options say.
-        least = self.turnstile.least_slots if self.is_open() else 0
-        if self.held >= max(self._max_held, least):
-            return True
-        return route is not None and self.line.by_route[route] >= max(self._limits[route], least)
 
     def _is_not_entered(self) -> bool:
         """Whether nothing here enters the orchestrator: then holding would be of no use."""

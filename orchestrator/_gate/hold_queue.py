@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from enum import StrEnum
 
 import anyio
@@ -99,9 +100,17 @@ class Place:
 
 
 class Line:
-    """Held requests in order of arrival."""
+    """Held requests in order of arrival.
 
-    def __init__(self) -> None:
+    Args:
+        max_held: How many may wait at once.
+        limits: How many of them may wait for a path or anything below it.
+    """
+
+    def __init__(self, max_held: int, limits: Mapping[str, int]) -> None:
+        self._max_held = max_held
+        # The longest first: the limit of the nearest route counts.
+        self._limits = dict(sorted(limits.items(), key=lambda item: -len(item[0])))
         self.waiting: OrderedDict[Place, None] = OrderedDict()  # quick to leave from anywhere
         self.by_route: Counter[str | None] = Counter()
 
@@ -109,6 +118,19 @@ class Line:
         """Forget those who waited on an event loop that is gone."""
         self.waiting.clear()
         self.by_route.clear()
+
+    def route_of(self, path: str) -> str | None:
+        """The nearest route that has a limit of its own, if there is one."""
+        for route in self._limits:
+            if path == route or path.startswith(route.rstrip("/") + "/"):
+                return route
+        return None
+
+    def is_full(self, route: str | None, least: int) -> bool:
+        """Whether nobody else may wait, where so many may in any case."""
+        if len(self.waiting) >= max(self._max_held, least):
+            return True
+        return route is not None and self.by_route[route] >= max(self._limits[route], least)
 
     def join(self, place: Place) -> None:
         """Stand at the end of the line."""
