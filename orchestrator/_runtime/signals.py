@@ -22,9 +22,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from types import FrameType
 from typing import TypeGuard
+
+from orchestrator._runtime.event_loop import EventLoop
 
 ANSWER_SECONDS = 0.3
 """How long a signal is held back while no answer goes out, if the event loop turns meanwhile."""
@@ -60,27 +62,31 @@ class _Listener:
         self.unanswered = unanswered
         self.in_main_thread = threading.current_thread() is threading.main_thread()
         self._stop = stop
-        self._on_loop = _this_loop()
+        self._loop = EventLoop()
         self._releases: list[Release] = []
 
-    def tell(self, release: Release) -> None:
-        """Call `stop` on the loop, from any thread or a signal handler."""
+    def tell(self, release: Release) -> bool:
+        """Have `stop` called, from any thread or a signal handler; False if the loop has ended."""
         self._releases.append(release)
-        try:
-            self._on_loop(functools.partial(self._call, release))
-        except RuntimeError:  # the loop has ended, and so has whoever could be answered
-            release()
+        return self.at_next_turn(functools.partial(self._call, release))
 
     def _call(self, release: Release) -> None:
         if self in _listeners:
             self._stop(release)
 
-    def at_next_turn(self, call: Callable[[], None]) -> None:
-        """Call it on the loop, from any thread; here and now if the loop has ended."""
+    def at_next_turn(self, call: Callable[[], None]) -> bool:
+        """Call it on the loop, from any thread. False if the loop has ended: it listens no more."""
         try:
-            self._on_loop(call)
+            self._loop.call(call)
         except RuntimeError:
-            call()
+            _listeners.pop(self, None)
+            return False
+        return True
+
+    def forget_if_ended(self) -> None:
+        """Keep nothing alive for a loop that was given up without an end."""
+        if self._loop.ended:
+            _listeners.pop(self, None)
 
     def leave(self) -> None:
         """Hold no signal back any more."""
@@ -89,9 +95,6 @@ class _Listener:
 
 
 _listeners: dict[_Listener, None] = {}
-if hasattr(os, "register_at_fork"):
-    # A child that was forked has none of these loops, and ends by its own rules.
-    os.register_at_fork(after_in_child=_listeners.clear)
 
 
 @contextlib.contextmanager
@@ -125,12 +128,14 @@ def call_on_signal(
             for number in numbers:
                 _put_in_front(number)
 
+    for other in tuple(_listeners):
+        other.forget_if_ended()
     _listeners[listener] = None
     put_in_front()
     try:
         yield put_in_front
     finally:
-        del _listeners[listener]
+        _listeners.pop(listener, None)
         listener.leave()
         if listener.in_main_thread:
             for number in numbers:
@@ -138,7 +143,7 @@ def call_on_signal(
 
 
 class _Deferral:
-    """One signal that is held back.
+    """One signal that is held back, until those listeners have answered that have anyone to answer.
 
     Attributes:
         times: How often it has arrived since.
@@ -152,11 +157,14 @@ class _Deferral:
         self._answered = threading.Event()
         self._turned = threading.Event()  # of the turn that is waited for now
 
-    def tell(self, listener: _Listener) -> None:
-        """Tell one listener; wait for it if it has somebody to answer."""
-        if listener.unanswered():
-            self._awaited.add(listener)
-        listener.tell(functools.partial(self._release, listener))
+    def tell(self, listeners: Collection[_Listener]) -> None:
+        """Tell the listeners, and await those that have anyone to answer."""
+        # All of them, before the first is told: it may have answered before the next is looked at.
+        self._awaited.update(listener for listener in listeners if listener.unanswered())
+        for listener in listeners:
+            release = functools.partial(self._release, listener)
+            if not listener.tell(release):
+                release()  # whoever it could have answered has gone with its loop
 
     def _release(self, listener: _Listener) -> None:
         self._awaited.discard(listener)
@@ -193,14 +201,14 @@ class _Deferral:
         while quiet_turns < QUIET_TURNS and time.monotonic() < limit:
             # Turn first, and pause then: so the signal finds a loop with nothing to do asleep. What
             # a handler raises in the middle of a callback, asyncio logs and forgets.
-            if not self._all_turn() or self._answered.wait(ANSWER_SECONDS / QUIET_TURNS):
+            if not self._all_turn(limit) or self._answered.wait(ANSWER_SECONDS / QUIET_TURNS):
                 return
             left = self._left()
             quiet_turns = 0 if left < fewest else quiet_turns + 1
             fewest = min(fewest, left)
 
-    def _all_turn(self) -> bool:
-        """Whether each event loop that is waited for takes a turn."""
+    def _all_turn(self, limit: float) -> bool:
+        """Whether each event loop that is waited for takes a turn in time."""
         behind = set(self._awaited)
         turned = self._turned = threading.Event()
 
@@ -210,8 +218,11 @@ class _Deferral:
                 turned.set()
 
         for listener in tuple(behind):
-            listener.at_next_turn(functools.partial(turn, listener))
-        return self._answered.is_set() or turned.wait(BLOCKED_SECONDS)
+            if not listener.at_next_turn(functools.partial(turn, listener)):
+                self._release(listener)
+                turn(listener)
+        patience = min(BLOCKED_SECONDS, limit - time.monotonic())
+        return self._answered.is_set() or turned.wait(max(0, patience))
 
 
 class _Front:
@@ -219,26 +230,35 @@ class _Front:
 
     def __init__(self, before: Handler) -> None:
         self.before = before
-        self._deferral: _Deferral | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Tell the listeners, or pass on what was held back."""
-        deferral, times = self._deferral, 1
+        deferral = _held_back.get(self)
         if deferral is None:
-            deferral = _Deferral()
-            for listener in tuple(_listeners):
-                if number in listener.numbers:
-                    deferral.tell(listener)
+            # Known before anything else: the next signal may interrupt this handler.
+            deferral = _held_back[self] = _Deferral()
+            deferral.tell([one for one in tuple(_listeners) if number in one.numbers])
             if not _is_of_a_loop(self.before) and deferral.begin(number):
-                self._deferral = deferral
                 return
         elif not deferral.passed:
             deferral.times += 1
             return
-        else:
-            self._deferral, times = None, deferral.times
-        for _ in range(times):
+        _held_back.pop(self, None)
+        for _ in range(deferral.times):
             self.before(number, frame)
+
+
+_held_back: dict[_Front, _Deferral] = {}
+
+
+def _forget() -> None:
+    """In a forked child: it has none of the loops and threads, and ends by its own rules."""
+    _listeners.clear()
+    _held_back.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _put_in_front(number: signal.Signals) -> None:
@@ -266,13 +286,3 @@ def _is_of_a_loop(handler: Handler) -> bool:
     owner = getattr(handler, "__self__", None)  # uvloop's is a method of the loop
     module = getattr(handler, "__module__", None)
     return isinstance(owner, asyncio.AbstractEventLoop) or module == "asyncio.unix_events"
-
-
-def _this_loop() -> Callable[[Callable[[], object]], object]:
-    """What calls a function on the running event loop, from any thread."""
-    try:
-        return asyncio.get_running_loop().call_soon_threadsafe
-    except RuntimeError:
-        import trio  # needed on its own event loop only
-
-        return trio.lowlevel.current_trio_token().run_sync_soon

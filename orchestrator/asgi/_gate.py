@@ -32,7 +32,11 @@ from orchestrator.asgi._refusal import Refusal
 from orchestrator.asgi._unanswered import Unanswered
 from states import StageChanged
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+_STOPPING = tuple(
+    signal.Signals[name]
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK")  # gunicorn's quick stop; Windows
+    if name in signal.Signals.__members__
+)
 
 
 class ReadinessGate(GateFace):

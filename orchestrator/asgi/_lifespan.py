@@ -10,11 +10,14 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mappi
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import anyio
+
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._errors import OrchestratorError
 from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
+from orchestrator._runtime.event_loop import EventLoop
 
 STATE_KEY = "startup"
 """Where the orchestrator is in the ASGI state: `request.state.startup` in Starlette."""
@@ -118,16 +121,31 @@ class LateStart:
     def __init__(self, startup: Orchestrator) -> None:
         self._startup = startup
         self._needed = True
+        self._loop: EventLoop | None = None
+        self._begun = anyio.Event()
 
     def not_needed(self) -> None:
         """The server has a lifespan."""
         self._needed = False
 
     async def begin(self) -> None:
-        """Enter the orchestrator, unless somebody has done so on this event loop."""
-        if self._needed and self._startup.never_ran_here:
+        """Enter the orchestrator, unless that was done already on this event loop."""
+        if not self._needed or not self._startup.never_ran_here:
+            return
+        if self._loop is None or self._loop.ended:
             logger.info("the server has no lifespan: the orchestrator starts with a request")
+            self._loop, self._begun = EventLoop(), anyio.Event()
+            # Not in the task of the request, whose client may leave meanwhile.
+            self._loop.spawn(self._enter, "startup-orchestrator start")
+        await self._begun.wait()
+
+    async def _enter(self) -> None:
+        try:
             await self._startup.start()
+        except Exception as error:  # it is logged, and requests are refused
+            logger.error("the orchestrator could not be entered", error=error)
+        finally:
+            self._begun.set()
 
 
 async def run_lifespan(

@@ -1,7 +1,9 @@
 """The orchestrator runs exactly as long as the application, in each of the ways to set it up."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Self
 
 import anyio
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from orchestrator import AlreadyStarted, Stage
 from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate, lifespan
-from tests.asgi.gate_support import App, Caller, Startup, http_scope
+from tests.asgi.gate_support import App, Caller, Startup, http_scope, until
 
 pytestmark = pytest.mark.anyio
 
@@ -195,3 +197,44 @@ async def test_an_orchestrator_in_the_lifespan_s_state_costs_no_copy() -> None:
         await caller.run()
         assert app.scopes == [caller.scope]
         assert app.scopes[0] is caller.scope
+
+
+async def test_a_first_request_that_gives_up_leaves_the_start_up_alone() -> None:
+    """On a server without a lifespan, which cancels what a client has given up in its own way."""
+    startup = Startup()
+    gate = ReadinessGate(App(), startup, manage_lifespan=True)
+
+    async def give_up() -> None:
+        if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+            task = asyncio.create_task(Caller(gate, http_scope()).run())
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+        else:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await Caller(gate, http_scope()).run()
+
+    await give_up()
+    callers = [Caller(gate, http_scope()) for _ in range(2)]
+    async with anyio.create_task_group() as tasks:
+        for caller in callers:
+            tasks.start_soon(caller.run)
+        await until(lambda: gate.held == 2)
+        startup.make_ready()
+    assert [caller.status for caller in callers] == [200, 200]
+    await startup.aclose()
+
+
+async def test_a_start_up_that_fails_with_the_first_request_refuses_all() -> None:
+    class Broken(Startup):
+        async def start(self) -> Self:
+            await super().start()
+            await self.aclose()
+            raise RuntimeError("a secret")
+
+    gate = ReadinessGate(App(), Broken(), manage_lifespan=True)
+    for _ in range(2):
+        caller = Caller(gate, http_scope())
+        await caller.run()
+        assert caller.status == 503

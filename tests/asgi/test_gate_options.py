@@ -321,32 +321,37 @@ async def test_a_server_without_lifespan_starts_it_with_the_first_request() -> N
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio nobody can be told
-@pytest.mark.parametrize("by_loop", [True, False])
-async def test_sigterm_refuses_those_held_and_reaches_the_server(by_loop: bool) -> None:
+@pytest.mark.parametrize(
+    ("number", "by_loop"),
+    [(signal.SIGTERM, True), (signal.SIGTERM, False), (signal.SIGQUIT, True)],  # gunicorn's
+)
+async def test_a_signal_refuses_those_held_and_reaches_the_server(
+    number: signal.Signals, by_loop: bool
+) -> None:
     heard = anyio.Event()
     loop = asyncio.get_running_loop()
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     if by_loop:
-        loop.add_signal_handler(signal.SIGTERM, heard.set)
+        loop.add_signal_handler(number, heard.set)
     else:
-        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(heard.set))
-    servers_own = signal.getsignal(signal.SIGTERM)
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(heard.set))
+    servers_own = signal.getsignal(number)
     try:
         async with Startup() as startup, anyio.create_task_group() as tasks:
             gate = ReadinessGate(App(), startup)
-            await until(lambda: signal.getsignal(signal.SIGTERM) is not servers_own)
+            await until(lambda: signal.getsignal(number) is not servers_own)
             caller = Caller(gate, http_scope())
             tasks.start_soon(caller.run)
             await until(lambda: gate.held == 1)
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             await heard.wait()
             await caller.done.wait()
             assert caller.status == 503
             assert b"stopping" in caller.body
-        assert signal.getsignal(signal.SIGTERM) is servers_own
+        assert signal.getsignal(number) is servers_own
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
+        loop.remove_signal_handler(number)
+        signal.signal(number, before)
 
 
 async def test_the_signal_is_left_alone_where_it_should_be() -> None:

@@ -11,13 +11,14 @@ import textwrap
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
 
 import anyio
 import anyio.lowlevel
 import pytest
 
+from orchestrator._runtime import signals
 from orchestrator._runtime.signals import Release, call_on_signal
 
 pytestmark = pytest.mark.anyio
@@ -199,6 +200,18 @@ async def test_a_loop_that_is_blocked_holds_nothing_up_for_long(
         await server.until("SIGTERM", "stop")
 
 
+async def test_no_turn_is_waited_for_beyond_the_limit(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator._runtime.signals.MOST_SECONDS", 0.1)
+    with Listener(server).listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE_SECONDS / 2
+        while not server.seen and time.monotonic() < deadline:
+            time.sleep(0.01)  # the application blocks its own loop
+        assert server.seen == ["SIGTERM"]
+
+
 async def test_each_signal_is_passed_on_as_often_as_it_came(server: Server) -> None:
     listener = Listener(server)
     with listener.listening():
@@ -219,6 +232,64 @@ async def test_all_listeners_are_waited_for(server: Server) -> None:
         first.answer()
         second.answer()
         await server.until("stop", "stop", "answered", "answered", "SIGTERM")
+
+
+async def test_one_that_answers_at_once_does_not_speak_for_the_others(server: Server) -> None:
+    """Its loop is closed, or it runs in another thread and answers before the next is told."""
+    left_behind = Listener(Server()).listening()  # never left
+
+    def lose_a_loop() -> None:
+        async def listen() -> None:
+            left_behind.__enter__()
+
+        asyncio.run(listen())
+
+    await anyio.to_thread.run_sync(lose_a_loop)
+    with at_once_in_another_thread():
+        listener = Listener(server)
+        with listener.listening():
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+                await server.until("stop")
+                await anyio.sleep(0.05)  # nothing may happen now
+                assert server.seen == ["stop"]
+                listener.answer()
+                await server.until("stop", "answered", "SIGTERM")
+                server.seen.clear()
+                listener.busy, listener.releases = True, []
+
+
+@contextmanager
+def at_once_in_another_thread() -> Generator[None]:
+    """A listener that has somebody to answer when it is asked, and answers as soon as it hears."""
+    listening, done = threading.Event(), threading.Event()
+
+    async def listen() -> None:
+        with call_on_signal(lambda release: release(), signal.SIGTERM, unanswered=lambda: 1):
+            listening.set()
+            while not done.is_set():  # set by another thread
+                await anyio.sleep(0.001)
+
+    thread = threading.Thread(target=anyio.run, args=(listen,))
+    thread.start()
+    try:
+        assert listening.wait(PATIENCE_SECONDS)
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+async def test_a_listener_whose_loop_was_given_up_is_forgotten(server: Server) -> None:
+    given_up = Listener(server).listening()
+
+    async def listen() -> None:
+        given_up.__enter__()
+
+    await anyio.to_thread.run_sync(asyncio.run, listen())
+    assert len(signals._listeners) == 1
+    with Listener(server).listening():
+        assert len(signals._listeners) == 1
 
 
 async def test_a_listener_that_leaves_has_answered(server: Server) -> None:
@@ -325,8 +396,15 @@ async def test_another_thread_can_listen_but_installs_nothing(server: Server) ->
     assert signal.getsignal(signal.SIGTERM) == server.hear
 
 
-async def test_a_child_that_was_forked_passes_signals_on_at_once(server: Server) -> None:
+@pytest.mark.parametrize("held_back", [False, True])
+async def test_a_child_that_was_forked_passes_signals_on_at_once(
+    server: Server, held_back: bool
+) -> None:
     with Listener(server).listening():
+        if held_back:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await server.until("stop")
+            server.seen.clear()
         pid = os.fork()
         if pid == 0:
             try:
@@ -336,7 +414,8 @@ async def test_a_child_that_was_forked_passes_signals_on_at_once(server: Server)
                 os._exit(2)
         _, status = await anyio.to_thread.run_sync(os.waitpid, pid, 0)
         assert status == 0
-    assert server.seen == []
+        assert server.seen == []
+    await server.until(*["SIGTERM"] * held_back)
 
 
 # -- handlers that an event loop keeps -------------------------------------------------------------
