@@ -18,7 +18,7 @@ import anyio
 import anyio.lowlevel
 
 try:
-    from aiohttp import WSMessage, web
+    from aiohttp import WSCloseCode, WSMessage, web
 except ModuleNotFoundError as _missing:
     if _missing.name != "aiohttp":  # it is there, and lacks something itself
         raise
@@ -31,6 +31,7 @@ from orchestrator._gate.admission import Admission
 from orchestrator._gate.face import GateFace
 from orchestrator._gate.hold_queue import Outcome, Place
 from orchestrator._gate.holding import HoldingOptions
+from orchestrator._gate.messages import Messages
 from orchestrator._gate.open_sockets import live_sockets
 from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER, RetryAfter
 from orchestrator._gate.visit import Visit
@@ -61,37 +62,50 @@ class _Call:
     def __init__(self, request: web.Request, admission: Admission, visit: Visit | None) -> None:
         self._request = request
         self._admission = admission
-        self._kept: list[WSMessage] = []
-        self.visit = visit
-        self.socket: web.WebSocketResponse | None = None
+        self._visit = visit
+        self._socket: web.WebSocketResponse | None = None
 
     def opened(self, socket: web.WebSocketResponse) -> None:
         """The handler has a WebSocket; report what it does with it."""
-        self.socket = socket
-        if self.visit is not None:
-            self._receive = socket.receive
-            vars(socket)["receive"] = self._receive_in_turn
+        self._socket = socket
+        if self._visit is not None:
+            self._messages: Messages[WSMessage] = Messages(self._visit)
+            self._receive, self._close = socket.receive, socket.close
+            vars(socket).update(receive=self._receive_in_turn, close=self._close_and_report)
             for name in self._SENDS:
                 vars(socket)[name] = self._reported(getattr(socket, name))
 
     def answered(self) -> None:
         """The handler has begun to answer."""
-        if self.visit is not None:
-            self.visit.sent()
+        if self._visit is not None:
+            self._visit.sent()
+
+    def failed(self, error: Exception) -> None:
+        """The handler has raised; an error that only says that its client has left is none."""
+        transport = self._request.transport
+        gone = transport is None or transport.is_closing()
+        if self._is_open() and not gone:
+            self._admission.closed(APPLICATION_ERROR)
+        elif not isinstance(error, web.HTTPException) and not (
+            gone and isinstance(error, ConnectionError)
+        ):
+            self._admission.turnstile.failed()
 
     def leave(self) -> None:
         """The handler has ended."""
-        if self.visit is not None:
-            self.visit.leave()
+        if self._visit is not None:
+            self._visit.leave()
+            if self._socket is not None:
+                self._messages.end()
             self._give_back()
 
     async def close_when_degraded(self) -> None:
-        if self.socket is None or self.socket.closed:
+        if self._socket is None or self._socket.closed:
             return
         transport = self._request.transport
         try:
             reason = b"The service is degraded."
-            await self.socket.close(code=TRY_AGAIN_LATER, message=reason)
+            await self._socket.close(code=TRY_AGAIN_LATER, message=reason)
         finally:
             if transport is None or not transport.get_write_buffer_size():
                 self._admission.closed(TRY_AGAIN_LATER)
@@ -100,19 +114,14 @@ class _Call:
 
     # The arguments are those of aiohttp, whatever its version.
     async def _receive_in_turn(self, *args: Any, **kwargs: Any) -> WSMessage:  # as aiohttp's
-        while (visit := self.visit) is not None:
-            visit.waits()
-            if not self._kept:
-                if visit.over:
-                    self._give_back()
-                    break
-                # Kept until it is handed over: a handler may stop waiting at any moment.
-                self._kept.append(await self._receive(*args, **kwargs))
-            await visit.turn()
-            if self._kept:  # else another task, which waits beside this one, got it
-                visit.handed()
-                return self._kept.pop(0)
-        return self._kept.pop(0) if self._kept else await self._receive(*args, **kwargs)
+        if self._messages.over:
+            self._give_back()
+        return await self._messages.next(lambda: self._receive(*args, **kwargs))
+
+    async def _close_and_report(self, **kwargs: Any) -> bool:  # as aiohttp's
+        if kwargs.get("code") == WSCloseCode.INTERNAL_ERROR and self._is_open():
+            self._admission.turnstile.failed()
+        return await self._close(**kwargs)
 
     def _reported(self, send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def send_and_report(*args: Any, **kwargs: Any) -> None:  # as aiohttp's
@@ -121,12 +130,15 @@ class _Call:
 
         return send_and_report
 
+    def _is_open(self) -> bool:
+        return self._socket is not None and not self._socket.closed
+
     def _give_back(self) -> None:
         """Let the WebSocket have its own methods again."""
-        self.visit = None
-        if self.socket is not None:
-            for name in ("receive", *self._SENDS):
-                vars(self.socket).pop(name, None)
+        self._visit = None
+        if self._socket is not None:
+            for name in ("receive", "close", *self._SENDS):
+                vars(self._socket).pop(name, None)
 
 
 class ReadinessGate(GateFace):
@@ -206,10 +218,7 @@ class ReadinessGate(GateFace):
         try:
             return await handler(request)
         except Exception as error:
-            if call.socket is not None and not call.socket.closed:
-                self._admission.closed(APPLICATION_ERROR)
-            elif not isinstance(error, web.HTTPException):
-                self._admission.turnstile.failed()
+            call.failed(error)
             raise
         finally:
             del self._calls[id(request)]

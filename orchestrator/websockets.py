@@ -12,11 +12,12 @@ can take them. With `create_connection` it also counts closes, and closes open c
 degrade where wanted.
 """
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Collection
 from http import HTTPStatus
 from random import Random
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 import anyio
@@ -24,6 +25,7 @@ import anyio
 try:
     from websockets.asyncio.server import ServerConnection
     from websockets.datastructures import Headers
+    from websockets.exceptions import ConnectionClosed
     from websockets.http11 import Request, Response
     from websockets.protocol import State
     from websockets.typing import Data
@@ -40,6 +42,7 @@ from orchestrator._gate.admission import Admission
 from orchestrator._gate.face import GateFace
 from orchestrator._gate.hold_queue import Outcome, Place
 from orchestrator._gate.holding import HoldingOptions
+from orchestrator._gate.messages import Messages
 from orchestrator._gate.open_sockets import LiveSockets, live_sockets
 from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER, RetryAfter
 from orchestrator._gate.visit import Visit
@@ -153,37 +156,37 @@ async def _watch(connection: ServerConnection, place: Place) -> None:
 class _Paced:
     """Reports what a handler does with a connection, in place of a few methods of that connection.
 
-    They are the library's own again as soon as nothing is to be reported any longer.
+    The library lets a handler go on when its client leaves, and when another task closes the
+    connection. So the visit ends with the task that the handler runs in, whatever becomes of the
+    connection. The methods are the library's own again as soon as there is nothing to report.
 
     Args:
-        connection: The connection, which was let in just now.
+        connection: The connection, which was let in just now, in the task of its handler.
         visit: Where slots are asked for.
     """
 
-    _METHODS = ("recv", "recv_streaming", "send", "close", "connection_lost")
+    _METHODS = ("recv", "recv_streaming", "send", "close")
 
     def __init__(self, connection: ServerConnection, visit: Visit) -> None:
         self._connection = connection
         self._visit = visit
-        self._kept: list[Data] = []
+        self._messages: Messages[Data] = Messages(visit)
         self._own = {name: getattr(connection, name) for name in self._METHODS}
         vars(connection).update({name: getattr(self, name) for name in self._METHODS})
+        self._task = asyncio.current_task()
+        if self._task is not None:
+            self._task.add_done_callback(self._end)
 
     # The arguments are those of the library, whatever its version.
     async def recv(self, *args: Any, **kwargs: Any) -> Data:  # as the library's
         """The next message, once there is a slot to work on it."""
-        while True:
-            self._visit.waits()
-            if not self._kept:
-                if self._visit.over:
-                    self._give_back()
-                    return cast("Data", await self._own["recv"](*args, **kwargs))
-                # Kept until it is handed over: a handler may stop waiting at any moment.
-                self._kept.append(await self._own["recv"](*args, **kwargs))
-            await self._visit.turn()
-            if self._kept:  # else another task, which waits beside this one, got it
-                self._visit.handed()
-                return self._kept.pop(0)
+        if self._messages.over:
+            self._give_back()
+        try:
+            return await self._messages.next(lambda: self._own["recv"](*args, **kwargs))
+        except ConnectionClosed:
+            await self._visit.turn()  # a handler has work to do when its client has left, too
+            raise
 
     async def recv_streaming(
         self,
@@ -191,6 +194,9 @@ class _Paced:
         **kwargs: Any,  # as the library's
     ) -> AsyncIterator[Data]:
         """The next message in fragments, from the first of which on there is a slot."""
+        if self._messages.waiting:
+            yield await self.recv()
+            return
         self._visit.waits()
         async for fragment in self._own["recv_streaming"](*args, **kwargs):
             await self._visit.turn()
@@ -202,21 +208,26 @@ class _Paced:
         await self._own["send"](*args, **kwargs)
         self._visit.sent()
 
-    async def close(self, *args: Any, **kwargs: Any) -> None:  # as the library's
-        """The handler has ended, or is about to."""
-        self._leave()
-        await self._own["close"](*args, **kwargs)
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close. A handler that does so itself waits for its client, without a slot."""
+        if asyncio.current_task() is not self._task:
+            await self._own["close"](code, reason)
+            return
+        is_open = self._connection.state is State.OPEN
+        if code == _INTERNAL_ERROR and is_open and not isinstance(self._connection, _Connection):
+            self._visit.failed()
+        self._visit.leave()
+        await self._own["close"](code, reason)
+        await self._visit.turn()  # it may work on
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone, perhaps before there was a handler."""
-        self._own["connection_lost"](exc)
-        self._leave()
-
-    def _leave(self) -> None:
+    def _end(self, _: object) -> None:
+        self._messages.end()
         self._visit.leave()
         self._give_back()
 
     def _give_back(self) -> None:
+        if self._task is not None:
+            self._task.remove_done_callback(self._end)
         for name in self._METHODS:
             vars(self._connection).pop(name, None)
 

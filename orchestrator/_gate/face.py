@@ -35,7 +35,7 @@ class GateFace:
     def stop(self) -> None:
         """Refuse what is held, and from now on hold nothing more.
 
-        The ASGI gate does so by itself at SIGTERM and SIGINT; every gate does when the orchestrator
-        is left.
+        The ASGI gate does so by itself at SIGTERM, SIGINT and SIGQUIT; every gate does when the
+        orchestrator is left.
         """
         self._admission.stop()

@@ -86,10 +86,10 @@ class ReadinessGate(GateFace):
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
         count_closes: Count the close codes that the application causes. False saves a small cost
             for each message of a WebSocket.
-        stop_on_sigterm: Refuse what is held when SIGTERM or SIGINT arrives. Most servers tell an
-            application of their shutdown only after every open request has ended. The server's
-            own handler runs once all of them are answered. It waits 0.3 s for the next answer,
-            longer where the event loop gets no turn in that time, and 8 s at most.
+        stop_on_sigterm: Refuse what is held when SIGTERM, SIGINT or SIGQUIT arrives. Most servers
+            tell an application of their shutdown only after every open request has ended. The
+            server's own handler runs once all of them are answered. It waits 0.3 s for the next
+            answer, longer where the event loop gets no turn in that time, and 8 s at most.
         on_admission: Called with the outcome of each request: `admitted`, `refused`, `left`,
             `overflow` or `timed_out`.
         on_close: Called with each close code that the application causes, or with

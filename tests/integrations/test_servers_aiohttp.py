@@ -1,10 +1,12 @@
 """The middleware under a real aiohttp server, with real clients."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +18,7 @@ from tests.asgi.gate_support import Refused, Startup, until
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 
-from aiohttp import web
+from aiohttp import WSMessage, web
 
 from orchestrator.aiohttp import ReadinessGate
 
@@ -43,8 +45,10 @@ async def chat(request: web.Request) -> web.WebSocketResponse:
 
 
 @asynccontextmanager
-async def a_server(gate: ReadinessGate) -> AsyncGenerator[int]:
+async def a_server(gate: ReadinessGate, handler: Any = chat) -> AsyncGenerator[int]:  # aiohttp's
     app = web.Application()
+    for path in ("/first", "/second"):
+        app.router.add_get(path, handler)
     app.router.add_get("/", hello)
     app.router.add_get("/open", hello)
     app.router.add_get("/livez", hello)
@@ -184,3 +188,128 @@ async def test_open_websockets_are_closed_when_degraded() -> None:
             await client.wait_closed()
             assert client.close_code == 1013
     assert gate.closes == {1013: 10}
+
+
+# -- slots while `ready` is young ------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def first_waits_for_second(
+    first: Callable[[web.WebSocketResponse], Awaitable[None]], may_end: asyncio.Event
+) -> AsyncGenerator[tuple[websockets.ClientConnection, ReadinessGate]]:
+    """A client whose handler is `first`; that of another one has the only slot until `may_end`."""
+    both_begun = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        if request.path == "/first":
+            await first(socket)
+        else:
+            both_begun.set()
+            await may_end.wait()
+        return socket
+
+    startup = Startup()
+    gate = ReadinessGate(startup, release_batch=1)
+    async with a_server(gate, handler) as port:
+        clients = []
+        for path in ("/first", "/second"):
+            clients.append(asyncio.ensure_future(connect(port, path).__aenter__()))
+            await until(lambda: gate.held == len(clients))
+        startup.make_ready()
+        await both_begun.wait()
+        yield await clients[0], gate
+        may_end.set()
+        for client in clients:
+            await (await client).close()
+
+
+def waits_for_a_slot(gate: ReadinessGate) -> bool:
+    return bool(gate._admission.turnstile._turns)
+
+
+async def test_a_message_outlives_a_receive_that_gave_up_and_its_client() -> None:
+    got: list[object] = []
+    limits: list[asyncio.Timeout] = []
+    may_end = asyncio.Event()
+
+    async def first(socket: web.WebSocketResponse) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
+                await socket.receive()
+        got.extend([message.data async for message in socket])
+
+    async with first_waits_for_second(first, may_end) as (client, gate):
+        await client.send("one")
+        await client.send("two")
+        await until(lambda: waits_for_a_slot(gate))
+        limits[0].reschedule(asyncio.get_running_loop().time())
+        closing = asyncio.create_task(client.close())
+        may_end.set()
+        await until(lambda: got == ["one", "two"])
+        await closing
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_two_tasks_that_receive_at_once_get_a_message_each(cancelled: bool) -> None:
+    tasks: list[asyncio.Task[WSMessage]] = []
+    another, may_end = asyncio.Event(), asyncio.Event()
+
+    async def first(socket: web.WebSocketResponse) -> None:
+        tasks.append(asyncio.create_task(socket.receive()))
+        await another.wait()
+        tasks.append(asyncio.create_task(socket.receive()))
+        await asyncio.sleep(0)
+        if cancelled:
+            tasks[0].cancel()
+        may_end.set()
+        await asyncio.wait(tasks)
+
+    async with first_waits_for_second(first, may_end) as (client, gate):
+        await client.send("one")
+        await client.send("two")
+        await until(lambda: waits_for_a_slot(gate))
+        another.set()
+        await until(lambda: len(tasks) == 2 and all(task.done() for task in tasks))
+    assert tasks[0].cancelled() == cancelled
+    got = [task.result().data for task in tasks if not task.cancelled()]
+    assert got == (["one"] if cancelled else ["one", "two"])
+
+
+@pytest.mark.parametrize("ends", ["raises", "closes", "sends to one that left"])
+async def test_what_a_handler_does_counts_against_more_slots_and_leaving_does_not(
+    ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[int] = []
+    ended = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        try:
+            if ends == "raises":
+                raise RuntimeError("a crash that was ordered")
+            if ends == "closes":
+                await socket.close(code=1011)
+            while ends == "sends to one that left":
+                await socket.send_str("news")
+                await asyncio.sleep(0.001)
+        finally:
+            ended.set()
+        return socket
+
+    startup = Startup()
+    gate = ReadinessGate(startup)
+    monkeypatch.setattr(gate._admission.turnstile, "failed", lambda: failures.append(1))
+    async with a_server(gate, handler) as port:
+        startup.make_ready()
+        await startup.wait_for(Stage.READY)
+        assert gate._admission.turnstile.young
+        async with connect(port, "/first") as client:
+            if ends == "sends to one that left":
+                client.transport.abort()
+            await ended.wait()
+    assert len(failures) == (ends != "sends to one that left")
+    assert gate.closes == ({"application_error": 1} if ends == "raises" else {})
