@@ -1,5 +1,6 @@
 """When to ask next: quick after a loss, evenly spaced in an outage, steady while all is well."""
 
+import math
 from random import Random
 
 from states import FailureKind, Policy, Snapshot, Stage
@@ -20,8 +21,8 @@ class Pacer:
         """How long to wait after the last attempt, in seconds."""
         policy = self._policy
         if known.failures_in_row == 1:
-            # A random first phase shifts the whole ramp, so that instances that lost Redis in the
-            # same moment do not return to it in the same moment.
+            # A random first phase shifts the whole ramp, so that instances that lost a server at
+            # once do not return to it at once.
             self._phase = self._random.random()
         if not known.failures_in_row:
             if known.stage is Stage.GRACE and known.grace_left_seconds:
@@ -40,7 +41,10 @@ class Pacer:
     def _ramp(self, known: Snapshot) -> float:
         policy = self._policy
         exponent = min(known.failures_in_row - 1, 64) + self._phase
-        step = policy.retry_first_seconds * policy.retry_growth**exponent
+        try:
+            step = policy.retry_first_seconds * policy.retry_growth**exponent
+        except OverflowError:
+            step = math.inf
         return self._jittered(self._lengthened(min(step, policy.retry_steady_seconds), known))
 
     def _lengthened(self, step: float, known: Snapshot) -> float:
@@ -54,8 +58,8 @@ class Pacer:
     def _backed_off(self, known: Snapshot) -> float:
         """A step on average, doubled for each further congested failure, anywhere in its double.
 
-        Only congested failures count: how long Redis was away before says nothing about how much it
-        has to do now, and whoever waited long must not come back as if it had asked in vain.
+        Only congested failures count: how long a server was away says nothing about how much it has
+        to do now, and whoever waited long must not come back as if it had asked in vain.
         """
         step = self._lengthened(self._policy.retry_steady_seconds, known)
         doubled = step * 2.0 ** (min(known.congested_in_row, _MOST_DOUBLED) - 1)

@@ -1,12 +1,20 @@
 """Makes the attempts: one at a time, when they are due, each with a verdict in time.
 
-`run` is a task of its own. The driver calls `tick` whenever `due_at` has come, says with `next_at`
-when the next attempt is wanted, and gets each result through `post`.
+Two tasks share a `Prober`. `run` is one of its own: it makes an attempt, posts the result, pauses,
+and begins again. The driver calls `tick` whenever `due_at` has come, says with `next_at` when the
+next attempt is wanted, and gets each result through `post`. So `tick` ends a pause, and judges an
+attempt that has not come back; it never waits.
+
+A probe keeps its deadline itself, so most attempts are over by then. For one that is not, `tick`
+goes through the phases of `_Phase`, one at a time: a moment more where the event loop itself was
+late, then cancellation, and in the end a verdict without the probe, which is repeated for as long
+as it does not return.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 
 import anyio
 
@@ -20,14 +28,42 @@ Post = Callable[[ProbeResult, float], None]
 """Takes a result, and by how many seconds the event loop was late for its attempt."""
 
 _OVERTIME_SECONDS = 0.04
-"""A probe keeps its deadline itself. One that has not returned this much later is cancelled, and
-one that does not react to that within as long is judged without its result. Where the event loop
-was the one that was late, the probe gets this much once more: its result may be there already, and
-a blocked loop is not to be mistaken for a dead Redis."""
+"""How long after its deadline a probe must have returned, and again after it was cancelled."""
 
 _MOST_VOID = 5
 """So many attempts in a row may be void. After them one counts as a failure: a process that never
-runs in time cannot say that Redis is well."""
+runs in time cannot say that what it depends on is well."""
+
+
+class _Phase(Enum):
+    """What has been done about an attempt that does not come back."""
+
+    RUNNING = auto()
+    """Nothing yet."""
+    EXTENDED = auto()
+    """The event loop was late, so the result may be there already: a blocked loop is not to be
+    mistaken for a dead server."""
+    CANCELLED = auto()
+    """It was cancelled."""
+    GIVEN_UP = auto()
+    """It did not react; a failure was posted in its place. Its own result will not count."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt.
+
+    Attributes:
+        judge_at: When something is to be done about it if it has not come back.
+        late_seconds: By how much the event loop was late for it.
+        phase: What has been done.
+        scope: What it runs in.
+    """
+
+    judge_at: float
+    late_seconds: float
+    phase: _Phase = _Phase.RUNNING
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
 class Prober:
@@ -40,6 +76,9 @@ class Prober:
         wake: Called when `due_at` may have become earlier.
         timeout_seconds: The total time of one attempt.
         change_floor_seconds: The least time between attempts that `Probe.changed` asks for.
+
+    Attributes:
+        next_at: When the next attempt is to begin. Set by the driver after each result.
     """
 
     def __init__(
@@ -61,14 +100,14 @@ class Prober:
         self._overtime_seconds = _OVERTIME_SECONDS + probe.overtime_seconds
         self._change_floor_seconds = change_floor_seconds
         self.next_at = math.inf
+        # At most one of the two is there; neither is while one gives way to the other.
         self._pause: anyio.CancelScope | None = None
-        self._attempt: anyio.CancelScope | None = None
-        self._judge_at = math.inf
-        self._extended = False
-        self._given_up = False
+        self._attempt: _Attempt | None = None
         self._late_seconds = 0.0
         self._void_in_row = 0
         self._said_void = False
+
+    # -- called by the driver ---------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
@@ -80,9 +119,11 @@ class Prober:
         """When `tick` is wanted next."""
         if self._pause is not None:
             return self.next_at
-        if self._given_up:
+        if self._attempt is None:
+            return math.inf
+        if self._attempt.phase is _Phase.GIVEN_UP:
             return self.next_at + self._timeout_seconds
-        return self._judge_at if self._attempt is not None else math.inf
+        return self._attempt.judge_at
 
     def tick(self, now: float) -> None:
         """Begin an attempt that is due, or judge one whose time is up."""
@@ -92,55 +133,71 @@ class Prober:
             self._late_seconds = now - self.next_at
             self._pause.cancel()
             self._pause = None
-        elif self._given_up:
-            self._post(self._timed_out(), 0.0)  # it still has not returned
         elif self._attempt is not None:
             self._judge(self._attempt, now)
 
-    def _judge(self, attempt: anyio.CancelScope, now: float) -> None:
-        late_seconds = now - self._judge_at
-        self._judge_at = now + _OVERTIME_SECONDS
-        if attempt.cancel_called:
-            self._given_up = True
-            logger.warning(
-                "the probe %s does not react to being cancelled; it is taken for failed until it"
-                " returns",
-                self._name,
-            )
-            self._post(self._timed_out(), self._late_seconds)
-        elif late_seconds > _OVERTIME_SECONDS and not self._extended:
-            self._extended = True
-            self._late_seconds = max(self._late_seconds, late_seconds)
-        else:
-            attempt.cancel()
+    def _judge(self, attempt: _Attempt, now: float) -> None:
+        late_seconds = now - attempt.judge_at
+        attempt.judge_at = now + _OVERTIME_SECONDS
+        match attempt.phase:
+            case _Phase.RUNNING if late_seconds > _OVERTIME_SECONDS:
+                attempt.phase = _Phase.EXTENDED
+                attempt.late_seconds = max(attempt.late_seconds, late_seconds)
+            case _Phase.RUNNING | _Phase.EXTENDED:
+                attempt.phase = _Phase.CANCELLED
+                attempt.scope.cancel()
+            case _Phase.CANCELLED:
+                attempt.phase = _Phase.GIVEN_UP
+                logger.warning(
+                    "the probe %s does not react to being cancelled; it is taken for failed until"
+                    " it returns",
+                    self._name,
+                )
+                self._post(self._timed_out(), attempt.late_seconds)
+            case _Phase.GIVEN_UP:
+                self._post(self._timed_out(), 0.0)  # it still has not returned
+
+    # -- the task of its own ----------------------------------------------------------------------
 
     async def run(self) -> None:
         """Make attempts until cancelled."""
         hurried = False
         while True:
-            result = await self._ask()
-            if self._is_void(result):
-                continue
-            if self._given_up:
-                self._given_up = False  # it was judged already
-                self._wake()
-            else:
-                self._post(result, self._late_seconds)
             # No checkpoint lies between the post and the pause: the driver finds both or neither.
-            self._pause = pause = anyio.CancelScope()
-            self._late_seconds = 0.0
-            with pause:
-                if hurried:  # a sign that nothing came of must not become a busy loop
-                    with self._clock.cancel_at(self._clock.now() + self._change_floor_seconds):
-                        await anyio.sleep_forever()
-                await self._until_changed()
-            hurried = not pause.cancelled_caught
-            self._pause = None
+            await self._ask_and_post()
+            hurried = await self._wait_for_next(hurried=hurried)
+
+    async def _ask_and_post(self) -> None:
+        """Make one attempt that counts; void ones are repeated, as if there had been none."""
+        late_seconds, self._late_seconds = self._late_seconds, 0.0
+        while True:
+            judge_at = self._clock.now() + self._timeout_seconds + self._overtime_seconds
+            attempt = self._attempt = _Attempt(judge_at, late_seconds)
+            self._wake()
+            result = await self._result_of(attempt)
+            self._attempt = None
+            if attempt.phase is _Phase.GIVEN_UP:
+                self._wake()  # it was judged already, and the next one may be due
+                return
+            if not self._is_void(result):
+                self._post(result, attempt.late_seconds)
+                return
+            late_seconds = attempt.late_seconds
+
+    async def _wait_for_next(self, *, hurried: bool) -> bool:
+        """Pause until `tick` ends it, or the probe sees a change; whether it was a change."""
+        self._pause = pause = anyio.CancelScope()
+        with pause:
+            if hurried:  # a sign that nothing came of must not become a busy loop
+                with self._clock.cancel_at(self._clock.now() + self._change_floor_seconds):
+                    await anyio.sleep_forever()
+            await self._until_changed()
+        self._pause = None
+        return not pause.cancelled_caught
 
     def _is_void(self, result: ProbeResult) -> bool:
-        """Whether the attempt is to be repeated, as if there had been none."""
         self._void_in_row = self._void_in_row + 1 if result.void else 0
-        if not self._void_in_row or self._void_in_row > _MOST_VOID or self._given_up:
+        if not 0 < self._void_in_row <= _MOST_VOID:
             return False
         if not self._said_void:
             self._said_void = True
@@ -151,15 +208,10 @@ class Prober:
             )
         return True
 
-    async def _ask(self) -> ProbeResult:
-        self._judge_at = self._clock.now() + self._timeout_seconds + self._overtime_seconds
-        self._extended = False
-        self._attempt = anyio.CancelScope()
-        self._wake()
+    async def _result_of(self, attempt: _Attempt) -> ProbeResult:
         result: ProbeResult | None = None
-        with self._attempt:
+        with attempt.scope:
             result = await self._guarded_attempt()
-        self._attempt = None
         if result is None:
             return self._timed_out()
         if result.void and result.failure is None:

@@ -15,7 +15,7 @@ _EVENTS = 0x100 | 0x80 | 0x4
 _HEADER = struct.Struct("iIII")  # watch, events, cookie, length of the name that follows
 
 
-class Appearance:
+class SocketWatcher:
     """Watches the place of a Unix socket, on Linux.
 
     The kernel takes some milliseconds to close a descriptor whose watch was in use just now, and

@@ -1,7 +1,21 @@
-"""A daemon thread of our own for the blocking side of the probe.
+"""A daemon thread of our own for the blocking side of a probe.
 
 The event loop's worker threads will not do: they delay cancellation, and the end of the process,
 until the blocking call returns by itself. This one is never waited for.
+
+An attempt is a `Question`: the event loop submits it, waits for the answer, and gives it up when
+its time is over. The thread asks one question after the other with a `Session`, which is one
+connection. What happens to a question that is given up depends on what the thread is in:
+
+- It can be interrupted: the socket is shut down, and the thread is free at once.
+- The server has accepted a new connection (`Session.accepted_at`): the thread goes on with it, for
+  as long as its patience lasts. How that ends is kept as `_late`. A failure becomes the answer of
+  the next question; after a success the next one is asked, on a connection that answers.
+- No deadline can end it, as a hung resolver: the next question waits for it, and is asked with what
+  it gave. So there is never more than one thread, and nothing is started twice.
+
+After a fork neither the thread nor the connection is ours: the child begins anew, and leaves the
+parent's connection as it is.
 """
 
 import asyncio
@@ -11,50 +25,59 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
 
+from orchestrator._probing.interruption import Interruption
 from states import Failure
+
+
+class Answer(NamedTuple):
+    """How a question ended.
+
+    Attributes:
+        failure: Why it failed; `None` for a success.
+        of_time: Whether that says no more than that there was no answer in time.
+        void: Whether this process did not run meanwhile, so that it says nothing at all.
+    """
+
+    failure: Failure | None
+    of_time: bool = False
+    void: bool = False
 
 
 class Session(Protocol):
     """What the thread asks with: one connection, kept from question to question.
 
     Attributes:
-        held_up: Whether the last question failed for want of time in which the thread did not run.
-        interrupted: Whether the question under way was interrupted.
-        outlasts: Whether what is under way goes on after its attempt, since it was accepted.
-        is_endless: Whether no deadline can end what is under way.
+        interruption: Knows the socket that the thread may be blocked in.
     """
 
-    held_up: bool
+    interruption: Interruption
 
     @property
-    def interrupted(self) -> bool: ...
+    def accepted_at(self) -> float:
+        """When a new connection was accepted that has not answered yet; 0 for none."""
+        ...
 
     @property
-    def outlasts(self) -> bool: ...
-
-    @property
-    def is_endless(self) -> bool: ...
-
-    def ask(
-        self, deadline: float, timeout_seconds: float, patience_seconds: float
-    ) -> Failure | None:
-        """Ask; return why it failed, or `None`."""
+    def is_endless(self) -> bool:
+        """Whether no deadline can end what is under way."""
         ...
 
-    def ran_out_of_time(self, failure: Failure) -> bool:
-        """Whether this failure says no more than that there was no answer in time."""
+    def ask(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> Answer:
+        """Ask once.
+
+        Args:
+            deadline: When the attempt ends, in monotonic seconds.
+            timeout_seconds: How long it may take.
+            patience_seconds: How long a new connection that was accepted may take, if longer.
+        """
         ...
 
-    def interrupt(self) -> None:
-        """Make the question under way end. Called by other threads."""
-        ...
-
-    def rearm(self) -> None:
-        """Forget the interruption of the question before."""
+    def timed_out(self, timeout_seconds: float) -> Failure:
+        """What is missing of an attempt whose time is up. Called on the event loop."""
         ...
 
     def close(self) -> None:
@@ -74,50 +97,48 @@ class Question:
 
     Args:
         timeout_seconds: How long the attempt may take.
-        patience_seconds: How long a new connection that is accepted may take, be it longer.
+        patience_seconds: How long a new connection that was accepted may take, if longer.
 
     Attributes:
-        answered: Set on the event loop once the rest is filled in.
-        failure: Why the attempt failed; `None` for a success.
-        latency_seconds: How long the work took, measured in the worker.
-        finished_at: When it ended, by `time.perf_counter`; 0 until then.
-        joined_at: When it began to wait for one before it; 0 for one that did not.
-        given_up: Whether nobody waits for it any more.
-        void: Whether it failed for want of time in which this process did not run.
+        answered: Set on the event loop once the answer is there.
+        answer: How it ended; `None` until then.
+        started_at: When it began, or began to wait for one before it, by `time.perf_counter`; 0
+            until then.
+        finished_at: When it ended.
+        given_up: Whether its attempt is over.
     """
 
     def __init__(self, timeout_seconds: float, patience_seconds: float = 0.0) -> None:
         self.timeout_seconds = timeout_seconds
         self.patience_seconds = patience_seconds
         self.deadline = time.monotonic() + timeout_seconds
-        self.void = False
         self.answered = anyio.Event()
-        self.failure: Failure | None = None
-        self.latency_seconds = 0.0
+        self.answer: Answer | None = None
+        self.started_at = 0.0
         self.finished_at = 0.0
-        self.joined_at = 0.0
         self.given_up = False
         self._call_on_loop = _loop_caller()
 
-    def finish(self, failure: Failure | None, started_at: float, *, void: bool) -> None:
-        """Fill in the result and wake the event loop. Called in the worker."""
-        ended_at = time.perf_counter()
-        self.failure, self.void = failure, void
-        self.latency_seconds = ended_at - started_at
-        self.finished_at = ended_at  # Last: it says that the others are there.
-        # The loop may have ended in the meantime; then nobody waits. Trio's error is one too.
+    def start(self) -> None:
+        """The thread is free for it: its time counts from here, unless it has waited.
+
+        A thread that was kept waiting for the interpreter has not asked anything yet.
+        """
+        if not self.started_at:
+            self.started_at = time.perf_counter()
+            self.deadline = time.monotonic() + self.timeout_seconds
+
+    def finish(self, answer: Answer) -> None:
+        """Fill in the answer and wake the event loop. Called in the worker."""
+        self.finished_at = time.perf_counter()
+        self.answer = answer  # Last: it says that the other is there.
+        # The loop may have ended in the meantime; then no one waits. Trio's error is one too.
         with contextlib.suppress(RuntimeError):
             self._call_on_loop(self.answered.set)
 
 
 class Worker(Generic[_SessionT]):
-    """Runs questions one after the other in one thread, which is started by the first of them.
-
-    While a question cannot be interrupted (a hung resolver), those after it wait for it; so there
-    is never more than one thread.
-
-    After a fork neither the thread nor the connection is ours: the child begins anew, and leaves
-    the parent's connection as it is.
+    """The thread, the connection that it uses, and the question under way.
 
     Args:
         make_session: Makes what the questions are asked with.
@@ -141,8 +162,7 @@ class Worker(Generic[_SessionT]):
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._next: Question | None = None
         self._running: Question | None = None
-        self._found: Failure | None = None
-        self._answered_late = False
+        self._late: Answer | None = None
         self._stopped = False
         self._thread: threading.Thread | None = None
 
@@ -157,9 +177,7 @@ class Worker(Generic[_SessionT]):
 
         Otherwise it is in something that no deadline can end, or that outlasts the attempt.
         """
-        if self._running is None:
-            return True
-        return not self.session.outlasts and not self.session.is_endless
+        return self._running is None or not (self.session.accepted_at or self.session.is_endless)
 
     @property
     def outlasting(self) -> Question | None:
@@ -173,7 +191,7 @@ class Worker(Generic[_SessionT]):
 
         Not where it has ended for want of time.
         """
-        return self._answered_late or self._found is not None
+        return self._late is not None
 
     def submit(self, question: Question) -> None:
         """Have the question asked.
@@ -191,7 +209,7 @@ class Worker(Generic[_SessionT]):
             if self._next is not None or (running is not None and not running.given_up):
                 raise anyio.BusyResourceError("asking another question")
             if running is not None:
-                question.joined_at = time.perf_counter()
+                question.started_at = time.perf_counter()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
@@ -199,16 +217,13 @@ class Worker(Generic[_SessionT]):
         self._wake.put(None)
 
     def give_up(self, question: Question) -> None:
-        """Stop caring about the question, and free the thread from it if that can be done.
-
-        A new connection that Redis has accepted is not given up: the thread goes on with it.
-        """
+        """End the question's attempt, and free the thread from it unless it outlasts that."""
         with self._lock:
             question.given_up = True
             if self._next is question:
                 self._next = None
-            elif self._running is question and not self.session.outlasts:
-                self.session.interrupt()
+            elif self._running is question and not self.session.accepted_at:
+                self.session.interruption.interrupt()
 
     def stop(self) -> None:
         """Close the connection and end the thread, without waiting for it."""
@@ -218,7 +233,7 @@ class Worker(Generic[_SessionT]):
             self._stopped = True
             self._next = None
             if self._running is not None:
-                self.session.interrupt()
+                self.session.interruption.interrupt()
             else:
                 # The thread is parked, and finds the session closed when it wakes up.
                 self.session.close()
@@ -229,30 +244,24 @@ class Worker(Generic[_SessionT]):
         self.session.abandon()
         self._begin()
 
+    # -- in the thread ----------------------------------------------------------------------------
+
     def _run(self) -> None:
         while (question := self._take()) is not None:
-            started_at = question.joined_at or time.perf_counter()
-            if not question.joined_at:
-                # It counts from here. A thread that was kept waiting for the interpreter has not
-                # asked anybody yet.
-                question.deadline = time.monotonic() + question.timeout_seconds
-            void = False
-            failure, self._found = self._found, None
-            self._answered_late = False
-            if failure is None:
-                failure = self.session.ask(
+            question.start()
+            answer, self._late = self._late, None
+            if answer is None or answer.failure is None:
+                answer = self.session.ask(
                     question.deadline, question.timeout_seconds, question.patience_seconds
                 )
-                void = self.session.held_up
             with self._lock:
                 self._running = None
-                if question.given_up and not self.session.interrupted:
-                    self._answered_late = failure is None
-                    if failure is not None and not self.session.ran_out_of_time(failure):
-                        self._found = failure
+                interrupted = self.session.interruption.interrupted
+                if question.given_up and not interrupted and not answer.of_time:
+                    self._late = answer
                 if self._stopped:
                     self.session.close()
-            question.finish(failure, started_at, void=void)
+            question.finish(answer)
             del question  # A parked thread must not keep the event loop's objects alive.
 
     def _take(self) -> Question | None:
@@ -262,7 +271,7 @@ class Worker(Generic[_SessionT]):
                 # What woke us may have been given up by now.
                 if self._next is not None or self._stopped:
                     self._running, self._next = self._next, None
-                    self.session.rearm()
+                    self.session.interruption.rearm()
                     return self._running
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
+from orchestrator.redis._errors import NotRedisError, SlowAnswerError
+
 _T = TypeVar("_T")
 
 Address: TypeAlias = tuple[int, tuple[object, ...] | str]
@@ -21,23 +23,7 @@ _REPLY_TYPES = b"+-:$*_#,(!=%~>|"
 """With one of these bytes begins every reply, in RESP2 or RESP3."""
 
 
-class NotRedisError(Exception):
-    """What came back is no reply of Redis."""
-
-
-class SlowAnswerError(Exception):
-    """An answer took longer than the client's `socket_timeout`.
-
-    Attributes:
-        limit_seconds: How long that is.
-    """
-
-    def __init__(self, limit_seconds: float) -> None:
-        super().__init__(limit_seconds)
-        self.limit_seconds = limit_seconds
-
-
-class Wire:
+class DeadlineSocket:
     """What redis-py takes for its socket: every call ends at one deadline.
 
     A timeout per call, which is all that a socket has, would let a server that sends one byte at

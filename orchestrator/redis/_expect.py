@@ -1,15 +1,17 @@
 """What an attempt asks, and which replies are good ones."""
 
-import math
 import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orchestrator._hardening.arguments import require, require_flag
-from orchestrator.redis._failures import UnfitError, WrongAnswerError
+from orchestrator._hardening.arguments import require, require_flag, wrong_type
+from orchestrator.redis._errors import AttemptError, WrongAnswerError
 from states import FailureKind
+
+_MOST_EXPIRY_SECONDS = 1e9
+"""Redis refuses more milliseconds than it can count; this is a little over 30 years."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Expect:
     Raises:
         ValueError: When there is no such role, the expiry is not above 0, or a canary is asked of a
             cluster, where the key may belong to another node.
+        TypeError: When an attribute is of the wrong type.
     """
 
     role: Literal["any", "master"] = "any"
@@ -45,45 +48,52 @@ class Expect:
         require(self.canary_prefix, str, "canary_prefix", "give how the names of keys begin")
         if self.role not in ("any", "master"):
             raise ValueError('role must be "any" or "master"')
-        if not 0 < self.canary_expiry_seconds < math.inf:
-            raise ValueError("canary_expiry_seconds must be above 0")
+        try:
+            self.canary_prefix.encode()
+        except UnicodeEncodeError:
+            raise ValueError("canary_prefix has characters that are no text: check it") from None
+        seconds = self.canary_expiry_seconds
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise wrong_type(seconds, "canary_expiry_seconds", "a number of seconds", "write 10.0")
+        if not 0 < seconds <= _MOST_EXPIRY_SECONDS:
+            raise ValueError("canary_expiry_seconds must be above 0, and 1e9 at most")
         if self.cluster and self.canary_prefix:
             raise ValueError("a canary cannot be written to a cluster: use one of both")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Command:
     """One command and what its reply must be.
 
     Attributes:
-        command: The command with its arguments. It may hold a password.
+        words: Its name and its arguments. They may hold a password.
         verify: Raises for a reply that is not a good one.
         may_fail: Whether an error reply is as good as any.
     """
 
-    command: tuple[object, ...] = field(repr=False)
+    words: tuple[object, ...] = field(repr=False)
     verify: Callable[[object], None]
     may_fail: bool = False
 
     @property
     def name(self) -> str:
         """The command without its arguments."""
-        return str(self.command[0])
+        return str(self.words[0])
 
 
-def steps_of(expect: Expect) -> Sequence[Step]:
+def commands_of(expect: Expect) -> Sequence[Command]:
     """The commands of one attempt, PING first, so that a server that is not well says so there."""
-    steps = [Step(("PING",), _pong)]
+    commands = [Command(("PING",), _pong)]
     if expect.role == "master":
-        steps.append(Step(("ROLE",), _master))
+        commands.append(Command(("ROLE",), _master))
     if expect.cluster:
-        steps.append(Step(("CLUSTER", "INFO"), _cluster_ok))
+        commands.append(Command(("CLUSTER", "INFO"), _cluster_ok))
     if expect.canary_prefix:
         # One key for each probe: instances do not wait for each other, and none is left behind.
         key = expect.canary_prefix + secrets.token_hex(8)
         expiry = max(1, round(expect.canary_expiry_seconds * 1000))
-        steps.append(Step(("SET", key, "1", "PX", expiry), ok))
-    return steps
+        commands.append(Command(("SET", key, "1", "PX", expiry), ok))
+    return commands
 
 
 _HOST = re.compile(rb"[0-9A-Za-z_.:%-]{1,255}")
@@ -131,7 +141,8 @@ def _pong(reply: object) -> None:
 def _master(reply: object) -> None:
     role = reply[0] if isinstance(reply, list) and reply else None
     if role == b"slave":
-        raise UnfitError(FailureKind.TRANSIENT, "ReadOnlyReplica", "is a replica, not a master")
+        said = "{where} is a replica, not a master"
+        raise AttemptError(FailureKind.TRANSIENT, "ReadOnlyReplica", said)
     if role != b"master":
         raise WrongAnswerError
 
@@ -140,8 +151,7 @@ def _cluster_ok(reply: object) -> None:
     lines = reply.split(b"\r\n") if isinstance(reply, bytes) else []
     states = [line for line in lines if line.startswith(b"cluster_state:")]
     if states == [b"cluster_state:fail"]:
-        raise UnfitError(
-            FailureKind.TRANSIENT, "CLUSTERDOWN", "has a cluster that is down (CLUSTERDOWN)"
-        )
+        said = "{where} has a cluster that is down (CLUSTERDOWN)"
+        raise AttemptError(FailureKind.TRANSIENT, "CLUSTERDOWN", said)
     if states != [b"cluster_state:ok"]:
         raise WrongAnswerError

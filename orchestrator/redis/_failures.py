@@ -7,11 +7,10 @@ anything; only the well-known code words are named. The same goes for the text o
 import errno
 import socket
 import ssl
-from dataclasses import dataclass, replace
-from enum import StrEnum
 
-from orchestrator.redis._deadline_socket import NotRedisError, SlowAnswerError
-from orchestrator.redis._replies import is_refusal, no_redis, of_reply
+from orchestrator.redis._errors import AttemptError
+from orchestrator.redis._progress import Phase, Situation
+from orchestrator.redis._replies import is_refusal, of_reply
 from states import Failure, FailureKind
 
 _TRANSIENT = FailureKind.TRANSIENT
@@ -27,112 +26,9 @@ PATH_MISSING = "FileNotFoundError"
 """The `error_type` of a Unix socket that is not there."""
 
 
-class Phase(StrEnum):
-    """What an attempt is doing. It decides what a missing answer means."""
-
-    RESOLVE = "looking up the name"
-    CONNECT = "connecting"
-    IMPORT = "importing redis"
-    CREDENTIALS = "getting credentials"
-    TLS = "TLS handshake"
-    GREETING = "redis_connect_func"
-    SENTINEL = "asking the sentinels"
-    PING = "PING"
-
-
-ENDLESS = frozenset({Phase.RESOLVE, Phase.CREDENTIALS, Phase.TLS, Phase.GREETING})
-"""What waits for others, and no deadline can end; or not to the moment, as TLS, which reads its
-files and certificates first."""
-
-_GREETING = frozenset({"HELLO", "AUTH", "CLIENT", "SELECT"})
-"""The commands with which a connection begins; which of them depends on redis-py's version."""
-
-
-class WrongAnswerError(Exception):
-    """A reply of Redis, but not the one to the command that was sent."""
-
-
-class UnfitError(Exception):
-    """The server answers, but is not one that the service can use.
-
-    Attributes:
-        kind: Whether asking again soon can help.
-        error_type: The `error_type` of the failure.
-        said: What is wrong, to be put behind the name of the place.
-    """
-
-    def __init__(self, kind: FailureKind, error_type: str, said: str) -> None:
-        super().__init__(error_type)
-        self.kind = kind
-        self.error_type = error_type
-        self.said = said
-
-
-class BadOptionsError(Exception):
-    """The installed redis-py cannot make a connection with the options of the URL or the client.
-
-    Attributes:
-        option: The name of the option that is to blame; empty if it is not one alone.
-    """
-
-    def __init__(self, option: str = "") -> None:
-        super().__init__(option)
-        self.option = option
-
-
-class TlsOptionError(Exception):
-    """TLS cannot begin, or not be trusted, because of an option of our own.
-
-    Attributes:
-        said: What is wrong with which option, without its value.
-        error_type: The `error_type` of the failure.
-        lasting: Whether somebody has to change something first.
-    """
-
-    def __init__(self, said: str, error_type: str, *, lasting: bool = True) -> None:
-        super().__init__(said)
-        self.said = said
-        self.error_type = error_type
-        self.lasting = lasting
-
-
-class ApplicationError(Exception):
-    """A function of the application's, which the probe calls as the client would, has raised.
-
-    Attributes:
-        what: Whose function it is: the option of redis-py.
-        error_type: The class of what it raised.
-    """
-
-    def __init__(self, what: str, error_type: str) -> None:
-        super().__init__(what, error_type)
-        self.what = what
-        self.error_type = error_type
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What is to be known of an attempt to say why it failed.
-
-    Attributes:
-        where: The place in words, such as `redis at 127.0.0.1:6379`.
-        phase: How far the attempt had come.
-        timeout_seconds: The time that it had.
-        command: The command whose reply it waited for.
-        fresh: Whether the connection is a new one that has not answered yet.
-    """
-
-    where: str
-    phase: Phase
-    timeout_seconds: float
-    command: str = "PING"
-    fresh: bool = False
-
-
 def timed_out(at: Situation) -> Failure:
     """The failure of an attempt whose time is up."""
     limit = f"within {at.timeout_seconds:.3g} s"
-    asked = "the greeting" if at.command in _GREETING else at.command
     reasons = {
         Phase.RESOLVE: f"{at.where}: the name was not resolved {limit}; check the DNS resolver",
         Phase.CONNECT: f"{at.where} did not accept a connection {limit}:"
@@ -142,7 +38,7 @@ def timed_out(at: Situation) -> Failure:
         Phase.TLS: f"{at.where} did not finish the TLS handshake {limit}: is TLS on there?",
         Phase.GREETING: f"redis_connect_func did not log in to {at.where} {limit}",
         Phase.SENTINEL: f"the sentinels of {at.where} did not answer {limit}",
-        Phase.PING: f"{at.where} gave no answer to {asked} {limit}, on an accepted connection",
+        Phase.PING: f"{at.where} gave no answer to {at.asked} {limit}, on an accepted connection",
     }
     # Whoever accepts and does not answer is busy with those who came before, most of the time.
     answering = at.phase in {Phase.TLS, Phase.GREETING, Phase.PING}
@@ -151,56 +47,20 @@ def timed_out(at: Situation) -> Failure:
     return Failure(_TRANSIENT, kind, reasons[at.phase], congestion)
 
 
-def held_up(failure: Failure, seconds: float) -> Failure:
-    """The same failure, of which it has to be said that this process did not run in time."""
-    reason = f"{failure.reason}; this process itself was late by {seconds:.3g} s"
-    return replace(failure, reason=reason)
-
-
 def classify(error: Exception, at: Situation) -> Failure:
     """Why an attempt failed, from the exception that ended it."""
     match cause := _cause(error):
+        case AttemptError():
+            return cause.failure(at)
         case OSError():
-            failure = _of_socket(cause, at)
-        case NotRedisError():
-            failure = no_redis(at.where)
-        case UnfitError():
-            failure = Failure(cause.kind, cause.error_type, f"{at.where} {cause.said}")
-        case WrongAnswerError():
-            reason = f"{at.where} answered, but not as Redis does: is it a proxy?"
-            failure = Failure(_PERMANENT, "WrongAnswer", reason)
-        case BadOptionsError() | TlsOptionError() | ApplicationError() | SlowAnswerError():
-            failure = _of_client(cause, at)
+            return _of_socket(cause, at)
         case ImportError():
             reason = "the redis package cannot be imported: install it with `pip install redis`"
-            failure = Failure(_PERMANENT, "ImportError", reason)
+            return Failure(_PERMANENT, "ImportError", reason)
         case _ if _is_redis(cause, "ConnectionError") and not is_refusal(cause):
-            failure = _closed(at)
+            return _closed(at)
         case _:
-            failure = of_reply(cause, at.where, at.command) or unexpected(cause, at)
-    return failure
-
-
-def _of_client(
-    error: BadOptionsError | TlsOptionError | ApplicationError | SlowAnswerError, at: Situation
-) -> Failure:
-    """What the application's client would fail with, whatever the server is like."""
-    match error:
-        case BadOptionsError():
-            named = f"the option {error.option}" if error.option else "the options"
-            reason = f"redis-py makes no connection with {named} for {at.where}: check the URL"
-            return Failure(_PERMANENT, "BadOptions", reason)
-        case TlsOptionError():
-            kind = _PERMANENT if error.lasting else _TRANSIENT
-            return Failure(kind, error.error_type, f"no TLS to {at.where}: {error.said}")
-        case ApplicationError():
-            reason = f"the {error.what} for {at.where} raised {error.error_type}"
-            return Failure(_TRANSIENT, error.error_type, reason)
-        case SlowAnswerError():
-            limit = f"within the {error.limit_seconds:.3g} s of the client's socket_timeout"
-            asked = "the greeting" if at.command in _GREETING else at.command
-            reason = f"{at.where} gave no answer to {asked} {limit}"
-            return Failure(_TRANSIENT, "SocketTimeout", reason, congestion=at.fresh)
+            return of_reply(cause, at) or unexpected(cause, at)
 
 
 def unexpected(error: Exception, at: Situation) -> Failure:
@@ -214,7 +74,7 @@ def _cause(error: Exception) -> Exception:
     # the original is their context. Its narrower classes mean a reply, and stay what they are.
     if _is_redis(error, "ConnectionError", "TimeoutError"):
         inner = error.__context__
-        if isinstance(inner, OSError | NotRedisError):
+        if isinstance(inner, OSError | AttemptError):
             return inner
         if type(error).__name__ == "TimeoutError":
             return TimeoutError()

@@ -1,11 +1,20 @@
 """What the connections of the application's client are made with, or why the probe cannot be."""
 
 import math
+import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._hardening.arguments import wrong_type
+from orchestrator.redis._settings import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    RedisSettings,
+    is_host,
+    is_port,
+    is_socket_path,
+)
 from orchestrator.redis._url import is_encoding, is_error_handler, is_timeout
 
 if TYPE_CHECKING:
@@ -15,28 +24,18 @@ if TYPE_CHECKING:
 _INSTEAD = "give the probe the URL instead, or write a Probe of your own"
 
 
-@dataclass(frozen=True, slots=True)
-class ClientOptions:
-    """What a client makes its connections with.
-
-    Attributes:
-        options: The arguments of its connections. They may hold a password.
-        tls: Whether they speak TLS.
-        asynchronous: Whether it is a client of `redis.asyncio`.
-    """
-
-    options: Mapping[str, Any]
-    tls: bool
-    asynchronous: bool
-
-
-def read_client(client: "redis.Redis | redis.asyncio.Redis") -> ClientOptions:
-    """Look at a client; no connection of it is used.
+def settings_of_client(client: "redis.Redis | redis.asyncio.Redis") -> RedisSettings:
+    """Take over what the connections of a client are made with; none of them is used.
 
     Raises:
-        ValueError: When the client connects in a way that the probe cannot take over, or with an
-            option with which no connection of it can work. The text names it, without its value.
+        TypeError: When it is no client.
+        ValueError: When the client has no single address, as those of a cluster or a sentinel; or
+            connects in a way that the probe cannot take over, or with an option with which no
+            connection of it can work. The text names it, without its value.
     """
+    if isinstance(client, str | bytes | type) or not hasattr(client, "execute_command"):
+        write = "write RedisProbe(url) for a URL"
+        raise wrong_type(client, "client", "a client of redis-py", write)
     pool = getattr(client, "connection_pool", None)
     if pool is None or hasattr(pool, "sentinel_manager"):
         raise ValueError(
@@ -55,7 +54,23 @@ def read_client(client: "redis.Redis | redis.asyncio.Redis") -> ClientOptions:
     # A class with "SSL" in its ancestry is what every version of redis-py uses, for sync and
     # asyncio; the two families share no base class that could be asked for instead.
     tls = any("SSL" in base.__name__ for base in kind.__mro__)
-    return ClientOptions(options, tls, asynchronous)
+    answer_seconds = options.get("socket_timeout")
+    return RedisSettings(
+        host=os.fsdecode(options.get("host") or DEFAULT_HOST),
+        port=_whole(options.get("port"), DEFAULT_PORT),
+        path=os.fsdecode(options.get("path") or ""),
+        db=_whole(options.get("db"), 0),
+        tls=tls,
+        url="",
+        options=options,
+        asynchronous=asynchronous,
+        connect_seconds=options.get("socket_connect_timeout") or answer_seconds,
+        answer_seconds=answer_seconds,
+    )
+
+
+def _whole(value: str | bytes | float | None, default: int) -> int:
+    return default if value is None else int(value)
 
 
 def _is_of_redis_py(kind: type[object]) -> bool:
@@ -80,7 +95,7 @@ def _refuse_classes_of_others(pool: object, kind: type[object]) -> None:
 
 
 def _refuse_options(kind: type[object], options: Mapping[str, Any]) -> None:
-    from orchestrator.redis._client_options import refused_option  # loads redis
+    from orchestrator.redis._redis_py_options import refused_option  # loads redis
 
     refused = refused_option(kind, options)
     if refused is not None:
@@ -113,7 +128,9 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     "encoding": is_encoding,
     "encoding_errors": is_error_handler,
     "health_check_interval": _is_number,
-    "port": lambda value: 0 <= int(value) <= 65535,  # noqa: PLR2004  the largest that TCP has
+    "host": lambda value: is_host(os.fsdecode(value)),
+    "path": lambda value: is_socket_path(os.fsdecode(value)),
+    "port": lambda value: is_port(int(value)),
     "redis_connect_func": callable,
     "retry": lambda value: callable(value.call_with_retry),
     "socket_connect_timeout": is_timeout,

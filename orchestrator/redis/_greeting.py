@@ -3,24 +3,12 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """A command that redis-py sends on a new connection.
-
-    Attributes:
-        command: The command with its arguments. It may hold a password.
-        may_fail: Whether redis-py passes over an error reply.
-    """
-
-    command: tuple[object, ...] = field(repr=False)
-    may_fail: bool
+from orchestrator.redis._expect import Command, greeted, ok
 
 
 class Greeter(Protocol):
@@ -48,15 +36,18 @@ class Recording:
         return {b"proto": 3} if self.commands[at][0] == "HELLO" else b"OK"
 
 
-def greeting_of(connection: Greeter) -> list[Greeting]:
+def greeting_of(connection: Greeter) -> list[Command]:
     """What this redis-py would send first, and which error replies it would pass over.
 
     It is asked itself, so that whatever it does by default is done.
     """
-    commands = _recorded(connection, Recording()).commands
     return [
-        Greeting(command, _passes_over(connection, at, command))
-        for at, command in enumerate(commands)
+        Command(
+            words,
+            greeted if words[0] == "HELLO" else ok,
+            may_fail=_passes_over(connection, at, words),
+        )
+        for at, words in enumerate(_recorded(connection, Recording()).commands)
     ]
 
 
@@ -69,9 +60,9 @@ def _recorded(connection: Greeter, recording: Recording) -> Recording:
     return recording
 
 
-def _passes_over(connection: Greeter, at: int, command: tuple[object, ...]) -> bool:
+def _passes_over(connection: Greeter, at: int, words: tuple[object, ...]) -> bool:
     config = getattr(connection, "maint_notifications_config", None)
-    key = (command[0], command[1] if command[0] == "CLIENT" else "", getattr(config, "enabled", ""))
+    key = (words[0], words[1] if words[0] == "CLIENT" else "", getattr(config, "enabled", ""))
     if key not in _PASSED_OVER:
         try:
             _recorded(connection, Recording(refused=at))

@@ -4,6 +4,8 @@ No text of a server is ever copied, since it may hold anything; only the well-kn
 named.
 """
 
+from orchestrator.redis._errors import NotRedisError
+from orchestrator.redis._progress import Situation
 from states import Failure, FailureKind
 
 _TRANSIENT = FailureKind.TRANSIENT
@@ -11,12 +13,6 @@ _PERMANENT = FailureKind.PERMANENT
 
 OLD_LOGIN = "AuthenticationWrongNumberOfArgsError"
 """The `error_type` of a server that knows passwords, but no user names."""
-
-
-def no_redis(where: str) -> Failure:
-    """The failure of a place where something else listens."""
-    said = "is no Redis, or wants TLS (rediss://): it speaks another protocol"
-    return Failure(_PERMANENT, "InvalidResponse", f"{where} {said}")
 
 
 def is_refusal(error: Exception) -> bool:
@@ -33,25 +29,19 @@ def is_passed_over(error: Exception) -> bool:
     return isinstance(error, known.ResponseError) and not str(error).startswith("DENIED")
 
 
-def of_reply(error: Exception, where: str, command: str) -> Failure | None:
-    """Why an attempt failed, from an error of redis-py; `None` for any other exception.
-
-    Args:
-        error: What was raised.
-        where: The place in words.
-        command: The command that it was the reply to.
-    """
+def of_reply(error: Exception, at: Situation) -> Failure | None:
+    """Why an attempt failed, from an error of redis-py; `None` for any other exception."""
     from redis import exceptions as known  # slow to load; loaded here already
 
     # Narrow classes first: some of them are ConnectionErrors, the others ResponseErrors.
     if isinstance(error, known.AuthenticationError):
-        return _of_login(error, where)
+        return _of_login(error, at)
     if isinstance(error, known.InvalidResponse):
-        return no_redis(where)
+        return NotRedisError().failure(at)
     for kind_of_error, kind, name, said in (
         (known.AuthenticationWrongNumberOfArgsError, _PERMANENT, OLD_LOGIN, "knows no user names"),
         (known.BusyLoadingError, _TRANSIENT, "LOADING", "is still loading its data (LOADING)"),
-        (known.NoPermissionError, _PERMANENT, "NOPERM", f"forbids this user {command} (NOPERM)"),
+        (known.NoPermissionError, _PERMANENT, "NOPERM", f"forbids this user {at.command} (NOPERM)"),
         (
             known.MasterDownError,
             _TRANSIENT,
@@ -69,13 +59,13 @@ def of_reply(error: Exception, where: str, command: str) -> Failure | None:
         (known.MovedError, _PERMANENT, "MOVED", "is one node of a cluster (MOVED)"),
     ):
         if isinstance(error, kind_of_error):
-            return Failure(kind, name, f"{where} {said}")
+            return Failure(kind, name, f"{at.where} {said}")
     if isinstance(error, known.ConnectionError | known.ResponseError):
-        return _of_words(error, where, command)
+        return _of_words(error, at)
     return None
 
 
-def _of_login(error: Exception, where: str) -> Failure:
+def _of_login(error: Exception, at: Situation) -> Failure:
     text = str(error).lower()
     if "no password is set" in text or "without any password" in text:
         said = "wants no password, but one was given: remove it, or set one there"
@@ -85,7 +75,7 @@ def _of_login(error: Exception, where: str) -> Failure:
         said = (
             "rejected the login: wrong password or user, or a user that is switched off (WRONGPASS)"
         )
-    return Failure(_PERMANENT, "AuthenticationError", f"{where} {said}")
+    return Failure(_PERMANENT, "AuthenticationError", f"{at.where} {said}")
 
 
 _WORDS: tuple[tuple[str, FailureKind, str, str, bool], ...] = (
@@ -115,12 +105,12 @@ _WORDS: tuple[tuple[str, FailureKind, str, str, bool], ...] = (
 """How the text of an error begins, kind, `error_type`, words for a person, congestion."""
 
 
-def _of_words(error: Exception, where: str, command: str) -> Failure:
+def _of_words(error: Exception, at: Situation) -> Failure:
     text = str(error).removeprefix("ERR ")
     for begins, kind, name, said, congestion in _WORDS:
         if text.startswith(begins):
-            no_hello = name == "UnknownCommand" and command == "HELLO"
+            no_hello = name == "UnknownCommand" and at.command == "HELLO"
             words = "does not know HELLO: use protocol=2" if no_hello else said
-            return Failure(kind, name, f"{where} {words}", congestion)
+            return Failure(kind, name, f"{at.where} {words}", congestion)
     name = type(error).__name__
-    return Failure(_TRANSIENT, name, f"{where} answered {command} with an error ({name})")
+    return Failure(_TRANSIENT, name, f"{at.where} answered {at.command} with an error ({name})")

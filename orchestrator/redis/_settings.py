@@ -1,23 +1,30 @@
-"""Where a Redis is and how to log in there, taken from a URL or from the application's client."""
+"""Where a Redis is and how to log in there: what a URL, a client or sentinels are turned into."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
-from orchestrator._hardening.arguments import wrong_type
 from orchestrator._hardening.text import one_line
 from orchestrator._ports import Target
 from orchestrator.redis._expect import Expect
-from orchestrator.redis._given_client import read_client
-from orchestrator.redis._url import DEFAULT_HOST, DEFAULT_PORT, read_url
 
-if TYPE_CHECKING:
-    import redis
-    import redis.asyncio
+DEFAULT_HOST = "localhost"
+DEFAULT_PORT = 6379
 
 _MOST_PLACE_CHARACTERS = 300
-"""A host has 253 at most, and the path of a Unix socket 108."""
+"""A host has 253 at most, and the path of a Unix socket 107."""
+
+_MOST_HOST_CHARACTERS = 254
+"""RFC 1035: 253, and the dot at the end."""
+
+_NO_HOST = re.compile(r"[\s@/?#\\]")
+"""Characters that no host has. In a URL, one of them is most likely a part of a password."""
+
+_MOST_PORT = 65535
+_MOST_PATH_BYTES = 107
+"""unix(7): `sun_path` has 108 bytes on Linux, and its last is zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,67 +83,19 @@ class RedisSettings:
             return Target(address=self.path, namespace=str(self.db))
         return Target(address=self.host, port=self.port, namespace=str(self.db))
 
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Read a URL as redis-py does, but strictly, and without loading redis-py.
 
-        Raises:
-            TypeError: When it is no `str`.
-            ValueError: When redis-py could not use the URL either, or when it has an obvious
-                mistake. The text holds no value of the URL.
-        """
-        if not isinstance(url, str):
-            raise wrong_type(url, "the Redis URL", "a str", _remedy(url))
-        place = read_url(url)
-        return cls(
-            host=place.host,
-            port=place.port,
-            path=place.path,
-            db=place.db,
-            tls=place.tls,
-            url=url,
-            connect_seconds=place.connect_seconds,
-            answer_seconds=place.answer_seconds,
-        )
-
-    @classmethod
-    def from_client(cls, client: "redis.Redis | redis.asyncio.Redis") -> Self:
-        """Take over what the connections of a client are made with.
-
-        Raises:
-            TypeError: When it is no client.
-            ValueError: When the client has no single address, as those of a cluster or a sentinel;
-                or connects in a way that cannot be taken over, or that cannot work.
-        """
-        if isinstance(client, str | bytes | type) or not hasattr(client, "execute_command"):
-            write = "write RedisProbe(url) for a URL"
-            raise wrong_type(client, "client", "a client of redis-py", write)
-        made = read_client(client)
-        answer_seconds = made.options.get("socket_timeout")
-        return cls(
-            host=str(made.options.get("host") or DEFAULT_HOST),
-            port=_whole(made.options.get("port"), DEFAULT_PORT),
-            path=os.fsdecode(made.options.get("path") or ""),
-            db=_whole(made.options.get("db"), 0),
-            tls=made.tls,
-            url="",
-            options=made.options,
-            asynchronous=made.asynchronous,
-            connect_seconds=made.options.get("socket_connect_timeout") or answer_seconds,
-            answer_seconds=answer_seconds,
-        )
+def is_host(text: str) -> bool:
+    """Whether it can be the name or the address of a host."""
+    return (
+        0 < len(text) <= _MOST_HOST_CHARACTERS and not _NO_HOST.search(text) and text.isprintable()
+    )
 
 
-def _remedy(given: object) -> str:
-    """What to write instead of something that is no URL."""
-    if given is None:
-        return "is the variable set that it comes from?"
-    if isinstance(given, bytes):
-        return "decode it"
-    if hasattr(given, "connection_pool"):
-        return "write RedisProbe.from_client(client)"
-    return "write str(...), if that is what it stands for"
+def is_port(number: int) -> bool:
+    """Whether a server can be reached at this port."""
+    return 0 < number <= _MOST_PORT
 
 
-def _whole(value: str | bytes | float | None, default: int) -> int:
-    return default if value is None else int(value)
+def is_socket_path(path: str) -> bool:
+    """Whether the path can be that of a Unix socket; a zero byte begins one without a file."""
+    return 0 < len(os.fsencode(path)) <= _MOST_PATH_BYTES and "\0" not in path[1:]

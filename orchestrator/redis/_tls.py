@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.redis._failures import TlsOptionError
+from orchestrator.redis._errors import TlsOptionError
 
 
 class TlsOptions(Protocol):

@@ -2,53 +2,36 @@
 
 import codecs
 import math
-import re
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import ParseResult, parse_qs, unquote, urlparse
 
-DEFAULT_HOST = "localhost"
-DEFAULT_PORT = 6379
+from orchestrator._hardening.arguments import wrong_type
+from orchestrator.redis._settings import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    RedisSettings,
+    is_host,
+    is_port,
+    is_socket_path,
+)
+
 _RESP_VERSIONS = (2, 3)
 
-_NO_HOST = re.compile(r"[\s@/?#\\]")
-"""Characters that no host has. One of them in its place is most likely a part of a password."""
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What is to be known of a URL before redis-py is loaded.
-
-    Attributes:
-        host: The host name or address.
-        port: The TCP port.
-        path: The path of a Unix socket; empty for TCP.
-        db: The number of the database.
-        tls: Whether the URL asks for TLS.
-        connect_seconds: `socket_connect_timeout`, else `socket_timeout`; `None` if neither is set.
-        answer_seconds: `socket_timeout`; `None` if it is not set.
-    """
-
-    host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
-    path: str = ""
-    db: int = 0
-    tls: bool = False
-    connect_seconds: float | None = None
-    answer_seconds: float | None = None
-
-
-def read_url(url: str) -> Place:
-    """Check a URL and say where it leads.
+def settings_of_url(url: str) -> RedisSettings:
+    """Read a URL as redis-py does, but strictly, and without loading redis-py.
 
     Raises:
+        TypeError: When it is no `str`.
         ValueError: When redis-py could not use the URL either, or when it has an obvious mistake.
             The text names the option and holds nothing else of the URL, since any part of a
             mistyped URL may be a part of its password.
     """
+    if not isinstance(url, str):
+        raise wrong_type(url, "the Redis URL", "a str", _remedy(url))
     try:
         parts = urlparse(url)
         port = parts.port
@@ -68,18 +51,32 @@ def read_url(url: str) -> Place:
     answer_seconds = _seconds(options.get("socket_timeout"))
     connect_seconds = _seconds(options.get("socket_connect_timeout"))
     where = _at_path(parts, options) if parts.scheme == "unix" else _at_host(parts, port, options)
-    return Place(
+    return RedisSettings(
         **where,  # type: ignore[arg-type]  # each of the two gives the fields their types
+        url=url,
         tls=parts.scheme == "rediss",
         answer_seconds=answer_seconds,
         connect_seconds=connect_seconds or answer_seconds,
     )
 
 
+def _remedy(given: object) -> str:
+    """What to write instead of something that is no URL."""
+    if given is None:
+        return "is the variable set that it comes from?"
+    if isinstance(given, bytes):
+        return "decode it"
+    if hasattr(given, "connection_pool"):
+        return "write RedisProbe.from_client(client)"
+    return "write str(...), if that is what it stands for"
+
+
 def _at_path(parts: ParseResult, options: Mapping[str, str]) -> dict[str, object]:
     path = unquote(parts.path) or options.get("path", "")
     if not path:
         raise ValueError("the Redis URL names no Unix socket: unix:///path/to/socket")
+    if not is_socket_path(path):
+        raise ValueError("the Redis URL's path cannot be that of a Unix socket: 107 bytes at most")
     return {"path": path, "db": int(options.get("db", 0))}
 
 
@@ -95,10 +92,10 @@ def _at_host(parts: ParseResult, port: int | None, options: Mapping[str, str]) -
 
 
 def _host(host: str) -> str:
-    if _NO_HOST.search(host) or not host.isprintable():
+    if not is_host(host):
         raise ValueError(
-            "the Redis URL has characters in its host that no host has: special characters in the"
-            " password must be percent-encoded"
+            "the Redis URL has a host that no host is called: special characters in the password"
+            " must be percent-encoded"
         )
     return host
 
@@ -141,7 +138,7 @@ def _passes(check: Callable[[str], bool], value: str) -> bool:
 def _is_known_to_redis_py(name: str) -> bool:
     """Whether a redis-py that is newer than this list takes it. Loads redis-py, for this only."""
     try:
-        from orchestrator.redis._client_options import any_connections  # loads redis
+        from orchestrator.redis._redis_py_options import any_connections  # loads redis
     except ImportError:
         return True  # the first attempt says that redis-py is missing
     return name in any_connections()
@@ -183,7 +180,7 @@ def _number(value: str) -> bool:
 
 
 def _port(value: str) -> bool:
-    return value.isdecimal() and int(value) <= 65535  # noqa: PLR2004  the largest that TCP has
+    return value.isdecimal() and is_port(int(value))
 
 
 def _verify_flags(value: str) -> bool:

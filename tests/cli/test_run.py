@@ -254,7 +254,7 @@ def test_a_cmd_that_is_killed_ends_it_as_killed(server: RedisServer) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no subreapers")
-def test_orphans_are_inherited_and_buried(server: RedisServer, tmp_path: Path) -> None:
+def test_orphans_are_inherited_and_reaped(server: RedisServer, tmp_path: Path) -> None:
     orphan = tmp_path / "orphan"
     # The child of the child outlives its parent, which does not wait for it.
     shell = f"(sh -c 'echo $$ > {orphan}; exec sleep 30' &); echo up; exec sleep 60"
@@ -265,7 +265,7 @@ def test_orphans_are_inherited_and_buried(server: RedisServer, tmp_path: Path) -
         until(lambda: inherited.ppid() == process.pid, "not inherited")
         inherited.kill()
         # A zombie would still be listed; one that was waited for is not.
-        until(lambda: not psutil.pid_exists(inherited.pid), "not buried")
+        until(lambda: not psutil.pid_exists(inherited.pid), "not reaped")
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
@@ -292,7 +292,7 @@ if (between := os.fork()) == 0:
 os.waitpid(between, 0)
 while [int(one) for one in os.listdir("/proc") if one.isdigit()] != [1, os.getpid()]:
     time.sleep(0.01)
-print("buried, below", os.getppid(), flush=True)
+print("reaped, below", os.getppid(), flush=True)
 signal.pause()
 """
     arguments = ("run", "--port", "0", "--host", "127.0.0.1", "--redis", server.url)
@@ -309,7 +309,7 @@ signal.pause()
     ) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "buried, below 1\n"
+            assert process.stdout.readline() == "reaped, below 1\n"
             (inside,) = psutil.Process(process.pid).children()
             inside.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_SECONDS) == 5

@@ -65,7 +65,7 @@ async def until(true: Callable[[], bool], timeout_seconds: float = 5.0) -> None:
 
 
 def has_a_socket(probe: RedisProbe) -> bool:
-    handle = probe._worker.session.watch()
+    handle = probe._worker.session.interruption.watch()
     if handle is None:
         return probe.target.address == HUNG_HOST and probe._worker.busy
     handle.close()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.redis import RedisProbe
 from orchestrator.redis._settings import RedisSettings
+from orchestrator.redis._url import settings_of_url
 from orchestrator.settings import PREFIX, Settings, SettingsError
 from states import Policy
 from tests.fuzz.subject import PLANTED, Lines, Subject, assert_hides, assert_is_a_line, listening
@@ -104,7 +105,7 @@ urls: st.SearchStrategy[str] = st.one_of(_well_made, _mistyped)
 
 def _take_apart(_: object, url: str) -> None:
     try:
-        settings = RedisSettings.from_url(url)
+        settings = settings_of_url(url)
     except ValueError as error:
         assert_is_a_line(str(error))
         assert_hides(str(error))

@@ -192,6 +192,14 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "expecting a dict": (lambda: RedisProbe("redis://", expect=given({})), "expect must be"),
     "expecting a cluster of text": (lambda: Expect(cluster=given("no")), "cluster must be a bool"),
     "a canary of bytes": (lambda: Expect(canary_prefix=given(b"x")), "canary_prefix must be"),
+    "a canary that lives for text": (
+        lambda: Expect(canary_expiry_seconds=given("5")),
+        "canary_expiry_seconds must be a number of seconds, not str",
+    ),
+    "a canary that lives for True": (
+        lambda: Expect(canary_expiry_seconds=True),
+        "canary_expiry_seconds must be a number of seconds, not bool",
+    ),
     "sentinels as text": (lambda: RedisProbe.from_sentinel(given(URL), "m"), "a list of pairs"),
     "a sentinel as text": (lambda: RedisProbe.from_sentinel([given(URL)], "m"), "a pair of host"),
     "a sentinel of three": (

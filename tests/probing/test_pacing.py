@@ -48,6 +48,15 @@ def test_an_outage_of_five_seconds_takes_about_35_attempts(seed: int) -> None:
     assert statistics.pstdev(steps[12:]) < 0.02, "then attempts are evenly spaced"
 
 
+def test_the_steepest_growth_overflows_nothing() -> None:
+    policy = Policy(retry_growth=9e8, retry_first_seconds=0.001)
+    machine, pacer = StartupMachine(policy), Pacer(policy, Random(1))
+    machine.receive(BootFinished(0.0))
+    for at in range(70):
+        machine.receive(ProbeFailed(at / 100, 0.0, REFUSED))
+        assert pacer.delay_seconds(machine.snapshot) <= policy.retry_cap_seconds * 1.2
+
+
 def test_steps_grow_with_the_outage_up_to_the_cap() -> None:
     times = schedule(1, REFUSED, 150.0)
     steps = [after - before for before, after in pairwise(times)]

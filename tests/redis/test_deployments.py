@@ -1,7 +1,7 @@
 """The ways in which people run Redis: each with real servers."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -334,8 +334,41 @@ def test_sentinels_that_are_not_said_completely() -> None:
     for sentinels, name in (([], "chat"), ([("127.0.0.1", 1)], "")):
         with pytest.raises(ValueError, match="at least one sentinel"):
             RedisProbe.from_sentinel(sentinels, name)
-    with pytest.raises(ValueError, match="over TCP"):
-        RedisProbe.from_sentinel([("127.0.0.1", 1)], "chat", url="unix:///redis.sock")
+
+
+def refused(said: str, make: Callable[..., RedisProbe], *given: object, **options: object) -> None:
+    """What cannot work is refused when the probe is made, in one line that holds no secret."""
+    with pytest.raises(ValueError, match=said) as raised:
+        make(*given, **options)
+    text = str(raised.value)
+    assert text.isprintable()
+    assert SECRET not in text
+
+
+def test_a_place_that_no_sentinel_has_is_refused() -> None:
+    probe, one = RedisProbe.from_sentinel, [("sentinel-1", 26379)]
+    refused("url must not be a path", probe, one, "chat", url="unix:///redis.sock")
+    refused("sentinel_url must not be a path", probe, one, "chat", sentinel_url="unix:///s.sock")
+    for url in ("redis://x/3", "redis://?db=3", f"rediss://:{SECRET}@x:26379/15"):
+        refused("no databases", probe, one, "chat", sentinel_url=url)
+    for port in (99999, 65536, 0, -1, True):
+        refused("port must be from 1", probe, [*one, ("host", port)], "chat")
+    for host in ("", "a\0b", "h\n1", "a b", f"me:{SECRET}@h", "h/0", "a" * 255, "\ud800"):
+        refused("host is no name", probe, [*one, (host, 26379)], "chat")
+    for name in ("a\0b", "a\n", "\ud800"):
+        refused("service_name", probe, one, name)
+
+
+def test_a_place_that_no_redis_has_is_refused() -> None:
+    for host in ("", "a\0b", "a" * 255):
+        refused("option host", RedisProbe.from_client, redis.Redis(host=host))
+    for port in (0, -1, 99999):
+        refused("option port", RedisProbe.from_client, redis.Redis(port=port))
+    for path in ("/a\0b", "/" + "a" * 108):
+        refused("option path", RedisProbe.from_client, redis.Redis(unix_socket_path=path))
+        refused("path", RedisProbe, "unix://" + path.replace("\0", "%00"))
+    for place in ("h:99999", "?port=0", "a" * 255, "a%00b"):
+        refused("port|host", RedisProbe, f"redis://{place}")
 
 
 # -- Valkey ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import redis
 
+from orchestrator._probing.worker import Worker
 from orchestrator.redis import RedisProbe, _session
 from tests.redis_server import FakeServer, RedisServer, closing, free_port, greeted_then, silent
 from tests.timing import quickest
@@ -288,6 +289,20 @@ async def test_a_forgotten_probe_lets_its_thread_and_connection_go(server: Redis
     del probe
     gc.collect()
     await until_no_probe_thread()
+
+
+async def test_a_probe_that_is_used_again_and_again_keeps_one_worker() -> None:
+    def workers() -> int:
+        gc.collect()
+        return sum(type(one) is Worker for one in gc.get_objects())
+
+    before = workers()
+    probe = RedisProbe(f"redis://127.0.0.1:{free_port()}")
+    for _ in range(5):
+        assert await error_type(probe, 2) == "ConnectionRefusedError"
+        await probe.aclose()
+    await until_no_probe_thread()
+    assert workers() <= before + 1
 
 
 async def test_two_attempts_at_once_are_refused() -> None:

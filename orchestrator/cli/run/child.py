@@ -107,7 +107,7 @@ class Child:
             return False
         return True
 
-    def bury(self) -> int:
+    def reap(self) -> int:
         """Wait for everything that has ended; return how many orphans were among it."""
         orphans = self.stopped_by = 0
         while True:

@@ -162,7 +162,7 @@ class _Supervisor:
             task_status.started()
             async for number in received:
                 if number == signal.SIGCHLD:
-                    self._bury()
+                    self._reap()
                 elif self._child.pid:
                     self._pass_on(number)
                 elif number == SUSPEND:
@@ -178,8 +178,8 @@ class _Supervisor:
         if self._child.pass_on(number) and number in ENDING:
             self._stop()
 
-    def _bury(self) -> None:
-        orphans = self._child.bury()
+    def _reap(self) -> None:
+        orphans = self._child.reap()
         if orphans:
             logger.debug("%d orphan(s) had ended", orphans)
         status = self._child.returncode

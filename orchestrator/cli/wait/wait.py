@@ -249,7 +249,7 @@ def load_redis_beside() -> None:
     def load() -> None:
         # If it cannot be imported, the probe says so in its own words.
         try:
-            importlib.import_module("orchestrator.redis._greeter")
+            importlib.import_module("orchestrator.redis._redis_py_connections")
         except Exception:  # whatever it is, it is the probe's to report
             return
 

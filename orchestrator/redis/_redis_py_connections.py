@@ -20,10 +20,16 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
-from orchestrator.redis._client_options import for_probe, of_url, refused_option
-from orchestrator.redis._deadline_socket import NotRedisError, SlowAnswerError, Wire
-from orchestrator.redis._failures import ApplicationError, BadOptionsError
-from orchestrator.redis._greeting import Greeter, Greeting, Recording, greeting_of, run_function
+from orchestrator.redis._deadline_socket import DeadlineSocket
+from orchestrator.redis._errors import (
+    ApplicationError,
+    BadOptionsError,
+    NotRedisError,
+    SlowAnswerError,
+)
+from orchestrator.redis._expect import Command
+from orchestrator.redis._greeting import Greeter, Recording, greeting_of, run_function
+from orchestrator.redis._redis_py_options import for_probe, of_url, refused_option
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._tls import fault_of_ours
 
@@ -36,13 +42,13 @@ class ProbeConnection(Protocol):
             where the application's own function has greeted the server already.
     """
 
-    greeting: "list[Greeting]"
+    greeting: list[Command]
 
     def wrap(self, sock: socket.socket) -> socket.socket:
         """Do the TLS handshake, where there is one."""
 
-    def start(self, wire: Wire) -> None:
-        """Begin to use `wire`; with a function of the application's that greets, run it."""
+    def start(self, sock: DeadlineSocket) -> None:
+        """Begin to use `sock`; with a function of the application's that greets, run it."""
 
     def disconnect(self) -> None:
         """Close the socket."""
@@ -139,15 +145,15 @@ class _Given(CredentialProvider):
 class _Opened:
     """Takes a socket that is open already, where redis-py would open one."""
 
-    greeting: list[Greeting]
+    greeting: list[Command]
     _socket: object
     recording: Recording | None = None
 
     def wrap(self, sock: socket.socket) -> socket.socket:
         return sock
 
-    def start(self, wire: Wire) -> None:
-        self._socket = wire
+    def start(self, sock: DeadlineSocket) -> None:
+        self._socket = sock
         self.connect()
 
     def connect(self) -> None:

@@ -1,0 +1,147 @@
+"""A probe whose work blocks, on any event loop: a driver, or sockets of our own.
+
+A subclass gives it a `Session`: one connection with an `ask` that keeps its deadline. All that is
+asked then happens in the thread of a `Worker`; this side waits for the answer, and decides what it
+means that none has come:
+
+- The thread has not run in time, so it could not say so itself. It gets `overtime_seconds`.
+- It is in something that cannot be interrupted, or goes on with a connection that was accepted. The
+  attempt has failed, and the next one joins what is under way.
+
+Where this process was late, and the server has not had its time for that reason, the attempt says
+nothing about the server: it is void.
+"""
+
+import math
+import selectors
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from orchestrator._ports import Probe, ProbeResult
+from orchestrator._probing.readable import wait_readable
+from orchestrator._probing.worker import Question, Session, Worker
+from states import Failure, Policy
+
+_HEAD_START_SECONDS = 0.03
+"""How much later than the worker the event loop takes an attempt's time for up. The worker knows
+better what is missing, and keeps a connection on which a late answer may still come."""
+
+_LATE_SECONDS = 0.1
+"""An event loop that takes an attempt's time for up so much too late was not let run."""
+
+_SessionT = TypeVar("_SessionT", bound=Session)
+
+
+def held_up(failure: Failure, seconds: float) -> Failure:
+    """The same failure, of which it has to be said that this process did not run in time."""
+    reason = f"{failure.reason}; this process itself was late by {seconds:.3g} s"
+    return replace(failure, reason=reason)
+
+
+class BlockingProbe(Probe, Generic[_SessionT]):
+    """Asks with a session of its own, in a thread that delays neither cancellation nor an exit.
+
+    Args:
+        make_session: Makes a session without a connection. It must not refer to the probe.
+        thread_name: What the thread is called.
+    """
+
+    overtime_seconds: float = 10.0
+
+    def __init__(self, make_session: Callable[[], _SessionT], thread_name: str) -> None:
+        self._make_session = make_session
+        self._thread_name = thread_name
+        self._patience_seconds = Policy().answer_patience_seconds
+        self._open()
+
+    def _open(self) -> None:
+        self._closed = False
+        self._worker = Worker(self._make_session, self._thread_name)
+        # A probe that is dropped without `aclose` must not leave its thread behind. At the end of
+        # the process there is nothing to do: the thread is a daemon.
+        self._stop_worker = weakref.finalize(self, self._worker.stop)
+        self._stop_worker.atexit = False
+
+    def prepare(self, policy: Policy) -> None:
+        """Take over `answer_patience_seconds`."""
+        self._patience_seconds = policy.answer_patience_seconds
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        """Ask once, for at most `timeout_seconds` in total.
+
+        Raises:
+            ValueError: When `timeout_seconds` is not a positive number.
+            anyio.BusyResourceError: When another attempt is under way.
+        """
+        if not 0 < timeout_seconds < math.inf:
+            raise ValueError(f"timeout_seconds is {timeout_seconds!r}; it must be above 0")
+        if self._closed:
+            self._open()
+        began_at = time.perf_counter()
+        allowed = timeout_seconds + _HEAD_START_SECONDS
+        question = Question(timeout_seconds, self._patience_seconds)
+        self._worker.submit(question)
+        try:
+            with anyio.move_on_after(allowed):
+                await question.answered.wait()
+            late_seconds = time.perf_counter() - began_at - allowed
+            is_held_up = question.answer is None and self._worker.is_held_up
+            if is_held_up:
+                # It will say so itself once it is let run; to end it now would be to break a
+                # connection on which the answer may be there.
+                with anyio.move_on_after(self.overtime_seconds):
+                    await question.answered.wait()
+        finally:
+            self._worker.give_up(question)
+        if (answer := question.answer) is not None:
+            latency_seconds = question.finished_at - question.started_at
+            lag_seconds = time.perf_counter() - question.finished_at
+            return ProbeResult(latency_seconds, answer.failure, lag_seconds, answer.void)
+        took_seconds = time.perf_counter() - began_at
+        failure = self._worker.session.timed_out(timeout_seconds)
+        if not is_held_up and late_seconds <= _LATE_SECONDS:
+            return ProbeResult(took_seconds, failure)
+        void = not self._had_its_time(timeout_seconds)
+        return ProbeResult(took_seconds, held_up(failure, late_seconds), void=void)
+
+    def _had_its_time(self, timeout_seconds: float) -> bool:
+        """Whether the server was silent for so long on a connection that it has accepted."""
+        session = self._worker.session
+        accepted_at, handle = session.accepted_at, session.interruption.watch()
+        if handle is None:
+            return False
+        with handle, selectors.DefaultSelector() as selector:
+            selector.register(handle, selectors.EVENT_READ)
+            is_silent = not selector.select(0)
+        return is_silent and 0 < accepted_at < time.monotonic() - timeout_seconds
+
+    async def changed(self) -> None:
+        """Return when the connection was closed by the other side, or a late answer has come."""
+        if (outlasting := self._worker.outlasting) is not None:
+            await outlasting.answered.wait()
+        if self._worker.has_news:
+            await anyio.lowlevel.checkpoint()
+            return
+        handle = None if self._worker.busy else self._worker.session.interruption.watch()
+        if handle is None:
+            await self._changed_without_connection()
+            return
+        try:
+            await wait_readable(handle)
+        finally:
+            handle.close()
+
+    async def _changed_without_connection(self) -> None:
+        """Return when an attempt may succeed that finds no connection open; by default, never."""
+        await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        """Close the connection and let the thread go, at once. A later attempt connects anew."""
+        self._closed = True
+        self._stop_worker()  # and forget it: the worker need not live as long as the probe
