@@ -113,7 +113,7 @@ async def cancel_all() -> float:
     return took
 
 
-async def test_a_thousand_failures_leave_everything_where_it_was() -> None:
+async def test_hundreds_of_failures_leave_everything_where_it_was() -> None:
     me = psutil.Process()
 
     def ours() -> int:
@@ -137,16 +137,16 @@ async def test_a_thousand_failures_leave_everything_where_it_was() -> None:
                     failed += (await probe.attempt(5)).failure is not None
             return failed
 
-        await fail(3)
+        await fail(2)
         await until(lambda: True)  # the thread that asks exists from here on
         before = (me.num_fds(), ours())
         memory = me.memory_info().rss
-        rounds = -(-1000 // len(probes))
-        assert await fail(rounds) == rounds * len(probes) >= 1000
+        rounds = -(-300 // len(probes))
+        assert await fail(rounds) == rounds * len(probes) >= 300
         assert len(probe_threads()) == len(probes)
         await until(lambda: me.num_fds() <= before[0])  # scripted servers close on their own time
         assert ours() - before[1] < 100
-        assert me.memory_info().rss - memory < 16 * 2**20
+        assert me.memory_info().rss - memory < 8 * 2**20
         for probe in probes:
             await probe.aclose()
     await until(lambda: not probe_threads())
@@ -158,6 +158,7 @@ PROGRAM = f"""
 import contextlib, socket, sys, time
 import anyio
 from orchestrator import Orchestrator
+from orchestrator._probing.readable import wait_readable
 from orchestrator.redis import RedisProbe
 
 backend, *urls = sys.argv[1:]
@@ -177,7 +178,7 @@ async def main():
             for probe in probes:
                 tasks.start_soon(probe.attempt, 60.0)
             print("asking", flush=True)
-            await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+            await wait_readable(sys.stdin.fileno())
             tasks.cancel_scope.cancel()
     print("left", flush=True)
 

@@ -245,7 +245,7 @@ async def test_many_failures_leave_nothing_behind(
             "refused": f"redis://127.0.0.1:{free_port()}",
             "unresolved": "redis://redis.example",
         }.get(what, fake.url)
-        rounds, timeout_seconds = (60, 0.002) if what == "silent" else (400, 2.0)
+        rounds, timeout_seconds = (60, 0.002) if what == "silent" else (150, 2.0)
         async with probing(url) as probe:
 
             async def fail(times: int) -> None:
@@ -253,16 +253,17 @@ async def test_many_failures_leave_nothing_behind(
                     assert await error_type(probe, timeout_seconds) is not None
 
             await fail(20)
+            gc.collect()
             before = len(gc.get_objects())
             await fail(rounds)
             gc.collect()
-            assert len(gc.get_objects()) - before < 400 + (30 * rounds if fake.accepted else 0)
+            assert len(gc.get_objects()) - before < 120 + (30 * rounds if fake.accepted else 0)
             assert len(probe_threads()) == 1
     await until_no_probe_thread()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors in /proc")
-async def test_a_thousand_refusals_and_breaks_leak_no_descriptor(server: RedisServer) -> None:
+async def test_refusals_and_breaks_leak_no_descriptor(server: RedisServer) -> None:
     me = psutil.Process()
     with redis.Redis(port=server.port, protocol=2) as admin:
         async with (
@@ -272,7 +273,7 @@ async def test_a_thousand_refusals_and_breaks_leak_no_descriptor(server: RedisSe
             assert await error_type(probe, 2) is None
             admin.ping()
             before = me.num_fds()
-            for round_ in range(1000):
+            for round_ in range(200):
                 assert await error_type(refused, 2) is not None
                 if round_ % 20 == 0:
                     admin.client_kill_filter(skipme=True)
