@@ -9,7 +9,7 @@ from anyio.abc import TaskGroup
 from orchestrator._core.feed import Feed, Subscription
 from orchestrator._hardening.guard import Guard
 from orchestrator._hardening.log_thread import logger
-from orchestrator._runtime.tasks import must_pass
+from orchestrator._runtime.tasks import must_pass, uninterrupted
 from states import Stage, StageChanged
 
 Callback = Callable[[StageChanged], object]
@@ -76,7 +76,7 @@ class Callbacks:
         if not self._running:
             self._idle = anyio.Event()
         self._running += 1
-        tasks.start_soon(self._call, feed.subscribe(), stages, callback)
+        tasks.start_soon(uninterrupted(self._call), feed.subscribe(), stages, callback)
 
     async def _call(
         self, events: Subscription, stages: frozenset[Stage], callback: Callback

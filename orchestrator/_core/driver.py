@@ -18,6 +18,7 @@ from orchestrator._hardening.log_thread import logger, quiet_engine
 from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
 from orchestrator._probing.pacing import Pacer
 from orchestrator._probing.prober import Prober
+from orchestrator._runtime.tasks import uninterrupted
 from states import (
     BootFinished,
     ConditionChanged,
@@ -151,7 +152,7 @@ class Driver:
 
     async def _drive(self) -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._prober.run)
+            tasks.start_soon(uninterrupted(self._prober.run))
             while True:
                 deadline = self._step()
                 with self._clock.cancel_at(deadline):

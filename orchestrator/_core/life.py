@@ -26,7 +26,7 @@ from orchestrator._probing.pacing import Pacer
 from orchestrator._probing.prober import AlwaysAnswers
 from orchestrator._runtime.clock import LoopClock
 from orchestrator._runtime.event_loop import EventLoop
-from orchestrator._runtime.tasks import Closable, close_in_time
+from orchestrator._runtime.tasks import Closable, close_in_time, uninterrupted
 from states import Policy, StartupMachine
 
 _DRAIN_SECONDS = 1.0
@@ -258,10 +258,10 @@ class Life:
             return
         self.running = True
         self._callbacks.start(tasks, self.feed)
-        tasks.start_soon(self.feed.deliver)
+        tasks.start_soon(uninterrupted(self.feed.deliver))
         self._entered.set()
         await self._joined.wait()
-        tasks.start_soon(self.driver.run)
+        tasks.start_soon(uninterrupted(self.driver.run))
         await self._leaving.wait()
         self._callbacks.stop()
         with self._draining:

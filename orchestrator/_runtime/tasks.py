@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import math
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVarTuple
 
 import anyio
 
@@ -12,6 +13,28 @@ from orchestrator._hardening.guard import name_of
 from orchestrator._hardening.log_thread import logger
 
 _CLOSE_SECONDS = 1.0
+
+
+ArgumentsT = TypeVarTuple("ArgumentsT")
+
+# Who waits for the task is told by other means, so it gives nothing.
+Function = Callable[[*ArgumentsT], Coroutine[Any, Any, None]]
+
+
+def uninterrupted(function: Function[*ArgumentsT]) -> Function[*ArgumentsT]:
+    """The function, for a task of ours in which Ctrl-C is not to raise `KeyboardInterrupt`.
+
+    Python raises it in whatever runs. There it would end the orchestrator, and the application
+    would go on. asyncio cancels the main task instead; trio has to be told to interrupt that.
+    """
+    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+        return function
+    from trio import lowlevel  # needed on its own event loop only
+
+    async def run(*arguments: *ArgumentsT) -> None:
+        await function(*arguments)
+
+    return lowlevel.enable_ki_protection(run)
 
 
 class Closable(Protocol):
@@ -27,7 +50,7 @@ async def close_in_time(*parts: Closable) -> None:
     with anyio.CancelScope(shield=True):
         async with anyio.create_task_group() as tasks:
             for part in parts:
-                tasks.start_soon(_close_one, part)
+                tasks.start_soon(uninterrupted(_close_one), part)
 
 
 async def _close_one(part: Closable) -> None:

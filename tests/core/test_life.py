@@ -6,6 +6,7 @@ import contextvars
 import gc
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +26,8 @@ from orchestrator import (
     Observer,
     Orchestrator,
     Policy,
+    Probe,
+    ProbeResult,
     Stage,
     StageChanged,
     StartupContext,
@@ -560,3 +563,19 @@ startup.wait_for_sync(Stage.READY, timeout_seconds=30)
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
     )
     assert (done.stdout, done.stderr, done.returncode) == ("stopped\n", "", 0)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_interrupt_while_we_run_ends_the_application_and_not_only_us(backend: str) -> None:
+    class Interrupted(Probe):
+        async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
+            signal.raise_signal(signal.SIGINT)  # Python handles it right here
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    async def serve() -> None:
+        async with Orchestrator(Interrupted()):
+            await anyio.sleep(SECONDS)
+
+    with pytest.raises(KeyboardInterrupt):
+        anyio.run(serve, backend=backend)
