@@ -4,7 +4,7 @@ Nothing here does I/O, reads a clock or starts a task; time enters only inside f
 """
 
 from states._errors import IllegalFact, PolicyError
-from states._events import ConditionState, Snapshot, StageChanged
+from states._events import ConditionState, Missing, Snapshot, StageChanged
 from states._facts import (
     BootFinished,
     ConditionChanged,
@@ -31,6 +31,7 @@ __all__ = [
     "FailureKind",
     "Guard",
     "IllegalFact",
+    "Missing",
     "Platform",
     "Policy",
     "PolicyError",

@@ -8,6 +8,22 @@ from states._facts import Fact, Failure
 from states._stages import Stage
 
 
+class Missing(NamedTuple):
+    """Something that ready needs and that is not there.
+
+    Attributes:
+        name: The name of a required condition that does not hold; `None` stands for an answer to
+            the probe.
+        reason: Why, in one line for a person: the last one given for the condition, or why the last
+            attempt failed. Empty where nobody said, or no attempt has ended.
+        error_type: The `error_type` of the failed attempt; empty where there is none.
+    """
+
+    name: str | None
+    reason: str = ""
+    error_type: str = ""
+
+
 class StageChanged(NamedTuple):
     """The service has gone from one stage to another.
 
@@ -20,6 +36,7 @@ class StageChanged(NamedTuple):
         cause: The fact that caused it.
         at: When, in monotonic seconds: the `at` of the cause.
         elapsed_seconds: How long the service was in `previous`.
+        waits_for: What is missing now: the probe's answer first, then conditions by name.
     """
 
     sequence: int
@@ -28,6 +45,7 @@ class StageChanged(NamedTuple):
     cause: Fact
     at: float
     elapsed_seconds: float
+    waits_for: tuple[Missing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +80,7 @@ class Snapshot:
         failures_in_row: The failed attempts since the last success.
         congested_in_row: How many of the last attempts, without a break, failed because Redis has
             more to do than it can.
-        redis_answers: Whether the last attempt succeeded.
+        probe_answers: Whether the last attempt succeeded.
         last_success_at: When the last success was taken; `None` before the first.
         last_failure: Why the last failed attempt failed; `None` before the first.
         last_failure_at: When that was taken.
@@ -73,7 +91,7 @@ class Snapshot:
         grace_stalls: How often the event loop stalled in the current `grace`.
         falls: The falls from ready that were not followed by calm.
         conditions: Every declared condition by name.
-        waits_for: The names of the required conditions that do not hold.
+        waits_for: What is missing: the probe's answer first, then conditions by name.
         stage_seconds: The time spent in each stage so far, up to `last_at`.
     """
 
@@ -86,7 +104,7 @@ class Snapshot:
     attempts: int
     failures_in_row: int
     congested_in_row: int
-    redis_answers: bool
+    probe_answers: bool
     last_success_at: float | None
     last_failure: Failure | None
     last_failure_at: float | None
@@ -97,5 +115,5 @@ class Snapshot:
     grace_stalls: int
     falls: int
     conditions: Mapping[str, ConditionState]
-    waits_for: tuple[str, ...]
+    waits_for: tuple[Missing, ...]
     stage_seconds: Mapping[Stage, float]

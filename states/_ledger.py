@@ -6,7 +6,7 @@ that a guard sees the fact already included.
 
 from collections.abc import Iterable, Mapping
 
-from states._events import ConditionState
+from states._events import ConditionState, Missing
 from states._facts import (
     BootFinished,
     ConditionChanged,
@@ -37,7 +37,7 @@ class Ledger:
         self.attempts = 0
         self.failures_in_row = 0
         self.congested_in_row = 0
-        self.redis_answers = False
+        self.probe_answers = False
         self.last_success_at: float | None = None
         self.last_failure: ProbeFailed | None = None
         self.outage_since: float | None = None
@@ -92,7 +92,7 @@ class Ledger:
         self.attempts += 1
         self.failures_in_row = 0
         self.congested_in_row = 0
-        self.redis_answers = True
+        self.probe_answers = True
         self.last_success_at = fact.at
         self.outage_since = None
         self.proved_seconds += self.unproved_seconds
@@ -102,7 +102,7 @@ class Ledger:
         self.attempts += 1
         self.failures_in_row += 1
         self.congested_in_row = self.congested_in_row + 1 if fact.failure.congestion else 0
-        self.redis_answers = False
+        self.probe_answers = False
         self.last_failure = fact
         if self.outage_since is None:
             self.outage_since = fact.at
@@ -167,6 +167,22 @@ class Ledger:
             return min(tick, self.budget_ends_at)
         return tick
 
+    def waits_for(self) -> tuple[Missing, ...]:
+        """What ready needs and that is not there."""
+        probe: tuple[Missing, ...] = ()
+        conditions: tuple[Missing, ...] = ()
+        if not self.probe_answers:
+            failed = self.last_failure
+            if failed is None:
+                probe = (Missing(None),)
+            else:
+                probe = (Missing(None, failed.failure.reason, failed.failure.error_type),)
+        if self.unmet:
+            conditions = tuple(
+                Missing(name, self.conditions[name].reason) for name in sorted(self.unmet)
+            )
+        return probe + conditions
+
     # -- guards -----------------------------------------------------------------------------------
 
     def always(self, _fact: Fact) -> bool:
@@ -207,7 +223,7 @@ class Ledger:
 
     def recoverable(self, _fact: Fact) -> bool:
         """Redis answers and every required condition holds."""
-        return self.redis_answers and not self.unmet
+        return self.probe_answers and not self.unmet
 
 
 def declared(conditions: Mapping[str, bool] | Iterable[str]) -> dict[str, bool]:

@@ -107,7 +107,9 @@ class StartupMachine:
         ledger.enter(reached, fact.at)
         self._sequence += 1
         self.stage = reached
-        return StageChanged(self._sequence, previous, reached, fact, fact.at, elapsed)
+        all_there = ledger.probe_answers and not ledger.unmet
+        waits_for = () if all_there else ledger.waits_for()
+        return StageChanged(self._sequence, previous, reached, fact, fact.at, elapsed, waits_for)
 
     def _refuse_illegal(self, fact: Fact, stage: Stage) -> None:
         if type(fact) not in LEGAL[stage]:
@@ -138,7 +140,7 @@ class StartupMachine:
             attempts=ledger.attempts,
             failures_in_row=ledger.failures_in_row,
             congested_in_row=ledger.congested_in_row,
-            redis_answers=ledger.redis_answers,
+            probe_answers=ledger.probe_answers,
             last_success_at=ledger.last_success_at,
             last_failure=failed.failure if failed else None,
             last_failure_at=failed.at if failed else None,
@@ -149,6 +151,6 @@ class StartupMachine:
             grace_stalls=ledger.stalls,
             falls=ledger.falls,
             conditions=MappingProxyType(dict(ledger.conditions)),
-            waits_for=tuple(sorted(ledger.unmet)),
+            waits_for=ledger.waits_for(),
             stage_seconds=MappingProxyType(seconds),
         )

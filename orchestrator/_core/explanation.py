@@ -1,9 +1,20 @@
-"""What a service waits for and why, as data and as text."""
+"""What a service waits for and why, as data and as text: every mouth says these words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from states import ConditionState, Failure, Snapshot, Stage
+from states import (
+    ConditionChanged,
+    ConditionState,
+    Failure,
+    Missing,
+    ProbeFailed,
+    ProbeSucceeded,
+    Snapshot,
+    Stage,
+    StageChanged,
+    TimerFired,
+)
 
 _BLOCKED_SECONDS = 0.1
 """A lag of the event loop that is worth a line: no healthy one is that late."""
@@ -83,7 +94,7 @@ def explain(
     return Explanation(
         stage=known.stage,
         in_stage_seconds=now - known.since,
-        waits_for=_waits_for(known, probe),
+        waits_for=waits_in_words(known, probe),
         attempts=known.attempts,
         failures_in_row=known.failures_in_row,
         last_failure=known.last_failure,
@@ -97,17 +108,62 @@ def explain(
     )
 
 
-def _waits_for(known: Snapshot, probe: str) -> tuple[str, ...]:
+def waits_in_words(known: Snapshot, probe: str) -> tuple[str, ...]:
+    """What must become true before ready, one line each; empty when ready.
+
+    Args:
+        known: What the machine knows.
+        probe: What is asked, by name.
+    """
     if known.stage is Stage.READY:
         return ()
     if known.stage is Stage.BOOTING:
         return ("the application to enter the orchestrator",)
-    waits = [] if known.redis_answers else [f"{probe} to answer"]
+    conditions = [_condition(lack) for lack in known.waits_for if lack.name is not None]
+    waits = [] if known.probe_answers else [f"{probe} to answer"]
     if known.stage is Stage.GRACE and known.grace_left_seconds:
         waits.append(f"{probe} to go on answering for {known.grace_left_seconds:.2f} s of grace")
         if known.grace_stalls:
             waits[-1] += f" (the event loop stalled {known.grace_stalls} times in it)"
-    for name in known.waits_for:
-        reason = known.conditions[name].reason
-        waits.append(f"condition {name}" + (f" ({reason})" if reason else ""))
-    return tuple(waits)
+    return (*waits, *conditions)
+
+
+def cause_in_words(changed: StageChanged, probe: str) -> str:
+    """Why the stage changed.
+
+    Args:
+        changed: The change.
+        probe: What is asked, by name.
+    """
+    match changed.cause:
+        case ProbeSucceeded(latency_seconds=latency):
+            return f"{probe} answered in {latency * 1000:.1f} ms"
+        case ProbeFailed(failure=failure):
+            return failure.reason
+        case ConditionChanged(name=name, satisfied=True):
+            return f"condition {name} holds"
+        case ConditionChanged(name=name, reason=reason):
+            return f"condition {name} is lost" + (f": {reason}" if reason else "")
+        case TimerFired():
+            return "grace is served" if changed.current is Stage.READY else _spent(changed)
+        case _:
+            return "the process is set up"
+
+
+def _spent(changed: StageChanged) -> str:
+    lacks = changed.waits_for
+    # Conditions are left out while the probe fails: they may well need what it asks.
+    why = missing_in_words(lacks[:1] if lacks and lacks[0].name is None else lacks)
+    return "the budget is spent" + (f": {why}" if why else "")
+
+
+def missing_in_words(lacks: Iterable[Missing]) -> str:
+    """What is missing and why, in one line."""
+    return "; ".join(
+        _condition(lack, " does not hold") if lack.name else lack.reason or "no attempt had ended"
+        for lack in lacks
+    )
+
+
+def _condition(lack: Missing, verb: str = "") -> str:
+    return f"condition {lack.name}{verb}" + (f" ({lack.reason})" if lack.reason else "")

@@ -121,17 +121,17 @@ class ConditionWait:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of stage, and what failed if it tells of a failure.
+    """A change of stage, and why it came.
 
     Attributes:
         changed: The change.
+        reason: Why, for a person.
         error_type: A stable name of what failed; empty if nothing did.
-        reason: The same for a person.
     """
 
     changed: StageChanged
+    reason: str
     error_type: str = ""
-    reason: str = ""
 
 
 def _visits() -> FirstAndLast[Visit]:

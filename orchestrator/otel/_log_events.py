@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Literal
 
 from opentelemetry.context import Context
 
-from orchestrator._core.transition_log import cause_in_words
 from orchestrator.otel._episode import Episode
 from orchestrator.otel._trace import TRANSITION_EVENT, Dates, transition_attributes
 from states import Stage
@@ -65,7 +64,7 @@ class EventLog:
                 context=inside,
                 severity_number=SeverityNumber.WARN if fell else SeverityNumber.INFO,
                 severity_text="WARN" if fell else "INFO",
-                body=cause_in_words(transition.changed),
+                body=transition.reason,
                 attributes=transition_attributes(transition),
                 event_name=TRANSITION_EVENT,
             )

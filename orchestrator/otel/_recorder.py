@@ -1,7 +1,8 @@
 """Which facts make up which episode, and why one failed. No OpenTelemetry here either."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
+from orchestrator._core.explanation import cause_in_words, missing_in_words
 from orchestrator._ports import StartupContext
 from orchestrator.otel._episode import (
     BUDGET_SPENT,
@@ -18,6 +19,7 @@ from states import (
     ConditionChanged,
     Fact,
     Failure,
+    Missing,
     ProbeFailed,
     ProbeSucceeded,
     Stage,
@@ -25,33 +27,26 @@ from states import (
 )
 
 
-@dataclass(slots=True)
-class _Condition:
-    """What is known of one declared condition; `wait` is open while an episode waits for it."""
-
-    name: str
-    required: bool
-    satisfied: bool = False
-    held_before: bool = False
-    reason: str = ""
-    wait: ConditionWait | None = None
-
-
 class Recorder:
-    """Turns facts into episodes. One for each start-up."""
+    """Turns facts into episodes. One for each start-up.
+
+    Args:
+        context: What the observer was told at the start.
+    """
 
     def __init__(self, context: StartupContext) -> None:
-        self._budget_seconds = context.policy.budget_seconds
-        self._last_failure: Failure | None = None
+        self._probe = context.target.name
+        self._required = context.conditions
         self._falls = 0
-        self._conditions = {
-            name: _Condition(name, required) for name, required in context.conditions.items()
-        }
+        self._failure: Failure | None = None
+        self._held: set[str] = set()  # at some time
+        self._holding: set[str] = set()
+        self._waits: dict[str, ConditionWait] = {}  # those of the current episode that go on
         dated = context.now_at, context.now_unix_nanoseconds
         self._episode: Episode | None = Episode(EpisodeName.STARTUP, dated, context.started_at)
         self._episode.enter(Stage.BOOTING, context.started_at)
-        for condition in self._conditions.values():  # declared when the orchestrator is entered
-            self._wait_for(condition, self._episode, context.now_at)
+        for name in context.conditions:  # declared when the orchestrator is entered
+            self._wait_for(name, "", self._episode, context.now_at)
 
     def observed(
         self, fact: Fact, changed: StageChanged | None, unix_nanoseconds: int
@@ -60,9 +55,9 @@ class Recorder:
         if isinstance(fact, ConditionChanged):
             self._count_condition(fact)
         elif isinstance(fact, ProbeFailed):
-            self._last_failure = fact.failure
+            self._failure = fact.failure
         elif isinstance(fact, ProbeSucceeded):
-            self._last_failure = None
+            self._failure = None
         episode = self._episode
         if episode is None:  # ready, and nothing is wrong so far
             if changed is None and not isinstance(fact, ProbeFailed):
@@ -82,17 +77,25 @@ class Recorder:
         episode, self._episode = self._episode, None
         if episode is None or episode.name is EpisodeName.DEGRADE:
             return None
+        # No change of stage tells what was missing; the records of the episode do.
+        failure = self._failure
+        waits_for = [] if failure is None else [Missing(None, failure.reason, failure.error_type)]
+        waits_for += [Missing(w.name, w.reason) for w in self._waits.values() if w.required]
         if episode.visit is not None:
             episode.stopped_stage = episode.visit.stage
-            episode.reason = self._cut_short(episode.visit.stage)
+            reasons = [f"stopped in {episode.visit.stage}"]
+            if waits_for:
+                reasons.append(missing_in_words(waits_for))
+            episode.reason = shortened(": ".join(reasons))
         episode.leave(at)
-        return self._end(episode, STOPPED, at)
+        return self._end(episode, STOPPED, at, waits_for)
 
     def _changed(self, episode: Episode, changed: StageChanged) -> Episode | None:
         at, current = changed.at, changed.current
         fell = current is Stage.DEGRADED
-        error_type, reason = self._why(changed)
-        episode.transitions.append(Transition(changed, error_type, reason))
+        reason = shortened(cause_in_words(changed, self._probe))
+        error_type = _error_type(changed)
+        episode.transitions.append(Transition(changed, reason, error_type))
         episode.leave(at, reason if fell else "")
         if fell and changed.previous is Stage.READY:
             self._falls += 1
@@ -104,91 +107,67 @@ class Recorder:
         if fell:
             episode.failed_stage = changed.previous
             episode.error_type, episode.reason = error_type, reason
-        ended = self._end(episode, current.value, at)
+        ended = self._end(episode, current.value, at, changed.waits_for)
         if fell:
             # It follows on the second, so it keeps the date.
             self._episode = Episode(EpisodeName.RECOVERY, ended.dated, at, reason=reason)
             self._episode.enter(Stage.DEGRADED, at)
-            for condition in self._conditions.values():
-                if condition.required and not condition.satisfied:
-                    self._wait_for(condition, self._episode, at)
+            for lack in changed.waits_for:
+                if lack.name is not None:
+                    self._wait_for(lack.name, lack.reason, self._episode, at)
         return ended
 
-    def _end(self, episode: Episode, outcome: str, at: float) -> Episode:
+    def _end(
+        self, episode: Episode, outcome: str, at: float, waits_for: Iterable[Missing]
+    ) -> Episode:
         episode.ended_at = at
         episode.outcome = outcome
         episode.falls = self._falls
-        if self._conditions:
-            episode.unmet = tuple(sorted(condition.name for condition in self._unmet()))
-            for condition in self._conditions.values():
-                if condition.wait is not None:
-                    condition.wait.ended_at = at
-                    condition.wait = None
+        episode.unmet = tuple(sorted(lack.name for lack in waits_for if lack.name is not None))
+        for wait in self._waits.values():
+            wait.ended_at = at
+        self._waits.clear()
         return episode
 
     # -- conditions --------------------------------------------------------------------------------
 
     def _count_condition(self, fact: ConditionChanged) -> None:
-        condition = self._conditions[fact.name]
-        fell = condition.satisfied and not fact.satisfied
-        condition.satisfied = fact.satisfied
+        wait = self._waits.get(fact.name)
         if fact.satisfied:
-            condition.held_before = True
-            condition.reason = ""
-            if (wait := condition.wait) is not None:
+            self._held.add(fact.name)
+            self._holding.add(fact.name)
+            if wait is not None:
                 wait.ended_at, wait.satisfied = fact.at, True
-                condition.wait = None
+                del self._waits[fact.name]
             return
-        condition.reason = fact.reason or condition.reason
         episode = self._episode
-        if condition.wait is not None:
-            condition.wait.reason = shortened(condition.reason)
-        elif fell and episode is not None and episode.name is not EpisodeName.DEGRADE:
-            self._wait_for(condition, episode, fact.at)
+        if wait is not None:
+            wait.reason = shortened(fact.reason) or wait.reason
+        elif (
+            fact.name in self._holding
+            and episode is not None
+            and episode.name is not EpisodeName.DEGRADE
+        ):
+            self._wait_for(fact.name, fact.reason, episode, fact.at)
+        self._holding.discard(fact.name)
 
-    def _wait_for(self, condition: _Condition, episode: Episode, at: float) -> None:
-        condition.wait = ConditionWait(
-            condition.name,
-            condition.required,
-            condition.held_before,
-            at,
-            reason=shortened(condition.reason),
+    def _wait_for(self, name: str, reason: str, episode: Episode, at: float) -> None:
+        wait = ConditionWait(
+            name, self._required[name], name in self._held, at, reason=shortened(reason)
         )
-        episode.waits.append(condition.wait)
+        self._waits[name] = wait
+        episode.waits.append(wait)
 
-    def _unmet(self) -> list[_Condition]:
-        return [c for c in self._conditions.values() if c.required and not c.satisfied]
 
-    # -- why ---------------------------------------------------------------------------------------
-
-    def _why(self, changed: StageChanged) -> tuple[str, str]:
-        """What failed, as `error.type` and in words; empty where the change tells of no failure."""
-        match changed.cause:
-            case ProbeFailed(failure=failure):
-                return failure.error_type, shortened(failure.reason)
-            case ConditionChanged(name=name, satisfied=False, reason=reason):
-                said = f"condition {name}: {reason or 'not satisfied'}"
-                return CONDITION_NOT_MET, shortened(said)
-        if changed.current is not Stage.DEGRADED:
-            return "", ""
-        spent = f"the start-up budget of {self._budget_seconds:g} s is spent"
-        if self._last_failure is not None:
-            return self._last_failure.error_type, shortened(f"{spent}: {self._last_failure.reason}")
-        if missing := self._missing():
-            return CONDITION_NOT_MET, shortened(f"{spent}; {missing}")
-        return BUDGET_SPENT, spent
-
-    def _cut_short(self, stage: Stage) -> str:
-        """Why an episode had not ended yet when the orchestrator was left."""
-        failure = self._last_failure
-        waited_for = (
-            f"the last attempt failed: {failure.reason}" if failure else "",
-            self._missing(),
-        )
-        return shortened("; ".join([f"stopped in {stage}", *filter(None, waited_for)]))
-
-    def _missing(self) -> str:
-        """The required conditions that do not hold, in words; empty where all do."""
-        unmet = sorted(self._unmet(), key=lambda condition: condition.name)
-        named = ", ".join(f"{c.name} ({c.reason})" if c.reason else c.name for c in unmet)
-        return f"conditions not met: {named}" if named else ""
+def _error_type(changed: StageChanged) -> str:
+    """A stable name of what failed; empty where the change tells of no failure."""
+    match changed.cause:
+        case ProbeFailed(failure=failure):
+            return failure.error_type
+        case ConditionChanged(satisfied=False):
+            return CONDITION_NOT_MET
+    if changed.current is not Stage.DEGRADED:
+        return ""
+    for lack in changed.waits_for[:1]:  # the budget is spent
+        return CONDITION_NOT_MET if lack.name is not None else lack.error_type or BUDGET_SPENT
+    return BUDGET_SPENT

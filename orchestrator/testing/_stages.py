@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from types import EllipsisType
 
-from orchestrator._core.transition_log import cause_in_words
+from orchestrator._core.explanation import cause_in_words
 from orchestrator._ports import Observer, StartupContext
 from orchestrator.testing._stage_names import stage_called
 from states import Fact, Failure, ProbeFailed, ProbeSucceeded, Stage, StageChanged
@@ -32,13 +32,15 @@ class StageLog(Observer):
         self.attempts: int = 0
         self.last_failure: Failure | None = None
         self._started_at = 0.0
+        self._probe = ""
 
     # -- the observer ------------------------------------------------------------------------------
 
     def started(self, context: StartupContext) -> None:
-        """Forget an earlier start-up, and remember when this one began."""
+        """Forget an earlier start-up, and remember when this one began and what it asks."""
         self.events, self.attempts, self.last_failure = [], 0, None
         self._started_at = context.started_at
+        self._probe = context.target.name
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Remember a change of stage."""
@@ -113,7 +115,8 @@ class StageLog(Observer):
         lines.append(f"{0.0:9.3f}  {Stage.BOOTING}")
         for event in self.events:
             at = event.at - self._started_at
-            lines.append(f"{at:9.3f}  {event.current:<13}  {cause_in_words(event)}")
+            why = cause_in_words(event, self._probe)
+            lines.append(f"{at:9.3f}  {event.current:<13}  {why}")
         failure = self.last_failure
         last = f"; the last failure: {failure.reason} ({failure.error_type})" if failure else ""
         lines.append(f"attempts: {self.attempts}{last}")

@@ -124,6 +124,11 @@ class Recorder(Observer):
         return list(newest)[::-1]
 
     @property
+    def probe(self) -> str:
+        """What is asked, by name."""
+        return self.context.target.name if self.context is not None else ""
+
+    @property
     def last_sequence(self) -> int:
         """The number of the last change of stage; 0 before the first."""
         return self._stages[-1].sequence if self._stages else 0

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Protocol
 
+from orchestrator._core.explanation import cause_in_words
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._core.transition_log import cause_in_words
 from orchestrator._gate.counts import AdmissionCounts
 from orchestrator._runtime.clock import process_age_seconds
 from orchestrator.web._history import Attempt, Recorder
@@ -108,7 +108,7 @@ class StateReader:
             "sequence": changed.sequence,
             "previous": changed.previous,
             "current": changed.current,
-            "cause": cause_in_words(changed),
+            "cause": cause_in_words(changed, self._recorder.probe),
             "at_unix_seconds": _rounded(self._recorder.unix_seconds(changed.at)),
             "elapsed_seconds": _rounded(changed.elapsed_seconds),
         }

@@ -130,8 +130,8 @@ async def test_a_start_that_is_cut_short_says_what_it_waited_for(traced: Traced)
     assert told["orchestrator.outcome"] == "stopped"
     assert told["orchestrator.stage.stopped"] == "probing_redis"
     assert told["orchestrator.reason"] == (
-        "stopped in probing_redis; the last attempt failed: nothing listens there;"
-        " conditions not met: listener (reading the history)"
+        "stopped in probing_redis: nothing listens there;"
+        " condition listener does not hold (reading the history)"
     )
     assert "error.type" not in told
 

@@ -70,7 +70,7 @@ async def test_one_that_never_comes_says_what_it_last_said(traced: Traced) -> No
     assert event["orchestrator.transition.trigger"] == "TimerFired"
     assert event["error.type"] == "condition_not_met"
     assert event["orchestrator.reason"] == (
-        "the start-up budget of 60 s is spent; conditions not met: cache (loading 20 %)"
+        "the budget is spent: condition cache does not hold (loading 20 %)"
     )
 
 
@@ -109,7 +109,7 @@ async def test_a_fall_from_ready_is_waited_for_in_the_recovery(traced: Traced) -
     assert span.status.description == "its task ended"
     assert attributes(span)["orchestrator.condition.satisfied"] is True
     told = attributes(recovery)
-    assert told["orchestrator.reason"] == "condition chat: its task ended"
+    assert told["orchestrator.reason"] == "condition chat is lost: its task ended"
     assert told["orchestrator.falls"] == 1
     assert "error.type" not in told
 

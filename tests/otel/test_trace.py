@@ -204,8 +204,8 @@ async def test_a_condition_that_never_comes_fails_the_start_by_name(traced: Trac
     assert told["orchestrator.stage.failed"] == "grace"
     assert told["error.type"] == "condition_not_met"
     assert told["orchestrator.reason"] == (
-        "the start-up budget of 60 s is spent; conditions not met: "
-        "cache (still loading), chat-listener"
+        "the budget is spent: condition cache does not hold (still loading);"
+        " condition chat-listener does not hold"
     )
 
 
@@ -215,9 +215,7 @@ async def test_a_budget_spent_on_a_silent_redis_names_the_last_failure(traced: T
     told = attributes(traced.one("startup"))
     assert told["orchestrator.stage.failed"] == "probing_redis"
     assert told["error.type"] == "ConnectionRefusedError"
-    assert told["orchestrator.reason"] == (
-        "the start-up budget of 60 s is spent: nothing listens there"
-    )
+    assert told["orchestrator.reason"] == "the budget is spent: nothing listens there"
 
 
 async def test_a_start_that_is_cut_short_is_told_as_stopped(traced: Traced) -> None:
@@ -288,7 +286,7 @@ async def test_a_lost_condition_is_a_fall_with_its_reason(traced: Traced) -> Non
         await traced.clock.advance(1.0)
     told = attributes(traced.one("degrade"))
     assert told["error.type"] == "condition_not_met"
-    assert told["orchestrator.reason"] == "condition chat-listener: the listener died"
+    assert told["orchestrator.reason"] == "condition chat-listener is lost: the listener died"
     assert told["orchestrator.conditions.unmet"] == ("chat-listener",)
 
 

@@ -72,6 +72,7 @@ class Laws(RuleBasedStateMachine):
         self.account(fact)
         assert (event is not None) == (self.machine.stage is not before)
         if event is not None:
+            assert event.waits_for == self.machine.snapshot.waits_for
             self.check(event, before, snapshot)
 
     def count_time(self, gap: float) -> None:

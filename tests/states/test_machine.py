@@ -13,6 +13,7 @@ from states import (
     Failure,
     FailureKind,
     IllegalFact,
+    Missing,
     Policy,
     ProbeFailed,
     ProbeSucceeded,
@@ -80,7 +81,13 @@ def test_boot_finished_begins_probing() -> None:
     machine = StartupMachine(POLICY, started_at=3.0)
     event = machine.receive(BootFinished(5.0))
     assert event == StageChanged(
-        1, Stage.BOOTING, Stage.PROBING_REDIS, BootFinished(5.0), at=5.0, elapsed_seconds=2.0
+        1,
+        Stage.BOOTING,
+        Stage.PROBING_REDIS,
+        BootFinished(5.0),
+        at=5.0,
+        elapsed_seconds=2.0,
+        waits_for=(Missing(None),),
     )
 
 

@@ -74,7 +74,7 @@ class Walker:
         return (
             ledger.stage,
             ledger.in_startup,
-            ledger.redis_answers,
+            ledger.probe_answers,
             min(ledger.failures_in_row, POLICY.failures_to_degrade),
             tuple(sorted(ledger.unmet)),
             None if budget is None or not ledger.in_startup else max(0.0, budget - now),
@@ -109,19 +109,19 @@ def check(before: State, fact: Fact, event: StageChanged | None, walker: Walker)
         assert not ledger.unmet, f"ready with a required condition false: {where}"
         assert ledger.failures_in_row < POLICY.failures_to_degrade, where
     if ledger.stage is Stage.GRACE:
-        assert ledger.redis_answers, f"grace without an answer: {where}"
+        assert ledger.probe_answers, f"grace without an answer: {where}"
         assert ledger.in_startup or not ledger.unmet, (
             f"a later grace with nothing to prove: {where}"
         )
     if ledger.stage is Stage.DEGRADED:
-        assert ledger.unmet or not ledger.redis_answers, f"degraded though all is well: {where}"
+        assert ledger.unmet or not ledger.probe_answers, f"degraded though all is well: {where}"
     if event is None:
         return
     if event.current is Stage.GRACE:
         assert ledger.proved_seconds == ledger.unproved_seconds == 0.0, f"old proof: {where}"
     if event.current is Stage.READY:
         assert event.previous is Stage.GRACE, where
-        assert ledger.redis_answers, f"ready without a success after the last failure: {where}"
+        assert ledger.probe_answers, f"ready without a success after the last failure: {where}"
         proved = before["proved_seconds"]
         if isinstance(fact, ProbeSucceeded):
             gap = fact.at - before["last_at"]

@@ -11,7 +11,7 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.types import ASGIApp
 
 from orchestrator import Observer, Orchestrator, Policy
-from orchestrator._core.transition_log import cause_in_words
+from orchestrator._core.explanation import cause_in_words
 from orchestrator.asgi import ReadinessGate, health_app
 from orchestrator.cli.demo.chat import Chat, block_until_redis_answers
 from orchestrator.cli.demo.reports import (
@@ -160,6 +160,6 @@ class _Reporter(Observer):
                     previous=changed.previous,
                     current=changed.current,
                     elapsed_seconds=changed.elapsed_seconds,
-                    cause=cause_in_words(changed),
+                    cause=cause_in_words(changed, "Redis"),
                 )
             )
