@@ -29,10 +29,10 @@ except ModuleNotFoundError as _missing:
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
 from orchestrator._gate.face import GateFace
-from orchestrator._gate.hold_queue import Outcome, Place
+from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.holding import HoldingOptions
 from orchestrator._gate.messages import Messages
-from orchestrator._gate.open_sockets import live_sockets
+from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER, RetryAfter
 from orchestrator._gate.visit import Visit
 from orchestrator._hardening.arguments import paths_of, require
@@ -94,9 +94,10 @@ class _Call:
     def leave(self) -> None:
         """The handler has ended."""
         if self._visit is not None:
-            self._visit.leave()
             if self._socket is not None:
+                self._visit.client_left()  # or the handler has closed, which aiohttp does not tell
                 self._messages.end()
+            self._visit.leave()
             self._give_back()
 
     async def close_when_degraded(self) -> None:
@@ -176,10 +177,13 @@ class ReadinessGate(GateFace):
     ) -> None:
         require(startup, Orchestrator, "startup", "write ReadinessGate(startup)")
         self._retry_after = RetryAfter(retry_after_seconds, random)
-        self._live = live_sockets(close_on_degrade_seconds, random)
+        self._open_sockets = OpenSockets.from_option(close_on_degrade_seconds, random)
         self._startup = startup
         self._admission = Admission(
-            startup, live=self._live, return_seconds=self._retry_after.most, **holding
+            startup,
+            open_sockets=self._open_sockets,
+            return_seconds=self._retry_after.most,
+            **holding,
         )
         self._bypass = paths_of(bypass)
         self._websocket_only = websocket_only
@@ -198,7 +202,7 @@ class ReadinessGate(GateFace):
         admission = self._admission
         if self._startup.ready and not admission.turnstile.young:
             admission.counts.admitted += 1
-            admission.tally.tell(Outcome.ADMITTED)
+            admission.stats.tell(Outcome.ADMITTED)
             return await self._handle(request, handler, None)
         websocket = _is_websocket(request)
         raw = request.rel_url.raw_path
@@ -206,10 +210,10 @@ class ReadinessGate(GateFace):
             request.path, self._bypass, raw=raw, websocket=websocket
         ):
             return await handler(request)
-        place = await admission.ask(request.path, lambda place: _watch(request, place))
-        if place.outcome is not Outcome.ADMITTED:
-            return self._refusal(place.outcome or Outcome.REFUSED)
-        return await self._handle(request, handler, admission.visit(place))
+        ticket = await admission.ask(request.path, lambda ticket: _watch(request, ticket))
+        if ticket.outcome is not Outcome.ADMITTED:
+            return self._refusal(ticket.outcome or Outcome.REFUSED)
+        return await self._handle(request, handler, admission.visit(ticket))
 
     async def _handle(
         self, request: web.Request, handler: Handler, visit: Visit | None
@@ -223,8 +227,8 @@ class ReadinessGate(GateFace):
         finally:
             del self._calls[id(request)]
             call.leave()
-            if self._live is not None:
-                self._live.discard(call.close_when_degraded)
+            if self._open_sockets is not None:
+                self._open_sockets.discard(call.close_when_degraded)
 
     def _refusal(self, outcome: Outcome) -> web.Response:
         status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -241,8 +245,8 @@ class ReadinessGate(GateFace):
             return  # it was let pass, or is refused
         if isinstance(response, web.WebSocketResponse):
             call.opened(response)
-            if self._live is not None:
-                self._live.add(call.close_when_degraded)
+            if self._open_sockets is not None:
+                self._open_sockets.add(call.close_when_degraded)
         else:
             call.answered()
 
@@ -255,10 +259,10 @@ class ReadinessGate(GateFace):
         await anyio.lowlevel.checkpoint()  # so that those held are answered at once
 
 
-async def _watch(request: web.Request, place: Place) -> None:
+async def _watch(request: web.Request, ticket: Ticket) -> None:
     while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110  no event
         await anyio.sleep(_LOOK_SECONDS)  # see `_LOOK_SECONDS`: there is no event to wait for
-    place.decide(Outcome.LEFT)
+    ticket.decide(Outcome.LEFT)
 
 
 def _is_websocket(request: web.Request) -> bool:

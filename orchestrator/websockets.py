@@ -40,10 +40,10 @@ except ModuleNotFoundError as _missing:
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
 from orchestrator._gate.face import GateFace
-from orchestrator._gate.hold_queue import Outcome, Place
+from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.holding import HoldingOptions
 from orchestrator._gate.messages import Messages
-from orchestrator._gate.open_sockets import LiveSockets, live_sockets
+from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER, RetryAfter
 from orchestrator._gate.visit import Visit
 from orchestrator._hardening.arguments import paths_of, require
@@ -87,10 +87,12 @@ def process_request(
         ValueError: When a number is out of range.
     """
     require(startup, Orchestrator, "startup", "write process_request(startup)")
-    live = live_sockets(close_on_degrade_seconds, random)
+    open_sockets = OpenSockets.from_option(close_on_degrade_seconds, random)
     retry_after = RetryAfter(retry_after_seconds, random)
-    admission = Admission(startup, live=live, return_seconds=retry_after.most, **holding)
-    return ProcessRequest(admission, paths_of(bypass), retry_after, live)
+    admission = Admission(
+        startup, open_sockets=open_sockets, return_seconds=retry_after.most, **holding
+    )
+    return ProcessRequest(admission, paths_of(bypass), retry_after, open_sockets)
 
 
 class ProcessRequest(GateFace):
@@ -105,12 +107,12 @@ class ProcessRequest(GateFace):
         admission: Admission,
         bypass: frozenset[str],
         retry_after: RetryAfter,
-        live: LiveSockets | None,
+        open_sockets: OpenSockets | None,
     ) -> None:
         self._admission = admission
         self._bypass = bypass
         self._retry_after = retry_after
-        self.connection: type[ServerConnection] = _connection_class(admission, live)
+        self.connection: type[ServerConnection] = _connection_class(admission, open_sockets)
 
     async def __call__(self, connection: ServerConnection, request: Request) -> Response | None:
         """Let a handshake go on, or answer it with a 503."""
@@ -118,12 +120,12 @@ class ProcessRequest(GateFace):
         websocket = request.headers.get("Upgrade", "").lower() == "websocket"
         if passes(path, self._bypass, raw=path, websocket=websocket):
             return None
-        place = await self._admission.ask(path, lambda place: _watch(connection, place))
-        if place.outcome is not Outcome.ADMITTED:
-            return self._refusal(place.outcome or Outcome.REFUSED)
+        ticket = await self._admission.ask(path, lambda ticket: _watch(connection, ticket))
+        if ticket.outcome is not Outcome.ADMITTED:
+            return self._refusal(ticket.outcome or Outcome.REFUSED)
         if isinstance(connection, _Connection):
             connection.admitted()
-        visit = self._admission.visit(place)
+        visit = self._admission.visit(ticket)
         if visit is not None:
             _Paced(connection, visit)
         return None
@@ -143,14 +145,14 @@ class ProcessRequest(GateFace):
         return Response(int(status), status.phrase, headers, body)
 
 
-async def _watch(connection: ServerConnection, place: Place) -> None:
+async def _watch(connection: ServerConnection, ticket: Ticket) -> None:
     """Notice that the client leaves, or that the server closes, which waits for all handshakes."""
     while connection.server.is_serving():
         with anyio.move_on_after(_LOOK_SECONDS):
             await connection.wait_closed()
-            place.decide(Outcome.LEFT)
+            ticket.decide(Outcome.LEFT)
             return
-    place.decide(Outcome.REFUSED)
+    ticket.decide(Outcome.REFUSED)
 
 
 class _Paced:
@@ -185,6 +187,7 @@ class _Paced:
         try:
             return await self._messages.next(lambda: self._own["recv"](*args, **kwargs))
         except ConnectionClosed:
+            self._visit.client_left()
             await self._visit.turn()  # a handler has work to do when its client has left, too
             raise
 
@@ -237,14 +240,14 @@ class _Connection(ServerConnection):
 
     # Set by `_connection_class`.
     gate_admission: Admission
-    gate_live: LiveSockets | None
+    gate_open_sockets: OpenSockets | None
 
     _gate_closes = False
 
     def admitted(self) -> None:
         """It was let in."""
-        if self.gate_live is not None:
-            self.gate_live.add(self.close_when_degraded)
+        if self.gate_open_sockets is not None:
+            self.gate_open_sockets.add(self.close_when_degraded)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Count the code, if it is this side that closes."""
@@ -270,13 +273,15 @@ class _Connection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """The end: there is nothing to close any more."""
         super().connection_lost(exc)
-        if self.gate_live is not None:
-            self.gate_live.discard(self.close_when_degraded)
+        if self.gate_open_sockets is not None:
+            self.gate_open_sockets.discard(self.close_when_degraded)
 
 
-def _connection_class(admission: Admission, live: LiveSockets | None) -> type[ServerConnection]:
+def _connection_class(
+    admission: Admission, open_sockets: OpenSockets | None
+) -> type[ServerConnection]:
     class Connection(_Connection):
         gate_admission = admission
-        gate_live = live
+        gate_open_sockets = open_sockets
 
     return Connection

@@ -13,11 +13,11 @@ from anyio.lowlevel import checkpoint
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._errors import NotRunning
-from orchestrator._gate.counts import AdmissionCounts, Tally
-from orchestrator._gate.hold_queue import Line, Outcome, Place
+from orchestrator._gate.counts import AdmissionCounts, GateStats
+from orchestrator._gate.hold_queue import HoldQueue, Outcome, Ticket
 from orchestrator._gate.holding import check
 from orchestrator._gate.metrics import GateMetrics
-from orchestrator._gate.open_sockets import LiveSockets
+from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._gate.refusals import APPLICATION_ERROR, HOW_TO_ENTER, reason
 from orchestrator._gate.turnstile import Turnstile
 from orchestrator._gate.visit import Visit
@@ -30,7 +30,7 @@ _STOPPED_AT_ONCE = 16
 """How many refusals begin in each turn of the event loop during a shutdown."""
 
 _RELEASE_SECONDS = 2.0
-"""How long a request may wait in the line at least once the service is ready: one that is refused
+"""How long a request may wait in the queue at least once the service is ready: one that is refused
 then, because nobody may wait, would come back for as long as the service is busy."""
 
 _INTERNAL_ERROR = 1011
@@ -38,7 +38,7 @@ _FAILURES = (APPLICATION_ERROR, _INTERNAL_ERROR)
 _COMES_BACK = (Outcome.REFUSED, Outcome.OVERFLOW, Outcome.TIMED_OUT)
 
 # A task's other two type arguments are nobody's business, as in `TaskGroup.start_soon`.
-Watch = Callable[[Place], Coroutine[Any, Any, None]]
+Watch = Callable[[Ticket], Coroutine[Any, Any, None]]
 """Notices that a held client has left."""
 
 AtRest = Callable[[], Awaitable[object]]
@@ -50,7 +50,7 @@ class Admission:
     Args:
         startup: The orchestrator.
         on_close: Called with each close code that the application causes.
-        live: The WebSockets that are closed when the service becomes degraded.
+        open_sockets: The WebSockets that are closed when the service becomes degraded.
         return_seconds: How long those who are turned away are asked to stay away at most.
 
     Raises:
@@ -71,7 +71,7 @@ class Admission:
         on_close: Callable[[int | str], object] | None = None,
         metrics: GateMetrics | None = None,
         clock: Clock | None = None,
-        live: LiveSockets | None = None,
+        open_sockets: OpenSockets | None = None,
         return_seconds: float = 3.0,
     ) -> None:
         check("hold_seconds", hold_seconds, 0)
@@ -81,17 +81,17 @@ class Admission:
             check(f"limits[{path!r}]", limit, 0)
         self.startup = startup
         self.clock: Clock = clock or LoopClock()
-        self.line: Line = Line(max_held, limits or {})
+        self.queue: HoldQueue = HoldQueue(max_held, limits or {})
         self.turnstile: Turnstile = Turnstile(
-            release_batch, self.line, self.is_open, self.clock, return_seconds
+            release_batch, self.queue, self.is_open, self.clock, return_seconds
         )
-        self.tally: Tally = Tally(on_admission, on_close, metrics)
+        self.stats: GateStats = GateStats(on_admission, on_close, metrics)
         self._life = self._stopped_life = -1
         self._hold_seconds = hold_seconds
         self._admit_degraded = admit_degraded
-        self._live = live
+        self._open_sockets = open_sockets
         self._warned = False
-        self.tally.watched_by_metrics(self)
+        self.stats.watched_by_metrics(self)
         startup.accompany(self._follow)
 
     # -- what is the case --------------------------------------------------------------------------
@@ -99,26 +99,26 @@ class Admission:
     @property
     def held(self) -> int:
         """How many requests are held now."""
-        return len(self.line.waiting)
+        return len(self.queue.waiting)
 
     @property
     def counts(self) -> AdmissionCounts:
         """How many requests had which outcome so far."""
-        return self.tally.counts
+        return self.stats.counts
 
     @property
     def closes(self) -> Counter[int | str]:
         """The WebSocket close codes that the application caused so far."""
-        return self.tally.closes
+        return self.stats.closes
 
     def admissions(self) -> Mapping[str, int]:
         """How many requests had which outcome; for `GateMetrics`, from any thread."""
-        counts = self.tally.counts
+        counts = self.stats.counts
         return {outcome.value: getattr(counts, outcome.value) for outcome in Outcome}
 
     def websocket_closes(self) -> Mapping[int | str, int]:
         """A copy of `closes`; for `GateMetrics`, from any thread."""
-        return dict(self.tally.closes)
+        return dict(self.stats.closes)
 
     @property
     def stopped(self) -> bool:
@@ -148,75 +148,75 @@ class Admission:
 
     # -- requests ----------------------------------------------------------------------------------
 
-    async def ask(self, path: str, watch: Watch, at_rest: AtRest = checkpoint) -> Place:
-        """Decide; hold the request if that is the decision. `outcome` of the place is set then.
+    async def ask(self, path: str, watch: Watch, at_rest: AtRest = checkpoint) -> Ticket:
+        """Decide; hold the request if that is the decision. `outcome` of the ticket is set then.
 
         A request that is admitted while `ready` is young has a visit to report on: see `visit`.
 
         Args:
             path: The path of the request.
-            watch: Decides `LEFT` for the place as soon as the client has left. It runs only while
+            watch: Decides `LEFT` for the ticket as soon as the client has left. It runs only while
                 the request is held, and is cancelled when that ends.
             at_rest: Returns when cancelling it loses nothing.
         """
-        place = Place(self.line.route_of(path), path)
+        ticket = Ticket(self.queue.route_of(path), path)
         self._keep_up()
         if not self.is_open():
             self.turnstile.close()
-        if self.is_open() and self.turnstile.enter(place):
-            outcome = place.decide(Outcome.ADMITTED)
+        if self.is_open() and self.turnstile.enter(ticket):
+            outcome = ticket.decide(Outcome.ADMITTED)
         elif self.refuses_at_once():
-            outcome = place.decide(Outcome.REFUSED)
+            outcome = ticket.decide(Outcome.REFUSED)
             self._warn_if_not_entered()
         # Once the service is ready, as many may wait as may work, whatever the options say.
-        elif self.line.is_full(place.route, self.turnstile.least_slots if self.is_open() else 0):
-            outcome = place.decide(Outcome.OVERFLOW)
+        elif self.queue.is_full(ticket.route, self.turnstile.least_slots if self.is_open() else 0):
+            outcome = ticket.decide(Outcome.OVERFLOW)
         else:
-            outcome = await self._hold(place, watch, at_rest)
+            outcome = await self._hold(ticket, watch, at_rest)
         if outcome in _COMES_BACK:
             self.turnstile.refused()
-        self.tally.admission(outcome)
-        return place
+        self.stats.admission(outcome)
+        return ticket
 
-    def visit(self, place: Place) -> Visit | None:
+    def visit(self, ticket: Ticket) -> Visit | None:
         """What a request that was admitted reports on; `None` where nothing is to be reported."""
-        return Visit(self.turnstile, place) if self.turnstile.young else None
+        return Visit(self.turnstile, ticket) if self.turnstile.young else None
 
-    async def _hold(self, place: Place, watch: Watch, at_rest: AtRest) -> Outcome:
-        """Wait for the first of: admitted or refused by the line, the client's leaving, time."""
-        self.tally.counts.held += 1
+    async def _hold(self, ticket: Ticket, watch: Watch, at_rest: AtRest) -> Outcome:
+        """Wait for the first of: admitted or refused by the queue, the client's leaving, time."""
+        self.stats.counts.held += 1
         began_at = self.clock.now()
-        self.line.join(place)
+        self.queue.join(ticket)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(watch, place)
-                await self._wait(place, began_at + self._hold_seconds)
-                outcome = place.decide(Outcome.TIMED_OUT)
+                tasks.start_soon(watch, ticket)
+                await self._wait(ticket, began_at + self._hold_seconds)
+                outcome = ticket.decide(Outcome.TIMED_OUT)
                 if outcome is Outcome.ADMITTED:
                     await at_rest()
                 tasks.cancel_scope.cancel()
         except BaseException:
-            self._give_back(place)
+            self._give_back(ticket)
             # The server has cancelled it: the client is gone, or the server stops.
-            self.tally.held_for(self.clock.now() - began_at, Outcome.LEFT)
-            self.tally.admission(Outcome.LEFT)
+            self.stats.held_for(self.clock.now() - began_at, Outcome.LEFT)
+            self.stats.admission(Outcome.LEFT)
             raise
         if outcome is not Outcome.ADMITTED:
-            self._give_back(place)  # before the refusal is sent, which may take its time
-        self.tally.held_for(self.clock.now() - began_at, outcome)
+            self._give_back(ticket)  # before the refusal is sent, which may take its time
+        self.stats.held_for(self.clock.now() - began_at, outcome)
         return outcome
 
-    def _give_back(self, place: Place) -> None:
-        self.line.leave(place)
-        self.turnstile.leave(place)
+    def _give_back(self, ticket: Ticket) -> None:
+        self.queue.leave(ticket)
+        self.turnstile.leave(ticket)
 
-    async def _wait(self, place: Place, limit: float) -> None:
+    async def _wait(self, ticket: Ticket, limit: float) -> None:
         with self.clock.cancel_at(limit):
-            await place.decided.wait()
-        if place.outcome is None and self.is_open():
+            await ticket.decided.wait()
+        if ticket.outcome is None and self.is_open():
             # Ready already, and only its turn has not come yet.
             with self.clock.cancel_at(limit + max(self._hold_seconds, _RELEASE_SECONDS)):
-                await place.decided.wait()
+                await ticket.decided.wait()
 
     def _is_not_entered(self) -> bool:
         """Whether nothing here enters the orchestrator: then holding would be of no use."""
@@ -233,14 +233,14 @@ class Admission:
         """Begin anew with each start-up."""
         if self._life != self.startup.life_number:
             self._life = self.startup.life_number
-            self.line.begin_anew()
+            self.queue.begin_anew()
             self.turnstile.begin_anew()
-            if self._live is not None:
-                self._live.begin_anew()
+            if self._open_sockets is not None:
+                self._open_sockets.begin_anew()
 
     def closed(self, code: int | str) -> None:
         """The application closed a WebSocket with this code, or with `APPLICATION_ERROR`."""
-        self.tally.close(code)
+        self.stats.close(code)
         if code in _FAILURES:
             self.turnstile.failed()
 
@@ -252,7 +252,7 @@ class Admission:
         What was let in already goes on at the turnstile's pace.
         """
         self._stopped_life = self.startup.life_number
-        self.line.turn_away()
+        self.queue.turn_away()
 
     async def stop_bit_by_bit(self) -> None:
         """The same, but so that the first have their answer before the last are looked at.
@@ -261,8 +261,8 @@ class Admission:
         the last step of any.
         """
         self._stopped_life = self.startup.life_number
-        while self.line.waiting:
-            self.line.turn_away(_STOPPED_AT_ONCE)
+        while self.queue.waiting:
+            self.queue.turn_away(_STOPPED_AT_ONCE)
             await checkpoint()
         self.stop()
 
@@ -286,18 +286,18 @@ class Admission:
                     if not self.is_open():
                         self.turnstile.close()
                     if self.refuses_at_once():
-                        self.line.turn_away()
+                        self.queue.turn_away()
                     else:
                         self.turnstile.advance()
-                    if self._live is not None and event.current is Stage.DEGRADED:
-                        tasks.start_soon(self._live.close, self.clock, self._is_degraded)
+                    if self._open_sockets is not None and event.current is Stage.DEGRADED:
+                        tasks.start_soon(self._open_sockets.close, self.clock, self._is_degraded)
                 tasks.cancel_scope.cancel()
         except NotRunning:
             pass  # left before this task ran for the first time
         finally:
             if life == self.startup.life_number:  # else its event loop was given up long ago
                 self.stop()
-            self.tally.sum_up()
+            self.stats.sum_up()
 
 
 def recovering(startup: Orchestrator) -> bool:

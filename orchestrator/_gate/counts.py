@@ -37,7 +37,7 @@ class AdmissionCounts:
     held: int = 0
 
 
-class Tally:
+class GateStats:
     """Counts, and calls the hooks. What a hook raises is logged once and counted.
 
     Args:

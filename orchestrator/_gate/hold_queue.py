@@ -1,4 +1,4 @@
-"""The line of held requests, and what became of each."""
+"""The queue of held requests, and what became of each."""
 
 import math
 from collections import Counter, OrderedDict
@@ -29,7 +29,7 @@ class Outcome(StrEnum):
     """It was turned away because it had been held for as long as allowed."""
 
 
-class Place:
+class Ticket:
     """One request at the gate. `decided` is set once `outcome` is known.
 
     Args:
@@ -37,7 +37,7 @@ class Place:
         path: Its path, by which its handler is judged.
 
     Attributes:
-        held: Whether it has stood in the line.
+        held: Whether it has stood in the queue.
 
     The others belong to the `Turnstile` and to the `Visit`:
 
@@ -99,7 +99,7 @@ class Place:
         return self.outcome
 
 
-class Line:
+class HoldQueue:
     """Held requests in order of arrival.
 
     Args:
@@ -111,7 +111,7 @@ class Line:
         self._max_held = max_held
         # The longest first: the limit of the nearest route counts.
         self._limits = dict(sorted(limits.items(), key=lambda item: -len(item[0])))
-        self.waiting: OrderedDict[Place, None] = OrderedDict()  # quick to leave from anywhere
+        self.waiting: OrderedDict[Ticket, None] = OrderedDict()  # quick to leave from anywhere
         self.by_route: Counter[str | None] = Counter()
 
     def begin_anew(self) -> None:
@@ -132,17 +132,17 @@ class Line:
             return True
         return route is not None and self.by_route[route] >= max(self._limits[route], least)
 
-    def join(self, place: Place) -> None:
-        """Stand at the end of the line."""
-        place.held = True
-        self.waiting[place] = None
-        self.by_route[place.route] += 1
+    def join(self, ticket: Ticket) -> None:
+        """Stand at the end of the queue."""
+        ticket.held = True
+        self.waiting[ticket] = None
+        self.by_route[ticket.route] += 1
 
-    def leave(self, place: Place) -> None:
+    def leave(self, ticket: Ticket) -> None:
         """Stand in it no longer, if it still does."""
-        if place in self.waiting:
-            del self.waiting[place]
-            self.by_route[place.route] -= 1
+        if ticket in self.waiting:
+            del self.waiting[ticket]
+            self.by_route[ticket.route] -= 1
 
     def turn_away(self, most: float = math.inf) -> None:
         """Refuse those that still wait, or as many of them at most, in order of arrival."""
@@ -150,8 +150,8 @@ class Line:
             self.take_first().decide(Outcome.REFUSED)
             most -= 1
 
-    def take_first(self) -> Place:
+    def take_first(self) -> Ticket:
         """The one that has waited for longest, which stands in it no longer."""
-        place, _ = self.waiting.popitem(last=False)
-        self.by_route[place.route] -= 1
-        return place
+        ticket, _ = self.waiting.popitem(last=False)
+        self.by_route[ticket.route] -= 1
+        return ticket

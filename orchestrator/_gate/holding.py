@@ -16,7 +16,7 @@ class HoldingOptions(TypedDict, total=False):
 
     Attributes:
         hold_seconds: How long a request may wait for ready, 5 if not given; 0 refuses at once.
-            Once the service is ready and the line is moving, it may stay for as long again, and
+            Once the service is ready and the queue is moving, it may stay for as long again, and
             for 2 s at least.
         max_held: How many may wait at once, 256 if not given; the next is refused at once.
         limits: How many of them may wait for a path or anything below it, such as

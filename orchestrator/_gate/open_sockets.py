@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Self
 
 import anyio
 
@@ -16,7 +17,7 @@ Close = Callable[[], Awaitable[None]]
 """Closes one WebSocket with 1013."""
 
 
-class LiveSockets:
+class OpenSockets:
     """The open WebSockets of one gate.
 
     Closing them all at once would bring all their clients back at once, so each is closed at a
@@ -34,6 +35,16 @@ class LiveSockets:
         self._open: dict[Close, None] = {}
         self._added = anyio.Event()
         self._closing = False
+
+    @classmethod
+    def from_option(
+        cls, close_on_degrade_seconds: float | None, random: Random | None
+    ) -> Self | None:
+        """Those to close when the service becomes degraded; `None` where they stay open."""
+        if close_on_degrade_seconds is None:
+            return None
+        check("close_on_degrade_seconds", close_on_degrade_seconds, 0)
+        return cls(close_on_degrade_seconds, random)
 
     def begin_anew(self) -> None:
         """Forget those of an event loop that is gone."""
@@ -90,13 +101,3 @@ async def _close_one(close: Close) -> None:
     except Exception as error:  # it is logged
         # The client may be gone in this moment, and servers differ in what they raise.
         logger.debug("a WebSocket could not be closed with 1013", error=error)
-
-
-def live_sockets(
-    close_on_degrade_seconds: float | None, random: Random | None
-) -> LiveSockets | None:
-    """The WebSockets to close when the service becomes degraded; `None` where they stay open."""
-    if close_on_degrade_seconds is None:
-        return None
-    check("close_on_degrade_seconds", close_on_degrade_seconds, 0)
-    return LiveSockets(close_on_degrade_seconds, random)

@@ -10,8 +10,8 @@ the handler's next `receive`, or with the handler. `Visit` tells from outside wh
 that gives no such sign loses its slot once `Patience` runs out. Time counts in ticks, which stand
 still while the event loop does: a process that was frozen has not worked meanwhile.
 
-**Order.** A free slot goes to those who are inside and have a message first, and to the line of
-those who wait outside otherwise. Every fourth one goes to the line whatever waits inside, so a
+**Order.** A free slot goes to those who are inside and have a message first, and to the queue of
+those who wait outside otherwise. Every fourth one goes to the queue whatever waits inside, so a
 chatty crowd starves nobody. A handler that has a slot gets its next message with it, but waits like
 the others if it has answered the last one already, or has kept the slot for 6 s.
 
@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 import anyio
 
-from orchestrator._gate.hold_queue import Line, Outcome, Place
+from orchestrator._gate.hold_queue import HoldQueue, Outcome, Ticket
 from orchestrator._gate.patience import SILENT_TICKS, Limit, PatienceByPath
 from orchestrator._gate.release import Release
 from orchestrator._ports import Clock
@@ -34,7 +34,7 @@ _IDLE_TICKS = 200
 """10 s, after which one that waited for its client to speak is like any that comes now."""
 
 _INSIDE_IN_A_ROW = 3
-"""After so many from inside, the next slot goes to the line."""
+"""After so many from inside, the next slot goes to the queue."""
 
 
 class _Turn:
@@ -52,7 +52,7 @@ class Turnstile:
 
     Args:
         slots: How many handlers may work at the same time.
-        line: Those who wait outside.
+        queue: Those who wait outside.
         is_open: Whether those outside may be let in now.
         clock: The time.
         return_seconds: How long those who are refused are asked to stay away at most.
@@ -64,12 +64,12 @@ class Turnstile:
     def __init__(
         self,
         slots: int,
-        line: Line,
+        queue: HoldQueue,
         is_open: Callable[[], bool],
         clock: Clock,
         return_seconds: float,
     ) -> None:
-        self._line = line
+        self._queue = queue
         self._is_open = is_open
         self._clock = clock
         self._release = Release(slots, clock, return_seconds)
@@ -87,8 +87,8 @@ class Turnstile:
         self.young: bool = False
         self._run: object | None = None  # which `run` it is that counts ticks
         self._wake = anyio.Event()
-        self._working: dict[Place, None] = {}
-        self._turns: OrderedDict[Place, _Turn] = OrderedDict()
+        self._working: dict[Ticket, None] = {}
+        self._turns: OrderedDict[Ticket, _Turn] = OrderedDict()
         self._inside_in_row = 0
         self._tick = 0
         self._patience = PatienceByPath()
@@ -134,39 +134,39 @@ class Turnstile:
 
     # -- slots -------------------------------------------------------------------------------------
 
-    def enter(self, place: Place) -> bool:
+    def enter(self, ticket: Ticket) -> bool:
         """Begin the first unit of a request at once, if a slot is free and nobody waits for it."""
         if not self.young:
             return True
-        place.early = self._release.is_early()
+        ticket.early = self._release.is_early()
         if self._somebody_waits() or len(self._working) >= self._release.slots:
             return False
-        self._begin(place)
+        self._begin(ticket)
         return True
 
-    async def turn(self, place: Place) -> None:
+    async def turn(self, ticket: Ticket) -> None:
         """Begin the next unit, once there is a slot for it."""
         if not self.young:
             return
-        if place in self._working:
-            if self._may_go_on(place):
-                if not place.unanswered:
-                    self._begin(place)
+        if ticket in self._working:
+            if self._may_go_on(ticket):
+                if not ticket.unanswered:
+                    self._begin(ticket)
                 return
         elif len(self._working) < self._release.slots and not self._turns:
-            self._begin(place)
+            self._begin(ticket)
             return
-        await self._wait_for_slot(place)
+        await self._wait_for_slot(ticket)
 
-    async def _wait_for_slot(self, place: Place) -> None:
-        if place.spoken or self._tick - place.freed_tick > _IDLE_TICKS:
-            place.early = False
+    async def _wait_for_slot(self, ticket: Ticket) -> None:
+        if ticket.spoken or self._tick - ticket.freed_tick > _IDLE_TICKS:
+            ticket.early = False
         self._release.unsettled()
-        turn = self._turns.get(place)
+        turn = self._turns.get(ticket)
         if turn is None:
-            turn = self._turns[place] = _Turn()
-            if place.called:
-                self._turns.move_to_end(place, last=False)
+            turn = self._turns[ticket] = _Turn()
+            if ticket.called:
+                self._turns.move_to_end(ticket, last=False)
         turn.waiting += 1
         self.advance()
         try:
@@ -175,42 +175,41 @@ class Turnstile:
             # It keeps its place: a handler may stop waiting again and again, as with a time limit.
             turn.waiting -= 1
             if turn.granted.is_set() and not turn.waiting:
-                place.called = True
-                self._free(place)
+                ticket.called = True
+                self._free(ticket)
             raise
 
-    def rest(self, place: Place) -> None:
+    def rest(self, ticket: Ticket) -> None:
         """The unit has ended: the handler waits for its next message."""
-        if place.began_tick is not None:
-            self._limit(place).learn(self._tick - place.began_tick)
-        self._free(place)
+        if ticket.began_tick is not None:
+            self._limit(ticket).learn(self._tick - ticket.began_tick)
+        self._free(ticket)
 
-    def leave(self, place: Place) -> None:
-        """The handler has ended."""
-        began_tick = place.began_tick
-        if (
-            began_tick is not None
-            and place.answering
-            and self._tick - began_tick > self._limit(place).most
-        ):
-            self._free(place)  # one that pushes ends when its client leaves, which says nothing
-        else:
-            self.rest(place)
+    def leave(self, ticket: Ticket, *, client_left: bool = False) -> None:
+        """The handler has ended. If that is because its client left, its work may have been over.
 
-    def answering(self, place: Place) -> None:
+        One that pushes ends only then, or when it is cancelled, late.
+        """
+        if ticket.answering and ticket.began_tick is not None:
+            late = self._tick - ticket.began_tick > self._limit(ticket).most
+            if client_left or late:
+                ticket.began_tick = None  # from which nothing is learned
+        self.rest(ticket)
+
+    def answering(self, ticket: Ticket) -> None:
         """The handler has sent something."""
-        if place.answering or place.began_tick is None:
+        if ticket.answering or ticket.began_tick is None:
             return
-        self._limit(place).learn(self._tick - place.began_tick)
-        place.answering = True
-        place.began_tick = self._tick
+        self._limit(ticket).learn(self._tick - ticket.began_tick)
+        ticket.answering = True
+        ticket.began_tick = self._tick
         # The tick that is under way is not a whole one.
-        place.until_tick = min(place.until_tick, self._tick + self._limit(place).ticks)
+        ticket.until_tick = min(ticket.until_tick, self._tick + self._limit(ticket).ticks)
 
-    def go_on(self, place: Place) -> None:
+    def go_on(self, ticket: Ticket) -> None:
         """The handler has more to do, and its patience begins anew."""
-        if place in self._working:
-            self._begin(place)
+        if ticket in self._working:
+            self._begin(ticket)
 
     def failed(self) -> None:
         """A handler failed: if there are more slots than at first, they are too many."""
@@ -219,76 +218,76 @@ class Turnstile:
     def advance(self) -> None:
         """Give out what is free."""
         while len(self._working) < self._release.slots:
-            outside = bool(self._line.waiting) and self._is_open()
+            outside = bool(self._queue.waiting) and self._is_open()
             if self._turns and not (outside and self._inside_in_row >= _INSIDE_IN_A_ROW):
-                place, turn = self._turns.popitem(last=False)
-                place.called = not turn.waiting
+                ticket, turn = self._turns.popitem(last=False)
+                ticket.called = not turn.waiting
                 if turn.waiting:
                     self._inside_in_row += 1
-                    self._begin(place)
+                    self._begin(ticket)
                     turn.granted.set()
             elif outside:
-                place = self._line.take_first()
+                ticket = self._queue.take_first()
                 self._inside_in_row = 0
                 if self.young:
-                    self._begin(place)
-                if place.decide(Outcome.ADMITTED) is not Outcome.ADMITTED:
-                    self._working.pop(place, None)  # it had given up already
+                    self._begin(ticket)
+                if ticket.decide(Outcome.ADMITTED) is not Outcome.ADMITTED:
+                    self._working.pop(ticket, None)  # it had given up already
             else:
                 return
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _begin(self, place: Place) -> None:
-        if place not in self._working:
-            self._working[place] = None
-            place.slot_tick = self._tick
-            place.unanswered = 0
-        if place.patience is None:
-            place.patience = self._patience.of(place.path)
-        place.began_tick = self._tick
-        place.until_tick = self._tick + place.patience.silent.ticks
-        place.answering = False
+    def _begin(self, ticket: Ticket) -> None:
+        if ticket not in self._working:
+            self._working[ticket] = None
+            ticket.slot_tick = self._tick
+            ticket.unanswered = 0
+        if ticket.patience is None:
+            ticket.patience = self._patience.of(ticket.path)
+        ticket.began_tick = self._tick
+        ticket.until_tick = self._tick + ticket.patience.silent.ticks
+        ticket.answering = False
         self._wake.set()
 
-    def _free(self, place: Place) -> None:
-        place.began_tick = None
-        place.unanswered = 0
-        if place in self._working:
-            del self._working[place]
-            place.freed_tick = self._tick
+    def _free(self, ticket: Ticket) -> None:
+        ticket.began_tick = None
+        ticket.unanswered = 0
+        if ticket in self._working:
+            del self._working[ticket]
+            ticket.freed_tick = self._tick
             self.advance()
 
-    def _limit(self, place: Place) -> Limit:
-        patience = place.patience = place.patience or self._patience.of(place.path)
-        return patience.answering if place.answering else patience.silent
+    def _limit(self, ticket: Ticket) -> Limit:
+        patience = ticket.patience = ticket.patience or self._patience.of(ticket.path)
+        return patience.answering if ticket.answering else patience.silent
 
-    def _may_go_on(self, place: Place) -> bool:
+    def _may_go_on(self, ticket: Ticket) -> bool:
         """Whether a handler that has a slot gets its next message with it."""
         if not self._somebody_waits():
             return True
-        return not place.answering and self._tick - place.slot_tick < SILENT_TICKS
+        return not ticket.answering and self._tick - ticket.slot_tick < SILENT_TICKS
 
     def _somebody_waits(self) -> bool:
-        return bool(self._turns) or bool(self._line.waiting)
+        return bool(self._turns) or bool(self._queue.waiting)
 
     def _is_idle(self) -> bool:
         return not self.young or not (self._working or self._is_open())
 
     def _count_tick(self) -> None:
         self._tick += 1
-        overdue = [place for place in self._working if place.until_tick < self._tick]
-        for place in overdue:
-            del self._working[place]
-            place.freed_tick = self._tick
-            self._limit(place).outlived(self.least_slots)
+        overdue = [ticket for ticket in self._working if ticket.until_tick < self._tick]
+        for ticket in overdue:
+            del self._working[ticket]
+            ticket.freed_tick = self._tick
+            self._limit(ticket).outlived(self.least_slots)
         self.advance()
         if not self._is_open():
             self._release.unsettled()
             return
-        self._release.count_tick(len(self._line.waiting) + len(self._turns), self._early_one_waits)
+        self._release.count_tick(len(self._queue.waiting) + len(self._turns), self._early_one_waits)
         if self._release.over:
             self.end()
 
     def _early_one_waits(self) -> bool:
-        return any(place.early for place in (*self._line.waiting, *self._turns))
+        return any(ticket.early for ticket in (*self._queue.waiting, *self._turns))

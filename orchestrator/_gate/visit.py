@@ -19,7 +19,7 @@ from itertools import count
 
 import anyio
 
-from orchestrator._gate.hold_queue import Place
+from orchestrator._gate.hold_queue import Ticket
 from orchestrator._gate.turnstile import Turnstile
 
 _numbers = count()
@@ -32,24 +32,25 @@ class Visit:
 
     Args:
         turnstile: Where its slots come from.
-        place: What it is known by there.
+        ticket: What it is known by there.
     """
 
     __slots__ = (
+        "_client_left",
         "_number",
         "_owner",
-        "_place",
         "_reader",
         "_reads_ahead",
         "_reads_apart",
         "_sent_since",
         "_taker",
+        "_ticket",
         "_turnstile",
     )
 
-    def __init__(self, turnstile: Turnstile, place: Place) -> None:
+    def __init__(self, turnstile: Turnstile, ticket: Ticket) -> None:
         self._turnstile = turnstile
-        self._place = place
+        self._ticket = ticket
         self._number = next(_numbers)
         _handler.set(self._number)
         self._owner = _task()
@@ -57,6 +58,7 @@ class Visit:
         self._taker: int | None = None  # the task to which the last message was handed
         self._reads_apart = False
         self._reads_ahead = False  # the messages not answered yet are worked on by another task
+        self._client_left = False
         self._sent_since = False  # something was sent since, but by another task than the taker
 
     @property
@@ -72,10 +74,10 @@ class Visit:
         """The handler asks for its next message, and may have to wait for it."""
         task, earlier, self._reader = _task(), self._reader, _task()
         if task == self._owner:
-            self._turnstile.rest(self._place)
+            self._turnstile.rest(self._ticket)
             return
         self._reads_apart = True
-        if not self._place.unanswered:
+        if not self._ticket.unanswered:
             return
         if earlier != task and self._sent_since:
             # A task for each `receive`, as `asyncio.wait_for` has it on Python 3.11: what was sent
@@ -89,42 +91,46 @@ class Visit:
 
         Cancelling it loses nothing; whoever calls it keeps the message meanwhile.
         """
-        await self._turnstile.turn(self._place)
+        await self._turnstile.turn(self._ticket)
 
     def handed(self) -> None:
         """The message was handed over, in the turn of the event loop in which `turn` returned."""
         self._taker = _task()
         self._reads_apart = self._reads_apart or self._taker != self._owner
         self._reads_ahead = self._sent_since = False
-        self._place.unanswered += 1
-        self._place.spoken = True
+        self._ticket.unanswered += 1
+        self._ticket.spoken = True
 
     def sent(self) -> None:
         """Something was sent."""
         if _handler.get(None) != self._number:
             return
-        if not self._reads_apart or not self._place.unanswered:
-            self._turnstile.answering(self._place)
+        if not self._reads_apart or not self._ticket.unanswered:
+            self._turnstile.answering(self._ticket)
         elif self._reads_ahead or _task() == self._taker:
             self._answered()
         else:
             self._sent_since = True
 
     def _answered(self) -> None:
-        place = self._place
-        place.unanswered -= 1
-        if place.unanswered:
-            self._turnstile.go_on(place)
+        ticket = self._ticket
+        ticket.unanswered -= 1
+        if ticket.unanswered:
+            self._turnstile.go_on(ticket)
         else:
-            self._turnstile.answering(place)
+            self._turnstile.answering(ticket)
 
     def failed(self) -> None:
         """The handler raised, or closed its WebSocket as broken."""
         self._turnstile.failed()
 
+    def client_left(self) -> None:
+        """The handler was told that its client has left."""
+        self._client_left = True
+
     def leave(self) -> None:
         """The handler has ended."""
-        self._turnstile.leave(self._place)
+        self._turnstile.leave(self._ticket, client_left=self._client_left)
 
 
 def _task() -> int:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator
 import anyio
 from anyio.abc import TaskGroup
 
-from orchestrator._gate.hold_queue import Outcome, Place
-from orchestrator._gate.open_sockets import LiveSockets
+from orchestrator._gate.hold_queue import Outcome, Ticket
+from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER
 from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.asgi._refusal import close_try_again_later
@@ -48,27 +48,27 @@ class Inbox:
         self._receives = False
         self._arrived: anyio.Event | None = None
 
-    async def watch(self, place: Place) -> None:
+    async def watch(self, ticket: Ticket) -> None:
         """Keep what arrives, and notice when the client leaves, until it is decided.
 
         It may be cancelled when it is `at_rest`.
         """
         if self._reading is None:
-            await self._read(place)
+            await self._read(ticket)
         else:
-            self._reading.start_soon(self._read, place)
+            self._reading.start_soon(self._read, ticket)
 
-    async def _read(self, place: Place) -> None:
+    async def _read(self, ticket: Ticket) -> None:
         size = 0
         # A bounded part of an upload is read and kept. The rest stays with the server, whose
         # buffers are bounded, at the price of not noticing when this client leaves.
-        while size < KEPT_BYTES and place.outcome is None:
+        while size < KEPT_BYTES and ticket.outcome is None:
             self._receives = True
             try:
                 message = await self._receive()
             except Exception as error:  # raised again where the request is handled
                 self.error = error
-                place.decide(Outcome.LEFT)
+                ticket.decide(Outcome.LEFT)
                 return
             finally:
                 self._receives = False
@@ -76,7 +76,7 @@ class Inbox:
                     self._arrived.set()
             self.kept.append(message)
             if message["type"] in ("http.disconnect", "websocket.disconnect"):
-                place.decide(Outcome.LEFT)
+                ticket.decide(Outcome.LEFT)
                 return
             if message.get("more_body", False):
                 size += len(message.get("body", b"")) + _MESSAGE_BYTES
@@ -129,19 +129,22 @@ class CloseWatch:
     Args:
         app: The application.
         report: Called with the close code, or with `APPLICATION_ERROR`.
-        live: The open WebSockets are in there, to be closed when the service becomes degraded.
+        open_sockets: Those to be closed when the service becomes degraded.
     """
 
     def __init__(
-        self, app: ASGIApp, report: Callable[[int | str], None], live: LiveSockets | None = None
+        self,
+        app: ASGIApp,
+        report: Callable[[int | str], None],
+        open_sockets: OpenSockets | None = None,
     ) -> None:
         self._app = app
         self._report = report
-        self._live = live
+        self._open_sockets = open_sockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application on one WebSocket."""
-        socket = _WatchedSocket(receive, send, self._report, self._live)
+        socket = _WatchedSocket(receive, send, self._report, self._open_sockets)
         try:
             await self._app(scope, socket.receive, socket.send)
         except Exception:
@@ -151,8 +154,8 @@ class CloseWatch:
                 return  # the application stumbled over a close that it did not order
             raise
         finally:
-            if self._live is not None:
-                self._live.discard(socket.close_when_degraded)
+            if self._open_sockets is not None:
+                self._open_sockets.discard(socket.close_when_degraded)
 
 
 class _WatchedSocket:
@@ -161,7 +164,7 @@ class _WatchedSocket:
     __slots__ = (
         "_close_sent",
         "_inside",
-        "_live",
+        "_open_sockets",
         "_receive",
         "_report",
         "_send",
@@ -174,33 +177,39 @@ class _WatchedSocket:
         receive: Receive,
         send: Send,
         report: Callable[[int | str], None],
-        live: LiveSockets | None,
+        open_sockets: OpenSockets | None,
     ) -> None:
         self._receive, self._send = receive, send
         self._report = report
-        self._live = live
-        if live is not None:
+        self._open_sockets = open_sockets
+        if open_sockets is not None:
             self._close_sent = anyio.Event()
             self._inside: set[anyio.CancelScope] = set()  # what waits for the server now
         self.open = False
         self.closed_by_gate = False
 
     async def receive(self) -> Message:
-        message = await (self._receive() if self._live is None else self._receive_until_closed())
+        message = await (
+            self._receive() if self._open_sockets is None else self._receive_until_closed()
+        )
         if message["type"] == "websocket.disconnect":
             self.open = False  # what the application raises from here on closes nothing
         return message
 
     async def send(self, message: Message) -> None:
         try:
-            await (self._send(message) if self._live is None else self._send_until_closed(message))
+            await (
+                self._send(message)
+                if self._open_sockets is None
+                else self._send_until_closed(message)
+            )
         except OSError:  # by the ASGI specification: the client has left
             self.open = False
             raise
         if message["type"] == "websocket.accept":
             self.open = True
-            if self._live is not None:
-                self._live.add(self.close_when_degraded)
+            if self._open_sockets is not None:
+                self._open_sockets.add(self.close_when_degraded)
         elif message["type"] == "websocket.close" and self.open:
             self.open = False
             self._report(message.get("code", _DEFAULT_CLOSE_CODE))

@@ -16,7 +16,7 @@ from orchestrator._gate.admission import Admission
 from orchestrator._gate.face import GateFace
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateMetrics
-from orchestrator._gate.open_sockets import live_sockets
+from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._gate.refusals import RetryAfter
 from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._http.asgi_types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
@@ -60,7 +60,7 @@ class ReadinessGate(GateFace):
         app: The application behind the gate.
         startup: The orchestrator.
         hold_seconds: How long a request may wait for ready; 0 refuses at once. Once the service
-            is ready and the line is moving, a request may stay in it for as long again, and for
+            is ready and the queue is moving, a request may stay in it for as long again, and for
             2 s at least.
         max_held: How many may wait at once; the next is refused at once.
         limits: How many of them may wait for a path or anything below it, such as
@@ -138,7 +138,7 @@ class ReadinessGate(GateFace):
         if not isinstance(health, bool) and not callable(health):
             raise wrong_type(health, "health", "a bool or an ASGI application", "see health_app")
         retry_after = RetryAfter(retry_after_seconds, random)
-        live = live_sockets(close_on_degrade_seconds, random)
+        open_sockets = OpenSockets.from_option(close_on_degrade_seconds, random)
         self._admission = admission = Admission(
             startup,
             hold_seconds=hold_seconds,
@@ -150,7 +150,7 @@ class ReadinessGate(GateFace):
             on_close=on_close,
             metrics=metrics,
             clock=clock,
-            live=live,
+            open_sockets=open_sockets,
             return_seconds=retry_after.most,
         )
         self._startup = startup
@@ -164,13 +164,15 @@ class ReadinessGate(GateFace):
         self._refusal = Refusal(retry_after, accept_then_close=accept_then_close)
         self._outside: ASGIApp = app
         self._app: ASGIApp = WithStartup(app, startup) if admit_degraded else app
-        watches = count_closes or live is not None
+        watches = count_closes or open_sockets is not None
         report = admission.closed
-        self._websocket: ASGIApp = CloseWatch(self._app, report, live) if watches else self._app
+        self._websocket: ASGIApp = (
+            CloseWatch(self._app, report, open_sockets) if watches else self._app
+        )
         self._passing: ASGIApp = CloseWatch(self._app, report) if watches else self._app
         # Looked up for every request.
         self._turnstile, self._counts = admission.turnstile, admission.counts
-        self._tally = admission.tally
+        self._stats = admission.stats
         self._unanswered = Unanswered()
         self._stand_in_front: Callable[[], None] = lambda: None
         if stop_on_sigterm:
@@ -200,8 +202,8 @@ class ReadinessGate(GateFace):
             await self._health(scope, receive, send)
         else:
             self._counts.admitted += 1
-            if self._tally.tells:
-                self._tally.tell(Outcome.ADMITTED)
+            if self._stats.tells:
+                self._stats.tell(Outcome.ADMITTED)
             await (self._app if kind == "http" else self._websocket)(scope, receive, send)
 
     async def _let_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -259,13 +261,13 @@ class ReadinessGate(GateFace):
         self._stand_in_front()
         inbox = Inbox(receive, reading)
         with self._unanswered:
-            place = await self._admission.ask(route_path(scope), inbox.watch, inbox.at_rest)
-            if place.outcome is Outcome.ADMITTED:
-                visit = self._admission.visit(place)
+            ticket = await self._admission.ask(route_path(scope), inbox.watch, inbox.at_rest)
+            if ticket.outcome is Outcome.ADMITTED:
+                visit = self._admission.visit(ticket)
                 receive = receive if reading is None else inbox.receive
                 return Passage(visit, inbox.kept, receive, send, uploads=reading is not None)
-            if place.outcome is not None:
-                await self._turn_away(place.outcome, scope, inbox, send)
+            if ticket.outcome is not None:
+                await self._turn_away(ticket.outcome, scope, inbox, send)
         return None
 
     async def _turn_away(self, outcome: Outcome, scope: Scope, inbox: Inbox, send: Send) -> None:

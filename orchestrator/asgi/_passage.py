@@ -75,6 +75,8 @@ class Passage:
             if not kept:
                 continue  # another task, which waits beside this one, got it
             message = kept.pop(0)
+            if visit is not None and message["type"] in ("http.disconnect", "websocket.disconnect"):
+                visit.client_left()
             if paced is not None:
                 paced.handed()
             if message["type"] == "http.request":
@@ -84,7 +86,12 @@ class Passage:
 
     async def _send_and_report(self, message: Message) -> None:
         visit = self._visit
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError:  # by the ASGI specification
+            if visit is not None:
+                visit.client_left()
+            raise
         if visit is None:
             return
         if visit.over:

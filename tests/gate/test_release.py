@@ -96,7 +96,7 @@ async def test_nobody_is_lost_whatever_the_handler_does(server: RedisServer, pat
 
 
 async def test_nobody_of_a_thousand_is_lost(server: RedisServer) -> None:
-    many = {"clients": LARGE_CROWD, "max_held": LARGE_CROWD}
+    many: dict[str, Any] = {"clients": LARGE_CROWD, "max_held": LARGE_CROWD}
     assert await seen_by_a_crowd(server.url, "/welcome_after_work", **many) == {SERVED: LARGE_CROWD}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator import Explanation, Orchestrator, Policy, Stage, Stopped
 from orchestrator._gate.admission import Admission
-from orchestrator._gate.hold_queue import Outcome, Place
+from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._http.asgi_types import ASGIApp
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app
 from orchestrator.cli.run.run import RunOptions, _Supervisor
@@ -162,7 +162,7 @@ async def test_all_mouths_say_that_it_has_ended_and_why(
         assert not service.app.scopes
 
 
-async def never(_: Place) -> None:
+async def never(_: Ticket) -> None:
     raise AssertionError("it was held")
 
 
