@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import json
 import os
 import re
 import shlex
@@ -16,6 +15,8 @@ from pathlib import Path
 
 from tests.cli.cli_support import PATIENCE_SECONDS, environment, until
 from tests.docs.blocks import ROOT, Block, Page, PageError, steps
+from tests.docs.interpreter import imported
+from tests.docs.processes import PageProcess, open_process
 from tests.redis_server import RedisServer, folder_with_redis_server, free_port
 
 SHELLS = ("console", "bash", "sh")
@@ -36,7 +37,7 @@ class Runner:
         self._stack = stack
         self._ports: dict[str, str] = {}
         self._printed = ""
-        self._interpreter: subprocess.Popen[str] | None = None
+        self._process: PageProcess | None = None
         for entry in ROOT.iterdir():
             if not entry.name.startswith(".") and entry.name not in NOT_LINKED:
                 (directory / entry.name).symlink_to(entry)
@@ -91,38 +92,18 @@ class Runner:
     # -- Python ----------------------------------------------------------------------------------
 
     def _execute(self, block: Block) -> None:
-        process = self._interpreter or self._start_interpreter()
-        assert process.stdin is not None
-        assert process.stdout is not None
+        process = self._process = self._process or self._stack.enter_context(self._start_process())
         source = self._exchanged(block.source)
-        order = {"source": source, "file": str(ROOT / self._page.name), "line": block.line}
-        process.stdin.write(json.dumps(order) + "\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-        assert line, "the interpreter has ended"
-        answer = json.loads(line)
+        answer = process.run(source, str(ROOT / self._page.name), block.line)
         self._printed = answer["printed"]
         assert not answer["failure"], answer["failure"] + self._printed
 
-    def _start_interpreter(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.docs.interpreter"]
-        self._interpreter = process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=self._directory,
-            env=self._environ,
-        )
-
-        def end() -> None:
-            with process:
-                process.communicate(timeout=PATIENCE_SECONDS)
-            assert process.returncode == 0, "the interpreter did not end well"
-
-        self._stack.callback(process.kill)
-        self._stack.callback(end)
-        return process
+    @contextmanager
+    def _start_process(self) -> Iterator[PageProcess]:
+        python = (block.source for block in self._page.blocks if block.language == "python")
+        paths = [str(self._directory), str(ROOT)]
+        with open_process(str(self._directory), self._environ, paths, imported(python)) as process:
+            yield process
 
     # -- Commands --------------------------------------------------------------------------------
 
