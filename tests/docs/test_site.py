@@ -83,9 +83,9 @@ def docstring(module: ModuleType, name: str) -> str:
         return inspect.getdoc(value) or ""
     for other, loaded in list(sys.modules.items()):
         ours = other.partition(".")[0] in {"orchestrator", "states"}
-        if ours and getattr(loaded, name, None) is value:
-            if text := ModuleAnalyzer.for_module(other).find_attr_docs().get(("", name)):
-                return "\n".join(text)
+        has_it = ours and getattr(loaded, name, None) is value
+        if has_it and (told := ModuleAnalyzer.for_module(other).find_attr_docs().get(("", name))):
+            return "\n".join(told)
     return ""
 
 
