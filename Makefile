@@ -19,12 +19,13 @@ ARGS ?=
 # Most tests wait for servers and clocks, so there may be more of them than processors.
 WORKERS ?= 4
 
-.PHONY: help install schemas demo test lint types pytest test-minimal test-newest debian test-wheel package faults soak fuzz bench \
+.PHONY: help install schemas demo test lint types pytest runtime-tests test-minimal test-newest debian test-wheel package faults soak fuzz bench \
 	docs docs-reference clean
 
 help:
 	@echo "make demo [ARGS='--compare --json out.json']   the main job, on an embedded real Redis"
 	@echo "make test                                      lint, types and every test"
+	@echo "make runtime-tests                             every test of what runs, without those of pages and packages"
 	@echo "make test-minimal                              the tests with the oldest versions that are allowed"
 	@echo "make test-newest                               the tests with the newest versions that there are"
 	@echo "make debian SUITE=sid TARGET=demo              a target in a clean Debian; needs root and debootstrap"
@@ -67,6 +68,9 @@ pytest: install
 # The parts that need no tool of development and no server but Redis and what the package brings.
 RUNTIME_TESTS = -m pytest --numprocesses $(WORKERS) --dist worksteal \
 	$(addprefix --ignore=tests/,benchmarks browser docs packaging typing) $(ARGS)
+
+runtime-tests: install
+	$(BIN)/python $(RUNTIME_TESTS)
 
 MINIMAL := build/minimal
 # The oldest Python, where there is one.

@@ -23,7 +23,7 @@ _UID = 1000
 # With a space, as in the homes of some people.
 _CHECKOUT = "srv/a checkout"
 _PACKAGES = ("ca-certificates", "make", "openssl", "procps", "python3-venv", "redis-server")
-_KEPT = {".venv", "build"}
+_KEPT = {".pytest_cache", ".venv", "build"}
 """What was made there before."""
 _LEFT_BEHIND = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__", ".*_cache")
 # What says where packages are, and whom to trust.

@@ -54,11 +54,12 @@ def machine(tmp_path: Path) -> Machine:
 EVERYTHING = [
     "make schemas",
     "make test",
-    "python .ci/debian.py trixie make pytest",
-    "python .ci/debian.py sid make pytest",
+    "python .ci/debian.py sid make runtime-tests",
     "make test-minimal",
+    "python .ci/debian.py trixie make runtime-tests",
     "make test-newest",
 ]
+AGAIN = "WORKERS=1 ARGS=--last-failed --last-failed-no-failures=none"
 
 
 def test_a_newcomer_has_the_tests_and_nothing_else(machine: Machine) -> None:
@@ -79,12 +80,14 @@ def test_where_there_can_be_no_debian_it_goes_on(machine: Machine) -> None:
     assert machine.asked() == EVERYTHING
 
 
-def test_a_failure_on_another_python_is_a_warning(machine: Machine) -> None:
-    machine.make(".venv/bin/python", '[ "$2" != sid ] || exit 2')
+@pytest.mark.parametrize("again", [True, False])
+def test_what_fails_on_another_python_is_run_once_more_too(machine: Machine, again: bool) -> None:
+    machine.make(".venv/bin/python", f'[ "$2" != sid ] || [ "{again} $5" = "False WORKERS=1" ]')
     done = machine.run(CI="true")
-    assert done.returncode == 0
-    assert "WARNING: make pytest failed in Debian sid" in done.stdout
-    assert machine.asked() == EVERYTHING
+    assert bool(done.returncode) is again
+    assert "WARNING: they failed in Debian sid" in done.stdout
+    second = f"{EVERYTHING[2]} {AGAIN}"
+    assert machine.asked() == [*EVERYTHING[:3], second, *EVERYTHING[3 : 3 if again else None]]
 
 
 @pytest.mark.parametrize("again", [True, False])
@@ -95,16 +98,17 @@ def test_what_fails_is_run_once_more_and_fails_the_second_time(
     done = machine.run(CI="true")
     assert bool(done.returncode) is again
     assert "WARNING: make test failed" in done.stdout
-    second = [
-        "make lint types",
-        "make pytest WORKERS=1 ARGS=--last-failed --last-failed-no-failures=none",
-    ]
-    assert machine.asked() == [
-        "make schemas",
-        "make test",
-        *second,
-        *EVERYTHING[2 : 2 if again else None],
-    ]
+    second = ["make lint types", f"make pytest {AGAIN}"]
+    assert machine.asked() == [*EVERYTHING[:2], *second, *EVERYTHING[2 : 2 if again else None]]
+
+
+def test_what_would_begin_too_late_is_left_out(machine: Machine) -> None:
+    text = RUN.read_text().replace("LAST_START_SECONDS=900", "LAST_START_SECONDS=-1")
+    (machine.folder / ".ci/run").write_text(text)
+    done = machine.run(CI="true")
+    assert done.returncode == 0
+    assert machine.asked() == EVERYTHING[:2]
+    assert done.stdout.count(" is left out: ") == 4
 
 
 @pytest.mark.parametrize(("target", "fails"), [("test-minimal", True), ("test-newest", False)])

@@ -142,6 +142,8 @@ def test_without_uv_pip_does_it_and_says_so(tmp_path: Path) -> None:
 
 def test_an_interrupted_installation_goes_on(machine: Machine) -> None:
     packages = machine.index.rename(machine.index.with_name("away"))
+    # It would take 7 s to have pip, which could no more than uv.
+    (machine.checkout / "ensurepip.py").touch()
     failed = machine.install("demo")
     assert failed.returncode == 1
     assert "run it again when the package index can be reached" in failed.stderr
