@@ -19,7 +19,7 @@ ARGS ?=
 # Most tests wait for servers and clocks, so there may be more of them than processors.
 WORKERS ?= 4
 
-.PHONY: help install schemas demo test lint types pytest runtime-tests test-minimal test-newest debian test-wheel package faults soak fuzz bench \
+.PHONY: help install schemas demo test lint types pytest runtime-tests test-minimal test-newest debian test-wheel package faults soak fuzz mutants bench \
 	docs docs-reference clean
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make faults                                    every fault of Redis on real servers, as one table"
 	@echo "make soak [SECONDS=600]                        a live service while Redis flaps at random"
 	@echo "make fuzz [SECONDS=600]                        every input with what nobody sends, for so long"
+	@echo "make mutants [COUNT=20 ROOMS=states]           changes that no test notices, of a sample by chance"
 	@echo "make bench [ARGS='--only fan-out']             the benchmarks, beside their peers; --page writes the page"
 	@echo "make install                                   only the set-up: $(VENV)"
 	@echo "make schemas                                   also what the Kubernetes manifest is checked against, 108 MB"
@@ -126,6 +127,12 @@ soak: install
 # shows it is printed: it becomes a test.
 fuzz: install
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+# Changes by chance, of which the tests notice each or say too little: COUNT for each of ROOMS.
+COUNT ?= 20
+mutants:
+	$(INSTALL) dev mutants
+	@$(BIN)/python -m tests.mutants --count $(COUNT) $(ROOMS)
 
 bench:
 	$(INSTALL) dev bench --optional otlp-receiver

@@ -72,7 +72,7 @@ def test_each_package_that_is_imported_is_required(package: str) -> None:
 def test_all_extras_that_tests_need_are_in_dev() -> None:
     inside = {name for line in EXTRAS["dev"] for name in Requirement(line).extras}
     # Compared with, or too large, or not made for every platform.
-    left_out = {"bench", "dev", "kubernetes", "otlp-receiver"}
+    left_out = {"bench", "dev", "kubernetes", "mutants", "otlp-receiver"}
     indirect = {"cli", "websockets"}  # by way of demo
     own = inside & set(EXTRAS)
     assert own | indirect == set(EXTRAS) - left_out
