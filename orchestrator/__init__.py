@@ -7,8 +7,9 @@ are used.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+# As type checkers know it: `typing` alone would take most of the time of this import.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from orchestrator._core.conditions import Condition, ConditionSpec
     from orchestrator._core.explanation import Explanation

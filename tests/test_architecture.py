@@ -71,7 +71,7 @@ LOGGING_CALLS = {
     f"logging.{name}"
     for name in ("getLogger", "debug", "info", "warning", "error", "exception", "critical", "log")
 }
-LOGGING_SETUP = {"child_log.py", "wait.py", "log_limit.py"}
+LOGGING_SETUP = {"child_log.py", "startup.py", "log_limit.py"}
 """They add handlers and filters to loggers, and log nothing."""
 
 LOCKS = {"Lock", "RLock", "Semaphore", "Condition", "CapacityLimiter"}

@@ -1,5 +1,6 @@
 """The commands, those that only print included, and what becomes of an error."""
 
+import signal
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -7,8 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from orchestrator import __version__
-from orchestrator.cli._shell.errors import Interrupted, UserError
-from orchestrator.cli._shell.exit_codes import FAILED, USAGE
+from orchestrator.cli._shell.errors import UserError
+from orchestrator.cli._shell.exit_codes import FAILED, SIGNALLED, USAGE
 from orchestrator.cli._shell.options import REST_IS_CMD, flowing
 from orchestrator.cli._shell.output import (
     ReaderGone,
@@ -52,8 +53,6 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # of Typer's own kind, which has moved before
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted from None
         except BrokenPipeError:
             raise ReaderGone from None
 
@@ -75,11 +74,7 @@ app.command(hidden=True)(commands)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command; return its exit status. Errors are one line on standard error.
-
-    Raises:
-        Interrupted: When Ctrl-C has ended it.
-    """
+    """Run a command; return its exit status. Errors are one line on standard error."""
     try:
         return finished(_status(arguments))
     except ReaderGone as gone:
@@ -90,8 +85,6 @@ def run(arguments: Sequence[str]) -> int:
         # What a device has no place for is what we print; the rest is said as the system says it.
         told = lost(error) if is_of_a_stream(error) else f"the system refused something: {error}"
         return _complain(str(told), FAILED)
-    except Interrupted:
-        raise
     except Exception as error:
         # Typer's usage errors have no public base class in all its versions; this is their mark.
         message = getattr(error, "format_message", None)
@@ -105,8 +98,8 @@ def _status(arguments: Sequence[str]) -> int:
         status = app(_with_endpoint(arguments), prog_name=PROGRAM, standalone_mode=False)
     except typer.Exit as leaving:
         return leaving.exit_code
-    except typer.Abort:
-        raise Interrupted from None
+    except typer.Abort:  # made of a `KeyboardInterrupt`
+        return SIGNALLED + signal.SIGINT
     except SystemExit as leaving:
         if leaving.code != 1:  # such as that of shell completion
             raise

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.cli.policy.numbers import Place, recommended
+from orchestrator.cli.policy.numbers import Hosting, recommended
 from orchestrator.cli.policy.rules import check
 from states import Policy
 
@@ -16,8 +16,8 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("place", Place)
-def test_what_is_recommended_works(place: Place) -> None:
+@pytest.mark.parametrize("place", Hosting)
+def test_what_is_recommended_works(place: Hosting) -> None:
     policy = Policy.for_platform(place.platform)
     assert check(policy, recommended(policy, place), place).findings == ()
 

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.cli import main
 from orchestrator.cli._shell import exit_codes
-from orchestrator.cli.policy.numbers import Place, recommended
+from orchestrator.cli.policy.numbers import Hosting, recommended
 from states import Policy
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -68,11 +68,11 @@ def test_links_between_these_pages_lead_somewhere() -> None:
 
 def test_the_numbers_in_the_how_tos_are_those_of_the_policy() -> None:
     for name, place, says in (
-        ("cloud-run", Place.CLOUD_RUN, "failureThreshold: {0.failure_threshold}`"),
-        ("kubernetes", Place.KUBERNETES, "restarts after {0.window_seconds:g} s"),
+        ("cloud-run", Hosting.CLOUD_RUN, "failureThreshold: {0.failure_threshold}`"),
+        ("kubernetes", Hosting.KUBERNETES, "restarts after {0.window_seconds:g} s"),
         (
             "kubernetes",
-            Place.KUBERNETES,
+            Hosting.KUBERNETES,
             "terminationGracePeriodSeconds: {0.stop_limit_seconds:g}`",
         ),
     ):

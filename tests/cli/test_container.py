@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import Policy
-from orchestrator.cli.policy.numbers import Place, recommended
+from orchestrator.cli.policy.numbers import Hosting, recommended
 from tests.cli.cli_support import (
     PATIENCE_SECONDS,
     ROOT,
@@ -77,7 +77,7 @@ def test_the_image_has_the_command_that_it_is_checked_with() -> None:
 
 def test_docker_waits_as_long_as_a_start_may_take() -> None:
     found = options()
-    assert found["start-period"] == recommended(Policy(), Place.SYSTEMD).start_limit_seconds
+    assert found["start-period"] == recommended(Policy(), Hosting.SYSTEMD).start_limit_seconds
     assert found["timeout"] > 2.0  # that of `check`, which then says why
 
 

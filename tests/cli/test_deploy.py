@@ -15,7 +15,7 @@ import yaml
 
 from orchestrator.asgi import HEALTH_PATHS
 from orchestrator.cli._shell.exit_codes import PERMANENT
-from orchestrator.cli.policy.numbers import Numbers, Place, recommended
+from orchestrator.cli.policy.numbers import Hosting, Numbers, recommended
 from orchestrator.cli.policy.rules import check
 from states import Platform, Policy
 
@@ -73,7 +73,7 @@ def test_cloud_run() -> None:
     ports = {probe["httpGet"]["port"] for probe in probes.values()}
     assert ports == {port["containerPort"] for port in container["ports"]}
     policy = Policy.for_platform(Platform.CLOUD_RUN)
-    wanted = recommended(policy, Place.CLOUD_RUN)
+    wanted = recommended(policy, Hosting.CLOUD_RUN)
     found = numbers_in(
         probes["startupProbe"],
         probes["livenessProbe"],
@@ -83,7 +83,7 @@ def test_cloud_run() -> None:
     )
     the_same_but_for_the_start_limit(found, wanted)
     assert found.window_seconds <= 240
-    assert check(policy, found, Place.CLOUD_RUN).findings == ()
+    assert check(policy, found, Hosting.CLOUD_RUN).findings == ()
 
 
 def test_kubernetes() -> None:
@@ -99,7 +99,7 @@ def test_kubernetes() -> None:
     assert service["spec"]["selector"].items() <= labels.items()
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
     policy = Policy.for_platform(Platform.KUBERNETES)
-    wanted = recommended(policy, Place.KUBERNETES)
+    wanted = recommended(policy, Hosting.KUBERNETES)
     found = numbers_in(
         probes["startupProbe"],
         probes["livenessProbe"],
@@ -108,7 +108,7 @@ def test_kubernetes() -> None:
         stop_limit_seconds=deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"],
     )
     the_same_but_for_the_start_limit(found, wanted)
-    assert check(policy, found, Place.KUBERNETES).findings == ()
+    assert check(policy, found, Hosting.KUBERNETES).findings == ()
 
 
 @pytest.mark.skipif(
@@ -140,7 +140,7 @@ def test_systemd() -> None:
     unit = Unit()
     unit.read(UNIT, encoding="utf-8")
     service = unit["Service"]
-    wanted = recommended(Policy(), Place.SYSTEMD)
+    wanted = recommended(Policy(), Hosting.SYSTEMD)
     assert float(service["TimeoutStartSec"]) == wanted.start_limit_seconds
     assert float(service["TimeoutStopSec"]) == wanted.stop_limit_seconds
     assert float(unit["Unit"]["StartLimitIntervalSec"]) == wanted.start_limit_interval_seconds
@@ -150,7 +150,7 @@ def test_systemd() -> None:
     words = re.sub(r"^\S+", "", service["ExecStart"]).split()
     assert words[0] == "run"
     assert words[-2:] == ["--", "$COMMAND"]
-    assert check(Policy(), wanted, Place.SYSTEMD).findings == ()
+    assert check(Policy(), wanted, Hosting.SYSTEMD).findings == ()
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")

@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator import __version__
 from orchestrator.cli import main
-from orchestrator.cli.policy.numbers import Place
+from orchestrator.cli.policy.numbers import Hosting
 from orchestrator.cli.reference.diagram import mermaid, stages_page
 from states import TABLE, Stage
 
@@ -117,7 +117,6 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--redis-delay", "-1"], "--redis-delay is -1; it must be from 0 to 25"),
         (["demo", "--port", "70000"], "--port is 70000; it must be from 0 to 65535"),
         (["demo", "--json", "/nowhere/x.json"], "cannot write /nowhere/x.json: No such file"),
-        (["demo", "--svg", "/nowhere/x.svg"], "cannot write /nowhere/x.svg: No such file"),
         (["wait", "--timeout", "1e9"], "1e+09; it must be a number above 0 and below 1e9"),
         (["nothing"], "(startup-orchestrator --help says more)"),
         (["demo", "extra"], "(startup-orchestrator demo --help says more)"),
@@ -198,7 +197,7 @@ print(sorted({"redis", "starlette", "uvicorn", "websockets", "opentelemetry"} & 
     [
         ("watch --until ", list(Stage)),
         ("watch --until de", ["degraded"]),
-        ("check-policy --platform ", list(Place)),
+        ("check-policy --platform ", list(Hosting)),
         ("run --start ", ["when-ready", "at-once"]),
         ("che", ["check", "check-policy"]),
     ],

@@ -13,9 +13,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import anyio
 import psutil
 import pytest
 
+from orchestrator import Orchestrator
+from orchestrator.cli.run.child import Child
+from orchestrator.cli.run.run import RunOptions, Start, _Supervisor
+from orchestrator.cli.run.systemd import Notifier
+from orchestrator.testing import ScriptedProbe
 from tests.cli.cli_support import (
     PATIENCE_SECONDS,
     ROOT,
@@ -560,3 +566,30 @@ def test_cmd_gets_everything_else_that_was_given(
     grep, sh = (shutil.which(name) or name for name in ("grep", "sh"))
     for command in ([grep, "-E", "^Sig(Blk|Ign)", "/proc/self/status"], [sh, "-c", look]):
         assert seen(*words(*how, "--redis", server.url, "--", *command)) == seen(*command)
+
+
+@pytest.mark.parametrize("start", Start)
+def test_no_cmd_begins_once_the_end_was_asked_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes at each moment at which CMD would begin a little later."""
+    enter, started = Orchestrator.__aenter__, Child.start
+
+    async def signalled_before(startup: Orchestrator) -> Orchestrator:
+        os.kill(os.getpid(), number)
+        return await enter(startup)
+
+    async def signalled_after(startup: Orchestrator) -> Orchestrator:
+        entered = await enter(startup)
+        os.kill(os.getpid(), number)  # noted, and not yet obeyed: the loop does not turn again
+        return entered
+
+    begun: list[object] = []
+    monkeypatch.setattr(Child, "start", lambda *told: (begun.append(told), started(*told)))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for moment in (signalled_before, signalled_after):
+            monkeypatch.setattr(Orchestrator, "__aenter__", moment)
+            options = RunOptions(command=["sleep", "30"], host="127.0.0.1", port=0, start=start)
+            supervisor = _Supervisor(Orchestrator(ScriptedProbe()), options, Notifier())
+            assert anyio.run(supervisor.run) == -number
+            assert begun == []

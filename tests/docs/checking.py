@@ -26,7 +26,7 @@ from orchestrator.cli.reference.diagram import mermaid
 from tests.docs.blocks import ROOT, Block, PageError, steps
 
 _FILE = re.compile(r"[\w@./-]+\.(?:yaml|json|toml|service|py|md|js|svg)")
-_WRITES = {"--svg", "--json"}
+_WRITES = {"--json"}
 _TELEMETRY = ROOT / "docs" / "reference" / "telemetry.md"
 
 

@@ -13,7 +13,7 @@ from orchestrator.cli import main
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli.query import watch_view
 from orchestrator.cli.query.client import Address, events
-from orchestrator.cli.query.watch_view import PlainView
+from orchestrator.cli.query.watch_view import WatchLines
 from tests.fuzz.servers import Sayer, a_sayer
 from tests.fuzz.subject import PLANTED, Subject, assert_hides
 
@@ -128,7 +128,7 @@ def watch(sayer: Sayer, stream: bytes) -> None:
     sayer.reply = stream
     out = io.StringIO()
     with mock.patch("sys.stdout", out):
-        views = (PlainView(), watch_view.JsonView())
+        views = (WatchLines(), watch_view.WatchJson())
         try:
             for event in events(Address.of(f"127.0.0.1:{sayer.port}", "/startup/events"), 20.0):
                 for view in views:

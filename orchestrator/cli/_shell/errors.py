@@ -16,10 +16,6 @@ class UserError(Exception):
         self.status = status
 
 
-class Interrupted(Exception):  # named after what is the case
-    """Ctrl-C has ended a command. Typer would make an exit status of it that CMD may have, too."""
-
-
 class Unreachable(UserError):  # named after what is the case
     """Nobody answers there, or nothing that could be understood."""
 

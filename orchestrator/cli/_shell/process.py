@@ -1,4 +1,4 @@
-"""Becoming another program, and ending by a signal, without changing what others see of it."""
+"""Becoming another program without changing what that sees."""
 
 import contextlib
 import errno
@@ -9,15 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.cli._shell.errors import UserError
-from orchestrator.cli._shell.exit_codes import NOT_EXECUTABLE, NOT_FOUND, SIGNALLED
+from orchestrator.cli._shell.exit_codes import NOT_EXECUTABLE, NOT_FOUND
 from orchestrator.cli._shell.output import flush
-
-IGNORED_BY_PYTHON = tuple(
-    getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ") if hasattr(signal, name)
-)
-"""Signals that Python ignores in its own process. An ignored signal stays ignored in the program
-that comes after it, which would then not end when the reader of its pipe does."""
-
+from orchestrator.cli._shell.signals import IGNORED_BY_PYTHON
 
 _ENVIRONMENT = Path("/proc/self/environ")
 """What the process was given when it began, whatever it has set since; see proc(5)."""
@@ -78,23 +72,3 @@ def cannot_start(program: str, error: OSError | ValueError) -> UserError:
         return UserError(f"cannot run {program}: not found", NOT_FOUND)
     why = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
     return UserError(f"cannot run {program}: {why}", NOT_EXECUTABLE)
-
-
-def end_by_signal(number: int) -> int:
-    """End as a process ends that does not handle this signal: so parents see it.
-
-    A shell breaks off its loop then, and systemd takes SIGTERM for a clean end. The exit status is
-    returned for where the signal does not end this process: the kernel keeps process 1 from it.
-    """
-    with contextlib.suppress(OSError, ValueError):
-        import resource  # there is none on Windows
-
-        # The program that dumped core is another one.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    flush()
-    with contextlib.suppress(OSError, ValueError):
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-        os.kill(os.getpid(), number)
-    return SIGNALLED + number

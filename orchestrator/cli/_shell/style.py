@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from states import Stage
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 STAGE_STYLES = {
     Stage.BOOTING.value: "bright_black",
@@ -35,17 +35,47 @@ def can_move(stream: TextIO) -> bool:
     return stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
 
 
-class KeyEcho:
-    """Keeps the terminal from writing `^C` into what is drawn over and over.
+class MovingPart:
+    """What is drawn over and over at the end of a terminal, and taken away when it is stopped.
 
-    It would push a panel out of its place, and half of it would stay. What the keys do is the same.
+    Meanwhile the terminal writes no `^C` into it. That would push a panel out of its place, and
+    half of it would stay. What the keys do is the same.
+
+    Args:
+        console: Where; what it prints meanwhile goes above.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, console: "Console") -> None:
+        from rich.live import Live  # loaded only where somebody looks
+
+        # Refreshed by whoever draws, not by a thread: lines are printed meanwhile.
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._before: list[Any] | None = None  # as termios has it
 
-    def off(self) -> None:
-        """From now on, where we are in the foreground of a terminal."""
+    def start(self) -> None:
+        """Begin, with nothing drawn yet."""
+        self._echo_no_keys()
+        self._live.start()
+
+    def draw(self, what: "RenderableType") -> None:
+        """Draw this in the place of what was there."""
+        self._live.update(what, refresh=True)
+
+    def stop(self) -> None:
+        """Leave the terminal as it was. Calling it twice, or without a start, does no harm."""
+        try:
+            self._live.stop()
+        finally:
+            self._echo_keys()
+
+    def _echo_no_keys(self) -> None:
+        """Where we are in the foreground of a terminal."""
         with contextlib.suppress(ImportError, OSError, ValueError):
             import termios  # not on every platform
 
@@ -56,8 +86,7 @@ class KeyEcho:
                 termios.tcsetattr(0, termios.TCSANOW, changed)
                 self._before = before
 
-    def restore(self) -> None:
-        """As it was. Calling it twice does no harm."""
+    def _echo_keys(self) -> None:
         before, self._before = self._before, None
         with contextlib.suppress(ImportError, OSError):
             import termios

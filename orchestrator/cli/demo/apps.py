@@ -15,8 +15,8 @@ from orchestrator._core.explanation import cause_in_words
 from orchestrator.asgi import ReadinessGate, health_app
 from orchestrator.cli.demo.chat import Chat, block_until_redis_answers
 from orchestrator.cli.demo.reports import (
-    Gate,
     ListenerReport,
+    Protection,
     Report,
     ServiceOptions,
     StageReport,
@@ -51,7 +51,7 @@ class Service(Protocol):
 
 def make_service(options: ServiceOptions, send: Send) -> Service:
     """The application with the gate that the options name."""
-    return Gated(options, send) if options.gate == Gate.GATE else Ungated(options, send)
+    return Gated(options, send) if options.gate == Protection.GATE else Ungated(options, send)
 
 
 class Gated:
@@ -123,7 +123,7 @@ class Ungated:
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
         async with self._chat.running():
-            if self._options.gate == Gate.SLEEP:
+            if self._options.gate == Protection.SLEEP:
                 block_until_redis_answers(self._options.redis_url)
             yield
 

@@ -1,7 +1,10 @@
-"""What the demo is asked for."""
+"""What the demo is asked for, and the error that ends it early."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+
+class DemoError(Exception):
+    """The demo cannot go on. The text is one line for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,6 @@ class DemoOptions:
         grace_seconds: The grace of the policy.
         port: Where the service listens; 0 lets the system choose.
         outage: Whether Redis is killed and started again once the service is ready.
-        svg: Where a picture of the traces goes, if anywhere.
         traces: Whether the traces are printed, however small the terminal is.
     """
 
@@ -25,5 +27,4 @@ class DemoOptions:
     grace_seconds: float
     port: int
     outage: bool
-    svg: Path | None = None
     traces: bool = False

@@ -26,7 +26,7 @@ class WrongEchoError(Exception):
 
 
 @dataclass(slots=True)
-class Tally:
+class ClientCounts:
     """What became of the clients.
 
     Attributes:
@@ -56,7 +56,7 @@ class Tally:
         )
 
 
-async def run_clients(port: int, tally: Tally) -> None:
+async def run_clients(port: int, tally: ClientCounts) -> None:
     """Connect `tally.clients` clients, spread evenly over `SPREAD_SECONDS`; return after the last.
 
     Args:
@@ -69,7 +69,7 @@ async def run_clients(port: int, tally: Tally) -> None:
             tasks.create_task(_client(f"ws://{HOST}:{port}/chat", delay_seconds, number, tally))
 
 
-async def _client(url: str, delay_seconds: float, number: int, tally: Tally) -> None:
+async def _client(url: str, delay_seconds: float, number: int, tally: ClientCounts) -> None:
     await asyncio.sleep(delay_seconds)
     tally.begun += 1
     for _ in range(1 + _MOST_RETRIES):
@@ -92,7 +92,7 @@ async def _client(url: str, delay_seconds: float, number: int, tally: Tally) -> 
     tally.errors["refused for good"] += 1
 
 
-async def _visit(url: str, number: int, tally: Tally) -> None:
+async def _visit(url: str, number: int, tally: ClientCounts) -> None:
     began_at = time.monotonic()
     async with connect(
         url,

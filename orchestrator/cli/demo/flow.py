@@ -3,25 +3,24 @@
 import asyncio
 import resource
 import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import anyio
 from rich.console import Console
 
-from orchestrator.cli.demo.choices import DemoOptions
-from orchestrator.cli.demo.demo_error import DemoError
+from orchestrator._runtime.event_loop import EventLoop
+from orchestrator.cli._shell.output import print_error
+from orchestrator.cli._shell.signals import end_by_signal, obeyed
+from orchestrator.cli.demo.choices import DemoError, DemoOptions
 from orchestrator.cli.demo.figures import FiguresFile, RunFigures, shortcomings
 from orchestrator.cli.demo.live_view import make_console, make_view
-from orchestrator.cli.demo.measure import TITLES, Run
-from orchestrator.cli.demo.picture import write_picture
-from orchestrator.cli.demo.reports import SERVICE_NAME, Gate, export_endpoint
+from orchestrator.cli.demo.measure import TITLES, DemoRun
+from orchestrator.cli.demo.reports import SERVICE_NAME, Protection, export_endpoint
 from orchestrator.cli.demo.summary import print_summary, print_traces
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_EXIT_BY_SIGNAL = 128
 _OTHER_FILES = 256
 """Open files besides the clients', generously."""
 
@@ -30,7 +29,7 @@ _TALL_LINES = 60
 
 
 def run_demo(
-    options: DemoOptions, gates: Sequence[Gate], binary: str, file: FiguresFile | None
+    options: DemoOptions, gates: Sequence[Protection], binary: str, file: FiguresFile | None
 ) -> int:
     """Run the demo and print it all; return the exit status.
 
@@ -45,16 +44,12 @@ def run_demo(
     """
     _allow_files(options.connections)
     console = make_console()
-    stopped_by = _StopSignal()
-    try:
-        runs = asyncio.run(_all_runs(options, gates, binary, console, stopped_by))
-    except asyncio.CancelledError:
-        print(f"stopped by {stopped_by.name}; every process is ended", file=sys.stderr)  # noqa: T201  a command line
-        return _EXIT_BY_SIGNAL + stopped_by.number
+    runs = asyncio.run(_all_runs(options, gates, binary, console))
+    if isinstance(runs, int):
+        print_error(f"stopped by {signal.Signals(runs).name}; every process is ended")
+        return end_by_signal(runs)
     gated, figures = runs[0], [run.figures for run in runs]
     wrong = shortcomings(figures[0], outage=options.outage, grace_seconds=options.grace_seconds)
-    if options.svg is not None:
-        write_picture(options.svg, gated.spans)
     print_summary(console, figures)
     _print_verdict(console, wrong, figures, gated.last_words)
     _print_export(console, figures[0].trace_id)
@@ -88,47 +83,21 @@ def _allow_files(connections: int) -> None:
         ) from None
 
 
-class _StopSignal:
-    """Cancels a task when the process is asked to end, and remembers by what."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    @property
-    def name(self) -> str:
-        return signal.Signals(self.number).name
-
-    def cancels(self, task: asyncio.Task[object]) -> None:
-        """From now on. Repeated signals do not break off what is being tidied up."""
-
-        def stop(number: int) -> None:
-            if not self.number:
-                self.number = number
-                task.cancel()
-
-        for number in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, stop, number)
-
-
 async def _all_runs(
-    options: DemoOptions,
-    gates: Sequence[Gate],
-    binary: str,
-    console: Console,
-    stopped_by: _StopSignal,
-) -> list[Run]:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  a coroutine that runs is in a task
-    stopped_by.cancels(task)
-    runs: list[Run] = []
-    for gate in gates:
-        with tempfile.TemporaryDirectory(prefix="startup-orchestrator-demo-") as directory:
-            run = Run(gate, options, binary, Path(directory), make_view(console))
-            await run()
-        if stopped_by.number:  # it came while the run was tidying up, and was not felt there
-            raise asyncio.CancelledError
-        runs.append(run)
-    return runs
+    options: DemoOptions, gates: Sequence[Protection], binary: str, console: Console
+) -> list[DemoRun] | int:
+    """The runs; the number of the signal that came, once every process is ended."""
+    runs: list[DemoRun] = []
+    with (
+        anyio.CancelScope() as scope,
+        obeyed(lambda _: scope.cancel(), EventLoop().call) as came,
+    ):
+        for gate in gates:
+            with tempfile.TemporaryDirectory(prefix="startup-orchestrator-demo-") as directory:
+                run = DemoRun(gate, options, binary, Path(directory), make_view(console))
+                await run()
+            runs.append(run)
+    return came[0] if came else runs
 
 
 def _print_export(console: Console, trace_id: str | None) -> None:
@@ -167,7 +136,9 @@ def _print_verdict(
             )
         for run in figures[1:]:
             lost = run.clients - run.served
-            console.print(f"        {TITLES[Gate(run.gate)]}, {lost} of {run.clients} were lost.")
+            console.print(
+                f"        {TITLES[Protection(run.gate)]}, {lost} of {run.clients} were lost."
+            )
     for what in wrong:
         console.print(f"FAILED: {what}", style="bold red", soft_wrap=True, markup=False)
     if wrong:

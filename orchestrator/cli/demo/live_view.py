@@ -1,31 +1,20 @@
 """How the demo looks: live in a terminal, plain lines elsewhere."""
 
-import os
+import sys
 import time
 
 from rich.console import Console, RenderableType
-from rich.live import Live as Screen
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli._shell.style import KeyEcho
-from orchestrator.cli.demo.live_figures import Live, View
+from orchestrator.cli._shell.style import STAGE_STYLES, MovingPart, can_move
+from orchestrator.cli.demo.live_figures import Live
 from orchestrator.cli.demo.reports import Status
-from states import Stage
 
 MOST_COLUMNS = 100
 
-STYLES = {
-    Stage.BOOTING.value: "bright_black",
-    Stage.PROBING_REDIS.value: "yellow",
-    Stage.GRACE.value: "cyan",
-    Stage.READY.value: "green",
-    Stage.DEGRADED.value: "red",
-    "good": "green",
-    "bad": "red",
-    "": "",
-}
+STYLES = {**STAGE_STYLES, "good": "green", "bad": "red", "": ""}
 
 _LABEL_CELLS = 10
 _BAR_CELLS = 20
@@ -38,14 +27,7 @@ def make_console() -> Console:
     return console
 
 
-def make_view(console: Console) -> View:
-    """A live view where there is a terminal that can show one, plain lines elsewhere."""
-    # NO_COLOR alone only asks for no colours; here it also asks for nothing that moves.
-    plain = not console.is_terminal or console.is_dumb_terminal or bool(os.environ.get("NO_COLOR"))
-    return PlainView(console) if plain else TerminalView(console)
-
-
-class PlainView:
+class DemoLines:
     """One line for everything that happens, with the time since the service's process started."""
 
     def __init__(self, console: Console) -> None:
@@ -74,30 +56,20 @@ class PlainView:
         """Nothing is left to end."""
 
 
-class TerminalView(PlainView):
+class DemoPanel(DemoLines):
     """The same lines, and below them a panel that shows the run as it stands."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._screen: Screen | None = None
-        self._echo = KeyEcho()
+        self._part = MovingPart(console)
 
     def begin(self, live: Live, title: str) -> None:
         """Print the title and put the panel up."""
         self._live = live
         self._console.print()
         self._console.rule(Text(title, "bold"), align="left", style="bright_black")
-        # Refreshed by the event loop, not by a thread: it prints lines meanwhile.
-        self._screen = Screen(
-            _panel(live),
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._echo.off()
-        self._screen.start()
+        self._part.start()
+        self.refresh()
 
     def say(self, at: float, text: str, style: str = "") -> None:
         """Print the line above the panel, wrapped beside its time."""
@@ -109,15 +81,17 @@ class TerminalView(PlainView):
 
     def refresh(self) -> None:
         """Draw the panel anew."""
-        if self._screen is not None and self._live is not None:
-            self._screen.update(_panel(self._live), refresh=True)
+        if self._live is not None:
+            self._part.draw(_panel(self._live))
 
     def end(self) -> None:
         """Take the panel away."""
-        if self._screen is not None:
-            self._screen.stop()
-            self._echo.restore()
-            self._screen = None
+        self._part.stop()
+
+
+def make_view(console: Console) -> DemoLines:
+    """A live view where there is a terminal that can show one, plain lines elsewhere."""
+    return DemoPanel(console) if can_move(sys.stdout) else DemoLines(console)
 
 
 def _panel(live: Live) -> RenderableType:

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from orchestrator.cli.demo.choices import DemoOptions
-from orchestrator.cli.demo.clients import Tally, run_clients
+from orchestrator.cli.demo.clients import ClientCounts, run_clients
 from orchestrator.cli.demo.embedded_redis import HOST, EmbeddedRedis
 from orchestrator.cli.demo.figures import RunFigures
-from orchestrator.cli.demo.live_figures import View
+from orchestrator.cli.demo.live_view import DemoLines
 from orchestrator.cli.demo.record import Record
-from orchestrator.cli.demo.reports import Gate, ServiceOptions, SpanReport, StageReport
+from orchestrator.cli.demo.reports import Protection, ServiceOptions, SpanReport, StageReport
 from orchestrator.cli.demo.service_process import ServiceProcess
 from states import Stage
 
@@ -25,13 +25,13 @@ _OUTAGE_SECONDS = 1.5
 _STAGE_TIMEOUT_SECONDS = 60.0
 
 TITLES = {
-    Gate.GATE: "with the gate",
-    Gate.NONE: "without a gate",
-    Gate.SLEEP: "with a blocking sleep of 500 ms",
+    Protection.GATE: "with the gate",
+    Protection.NONE: "without a gate",
+    Protection.SLEEP: "with a blocking sleep of 500 ms",
 }
 
 
-class Run:
+class DemoRun:
     """One run, from no process at all to no process at all.
 
     Args:
@@ -43,7 +43,7 @@ class Run:
     """
 
     def __init__(
-        self, gate: Gate, options: DemoOptions, binary: str, directory: Path, view: View
+        self, gate: Protection, options: DemoOptions, binary: str, directory: Path, view: DemoLines
     ) -> None:
         self._gate = gate
         self._options = options
@@ -100,7 +100,7 @@ class Run:
                 lambda: self._record.port is not None, _STAGE_TIMEOUT_SECONDS, "its port was open"
             )
             await self._clients()
-        if self._gate is Gate.GATE:
+        if self._gate is Protection.GATE:
             await self._until_stage(service, Stage.READY, after=0)
             if self._options.outage:
                 await self._outage(redis, service)
@@ -149,7 +149,7 @@ class Run:
 
     async def _one_more_client(self) -> None:
         assert self._record.port is not None  # noqa: S101  clients were there before
-        tally = Tally(clients=1)
+        tally = ClientCounts(clients=1)
         await run_clients(self._record.port, tally)
         self._record.figures.served_after_recovery = tally.served == 1
         words, style = ("is served", "good") if tally.served else ("is not served", "bad")

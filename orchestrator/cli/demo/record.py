@@ -1,12 +1,13 @@
 """What one run of the demo is told, put together: for the view, and for the figures."""
 
-from orchestrator.cli.demo.clients import SPREAD_SECONDS, Tally
+from orchestrator.cli.demo.clients import SPREAD_SECONDS, ClientCounts
 from orchestrator.cli.demo.figures import RunFigures, StageFigure
-from orchestrator.cli.demo.live_figures import Live, View
+from orchestrator.cli.demo.live_figures import Live
+from orchestrator.cli.demo.live_view import DemoLines
 from orchestrator.cli.demo.reports import (
-    Gate,
     ListenerReport,
     Listening,
+    Protection,
     Report,
     SpanReport,
     StageReport,
@@ -23,9 +24,9 @@ class Record:
         view: Who is told of everything at once.
     """
 
-    def __init__(self, gate: Gate, connections: int, view: View) -> None:
+    def __init__(self, gate: Protection, connections: int, view: DemoLines) -> None:
         self._view = view
-        self.live = Live(gate, Tally(connections))
+        self.live = Live(gate, ClientCounts(connections))
         self.figures = RunFigures(gate, connections)
         self.stages: list[StageReport] = []
         self.spans: list[SpanReport] = []

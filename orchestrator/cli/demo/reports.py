@@ -9,7 +9,7 @@ SERVICE_NAME = "chat-demo"
 """The `service.name` of the demo's traces."""
 
 
-class Gate(StrEnum):
+class Protection(StrEnum):
     """How the service protects early clients."""
 
     GATE = "gate"
@@ -27,7 +27,7 @@ class ServiceOptions:
     """What the service is started with.
 
     Attributes:
-        gate: The `Gate`.
+        gate: The `Protection`.
         redis_url: Where Redis will listen, on the loopback interface.
         port: Where the service shall listen; 0 lets the system choose.
         settle_seconds: How long the background task needs after Redis answers.

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import orchestrator
-from orchestrator.cli.demo.demo_error import DemoError
+from orchestrator.cli.demo.choices import DemoError
 from orchestrator.cli.demo.reports import Report, ServiceOptions, decode
 
 _BOOT = """

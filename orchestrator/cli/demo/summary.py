@@ -14,7 +14,7 @@ from orchestrator.cli.demo.figures import (
     RunFigures,
 )
 from orchestrator.cli.demo.live_view import STYLES
-from orchestrator.cli.demo.reports import Gate, SpanReport
+from orchestrator.cli.demo.reports import Protection, SpanReport
 from orchestrator.cli.demo.waterfall import Waterfall, WaterfallRow, lay_out, traces
 
 _Row = tuple[str, Callable[[RunFigures], Text | None]]
@@ -91,7 +91,7 @@ def print_summary(console: Console, runs: Sequence[RunFigures]) -> None:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
     for run in runs:
-        table.add_column(_HEADS[Gate(run.gate)], justify="right")
+        table.add_column(_HEADS[Protection(run.gate)], justify="right")
     for title, figure in (*_FIRST_ROWS, *_close_rows(runs), *_ROWS):
         cells = [figure(run) for run in runs]
         if any(cell is not None for cell in cells):
@@ -101,9 +101,9 @@ def print_summary(console: Console, runs: Sequence[RunFigures]) -> None:
 
 
 _HEADS = {
-    Gate.GATE: "gate",
-    Gate.NONE: "no gate",
-    Gate.SLEEP: "blocking sleep",
+    Protection.GATE: "gate",
+    Protection.NONE: "no gate",
+    Protection.SLEEP: "blocking sleep",
 }
 
 

@@ -11,8 +11,8 @@ import typer
 
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.style import console_on
-from orchestrator.cli.policy.numbers import Place, recommended
-from orchestrator.cli.policy.rules import Checked, Severity, check
+from orchestrator.cli.policy.numbers import Hosting, recommended
+from orchestrator.cli.policy.rules import PolicyCheck, Severity, check
 from orchestrator.settings import PREFIX, Settings, SettingsError, detect_platform
 from states import Policy
 
@@ -57,7 +57,7 @@ def check_policy(  # noqa: PLR0913  each is an option of the command line
         typer.Option(
             metavar="NAME",
             help="Where it runs, systemd included; else that of the environment.",
-            autocompletion=lambda: list(Place),
+            autocompletion=lambda: list(Hosting),
         ),
     ] = None,
     budget: Annotated[
@@ -162,17 +162,17 @@ def check_policy(  # noqa: PLR0913  each is an option of the command line
     return checked.exit_status
 
 
-def _place(name: str | None) -> Place:
+def _place(name: str | None) -> Hosting:
     try:
-        return Place(detect_platform().value if name is None else name.lower().replace("-", "_"))
+        return Hosting(detect_platform().value if name is None else name.lower().replace("-", "_"))
     except ValueError as error:
         text = str(error) if isinstance(error, SettingsError) else None
         raise UserError(
-            text or f"--platform is {name}; it must be one of {', '.join(Place)}"
+            text or f"--platform is {name}; it must be one of {', '.join(Hosting)}"
         ) from None
 
 
-def _policy(place: Place, changes: Mapping[str, float]) -> Policy:
+def _policy(place: Hosting, changes: Mapping[str, float]) -> Policy:
     """The policy that a service there would have with this environment, and the changes."""
     environ = {**os.environ, f"{PREFIX}PLATFORM": place.platform.value}
     variables = {name: f"{PREFIX}{name.upper()}_SECONDS" for name in changes}
@@ -186,9 +186,9 @@ def _policy(place: Place, changes: Mapping[str, float]) -> Policy:
         raise UserError(text) from None
 
 
-def _usable(values: Mapping[str, float | None], place: Place) -> dict[str, float]:
+def _usable(values: Mapping[str, float | None], place: Hosting) -> dict[str, float]:
     usable: dict[str, float] = {}
-    whole_names = _WHOLE + (_WHOLE_ON_KUBERNETES if place is Place.KUBERNETES else ())
+    whole_names = _WHOLE + (_WHOLE_ON_KUBERNETES if place is Hosting.KUBERNETES else ())
     for name, value in values.items():
         if value is None:
             continue
@@ -207,7 +207,7 @@ def _usable(values: Mapping[str, float | None], place: Place) -> dict[str, float
     return usable
 
 
-def _show(checked: Checked) -> None:
+def _show(checked: PolicyCheck) -> None:
     from rich.text import Text
 
     console = console_on(sys.stdout)

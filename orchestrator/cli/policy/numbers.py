@@ -34,7 +34,7 @@ _STOP_MARGIN_SECONDS = 5.0
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
-class Place(StrEnum):
+class Hosting(StrEnum):
     """Where a service can be deployed: the platforms, and systemd."""
 
     CLOUD_RUN = Platform.CLOUD_RUN.value
@@ -49,16 +49,16 @@ class Place(StrEnum):
     @property
     def platform(self) -> Platform:
         """The platform whose defaults the policy has there."""
-        return Platform.OTHER if self is Place.SYSTEMD else Platform(self.value)
+        return Platform.OTHER if self is Hosting.SYSTEMD else Platform(self.value)
 
     @property
     def probed(self) -> bool:
         """Whether the platform asks a start-up probe."""
         return self in (
-            Place.CLOUD_RUN,
-            Place.CLOUD_RUN_JOB,
-            Place.CLOUD_RUN_WORKER_POOL,
-            Place.KUBERNETES,
+            Hosting.CLOUD_RUN,
+            Hosting.CLOUD_RUN_JOB,
+            Hosting.CLOUD_RUN_WORKER_POOL,
+            Hosting.KUBERNETES,
         )
 
     @property
@@ -66,7 +66,7 @@ class Place(StrEnum):
         """How long the platform waits after SIGTERM, or the stop hook, before it kills."""
         if self.platform.is_gcp:
             return 10.0  # Google Cloud, "Container runtime contract": fixed
-        return 90.0 if self is Place.SYSTEMD else 30.0  # what is configurable has these defaults
+        return 90.0 if self is Hosting.SYSTEMD else 30.0  # what is configurable has these defaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,14 +135,14 @@ def threshold_for(
     return math.ceil(round(after / period_seconds, 6)) + 1
 
 
-def most_threshold(place: Place, period_seconds: float) -> int | None:
+def most_threshold(place: Hosting, period_seconds: float) -> int | None:
     """The largest failure threshold that the platform takes; `None` for any."""
     if not place.platform.is_gcp:
         return None
     return int(CLOUD_RUN_STARTUP_LIMIT_SECONDS // period_seconds)
 
 
-def recommended(policy: Policy, place: Place, given: Mapping[str, float] = _NOTHING) -> Numbers:
+def recommended(policy: Policy, place: Hosting, given: Mapping[str, float] = _NOTHING) -> Numbers:
     """Numbers that work together with a policy.
 
     Args:
@@ -158,7 +158,7 @@ def recommended(policy: Policy, place: Place, given: Mapping[str, float] = _NOTH
     period = given.get("period_seconds", least)
     threshold = threshold_for(policy, boot, period, delay)
     most = most_threshold(place, period)
-    pre_stop = PRE_STOP_SECONDS if place is Place.KUBERNETES else 0.0
+    pre_stop = PRE_STOP_SECONDS if place is Hosting.KUBERNETES else 0.0
     stop_limit = pre_stop + DRAIN_SECONDS + _STOP_MARGIN_SECONDS
     fitting = Numbers(
         boot_seconds=boot,

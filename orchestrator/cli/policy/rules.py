@@ -7,8 +7,8 @@ from enum import StrEnum
 from orchestrator.cli._shell.exit_codes import FAILED, OK
 from orchestrator.cli.policy.numbers import (
     CLIENT_SECONDS,
+    Hosting,
     Numbers,
-    Place,
     most_threshold,
     threshold_for,
     verdict_seconds,
@@ -47,7 +47,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class PolicyCheck:
     """The result.
 
     Attributes:
@@ -57,7 +57,7 @@ class Checked:
         findings: What was found.
     """
 
-    place: Place
+    place: Hosting
     policy: Policy
     numbers: Numbers
     findings: tuple[Finding, ...]
@@ -96,14 +96,14 @@ class Checked:
                 f"the platform waits {numbers.window_seconds:g} s"
                 f" ({delay}{numbers.failure_threshold} x {numbers.period_seconds:g} s)"
             )
-        if self.place is Place.SYSTEMD:
+        if self.place is Hosting.SYSTEMD:
             parts.append(f"systemd waits {numbers.start_limit_seconds:g} s")
         stop = numbers.pre_stop_seconds + numbers.drain_seconds
         parts.append(f"stops within {stop:g} s of {numbers.stop_limit_seconds:g} s")
         return "; ".join(parts)
 
 
-def check(policy: Policy, numbers: Numbers, place: Place) -> Checked:
+def check(policy: Policy, numbers: Numbers, place: Hosting) -> PolicyCheck:
     """Compare a policy with the numbers of a platform."""
     found = [
         *_start(policy, numbers, place),
@@ -111,16 +111,16 @@ def check(policy: Policy, numbers: Numbers, place: Place) -> Checked:
         *_stop(numbers, place),
     ]
     found += _gate(policy, numbers)
-    return Checked(place, policy, numbers, tuple(found))
+    return PolicyCheck(place, policy, numbers, tuple(found))
 
 
-def _start(policy: Policy, numbers: Numbers, place: Place) -> Iterator[Finding]:
+def _start(policy: Policy, numbers: Numbers, place: Hosting) -> Iterator[Finding]:
     verdict = verdict_seconds(policy, numbers.boot_seconds)
     if place.probed:
         yield from _window(policy, numbers, place, verdict)
-    if place is Place.SYSTEMD:
+    if place is Hosting.SYSTEMD:
         yield from _systemd(policy, numbers, verdict)
-    if place is Place.KUBERNETES and numbers.window_seconds > _PROGRESS_DEADLINE_SECONDS:
+    if place is Hosting.KUBERNETES and numbers.window_seconds > _PROGRESS_DEADLINE_SECONDS:
         yield Finding(
             Severity.WARNING,
             "progress-deadline",
@@ -136,7 +136,7 @@ def _start(policy: Policy, numbers: Numbers, place: Place) -> Iterator[Finding]:
         )
 
 
-def _window(policy: Policy, numbers: Numbers, place: Place, verdict: float) -> Iterator[Finding]:
+def _window(policy: Policy, numbers: Numbers, place: Hosting, verdict: float) -> Iterator[Finding]:
     needed = _needed(policy, numbers)
     most = most_threshold(place, numbers.period_seconds)
     if most is not None and needed > most:
@@ -202,7 +202,7 @@ def _systemd(policy: Policy, numbers: Numbers, verdict: float) -> Iterator[Findi
         )
 
 
-def _probes(policy: Policy, numbers: Numbers, place: Place) -> Iterator[Finding]:
+def _probes(policy: Policy, numbers: Numbers, place: Hosting) -> Iterator[Finding]:
     if not place.probed:
         return
     cloud_run = place.platform.is_gcp
@@ -237,7 +237,7 @@ def _probes(policy: Policy, numbers: Numbers, place: Place) -> Iterator[Finding]
         )
 
 
-def _faster(policy: Policy, numbers: Numbers, place: Place) -> str:
+def _faster(policy: Policy, numbers: Numbers, place: Hosting) -> str:
     """The probe that asks once a second, and still as long as it has to."""
     faster = replace(numbers, period_seconds=1.0)
     needed, most = _needed(policy, faster), most_threshold(place, 1.0)
@@ -246,7 +246,7 @@ def _faster(policy: Policy, numbers: Numbers, place: Place) -> str:
     return f"{names} to 1, and failureThreshold to {min(needed, most or needed)}"
 
 
-def _stop(numbers: Numbers, place: Place) -> Iterator[Finding]:
+def _stop(numbers: Numbers, place: Hosting) -> Iterator[Finding]:
     stop = numbers.pre_stop_seconds + numbers.drain_seconds
     limit = numbers.stop_limit_seconds
     if place.platform.is_gcp and limit != place.stop_limit_seconds:
@@ -259,8 +259,8 @@ def _stop(numbers: Numbers, place: Place) -> Iterator[Finding]:
         )
     if stop > limit:
         names = {
-            Place.KUBERNETES: "terminationGracePeriodSeconds",
-            Place.SYSTEMD: "TimeoutStopSec",
+            Hosting.KUBERNETES: "terminationGracePeriodSeconds",
+            Hosting.SYSTEMD: "TimeoutStopSec",
         }
         mend = f"raise {names[place]}" if place in names else "drain faster"
         yield Finding(

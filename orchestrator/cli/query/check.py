@@ -8,13 +8,13 @@ from orchestrator.cli._shell.errors import Unreachable
 from orchestrator.cli._shell.exit_codes import FAILED, OK
 from orchestrator.cli._shell.foreign_text import listed, shown
 from orchestrator.cli.query.client import Address, get
-from orchestrator.cli.query.waits import by_stage, from_page
+from orchestrator.cli.query.waits_for import by_stage, from_page
 
 DEFAULT_PATH = "/readyz"
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class HealthAnswer:
     """What a health endpoint said.
 
     Attributes:
@@ -54,7 +54,7 @@ class Checked:
         return f"{self.status} ({self.http_status}{stage}{output}{waits})"
 
 
-def check(url: str, timeout_seconds: float) -> Checked:
+def check(url: str, timeout_seconds: float) -> HealthAnswer:
     """Ask a health endpoint.
 
     Raises:
@@ -75,4 +75,4 @@ def check(url: str, timeout_seconds: float) -> Checked:
     waits_for = tuple(listed((told or {}).get("waits_for")))
     if stage and status == "fail" and not waits_for:
         waits_for = from_page(address, timeout_seconds) or by_stage(stage)
-    return Checked(answer.status, str(status), stage, waits_for, output)
+    return HealthAnswer(answer.status, str(status), stage, waits_for, output)

@@ -67,7 +67,7 @@ def explain(url: _Url, timeout: _AnswerTimeout = 8.0, json: Json = False) -> int
     URL is that of its status page; without a path, /startup. Of a service without a page, it says
     what its health endpoint tells. The exit status is 2 when nobody answers.
     """
-    from orchestrator.cli.query import explain, waits
+    from orchestrator.cli.query import explain, waits_for
 
     require_positive("--timeout", timeout)
     base = explain.base_address(url)
@@ -75,7 +75,7 @@ def explain(url: _Url, timeout: _AnswerTimeout = 8.0, json: Json = False) -> int
         state = explain.fetch_state(base, timeout)
     except Unreachable as error:
         no_page = isinstance(error, explain.NoPage) and not json
-        if no_page and (lines := waits.from_health(base, timeout)):
+        if no_page and (lines := waits_for.from_health(base, timeout)):
             typer.echo("\n".join([*lines, f"no more is known: {error}"]))
             return OK
         return _nobody(error, quiet=False, json=json)

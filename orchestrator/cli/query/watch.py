@@ -1,20 +1,15 @@
 """`watch`: the stages of a running service, live."""
 
 import contextlib
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from orchestrator.cli._shell.errors import Unreachable
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, OK
 from orchestrator.cli._shell.foreign_text import shown
 from orchestrator.cli._shell.output import ReaderGone, note
-from orchestrator.cli._shell.process import end_by_signal
 from orchestrator.cli.query.client import Address, events
-from orchestrator.cli.query.watch_view import View
+from orchestrator.cli.query.watch_view import WatchView
 
 _SILENCE_SECONDS = 8.0
 """A stream that tells nothing for so long is dead: the state comes about once a second. But a gate
@@ -27,7 +22,9 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
-def watch(base: Address, view: View, *, until: str | None, timeout_seconds: float | None) -> int:
+def watch(
+    base: Address, view: WatchView, *, until: str | None, timeout_seconds: float | None
+) -> int:
     """Show what happens until interrupted, `until` is reached or the time is up.
 
     Args:
@@ -44,10 +41,9 @@ def watch(base: Address, view: View, *, until: str | None, timeout_seconds: floa
     """
     watcher = _Watcher(base.below("events"), view, until, timeout_seconds)
     try:
-        with _signals_raise(), contextlib.closing(view):
+        with contextlib.closing(view):
+            view.open()
             status = watcher.run()
-    except _Ended as ended:
-        return end_by_signal(ended.number)
     except (BrokenPipeError, SystemExit):  # rich makes an exit of that
         raise ReaderGone from None
     if status == BUDGET_SPENT:
@@ -57,7 +53,7 @@ def watch(base: Address, view: View, *, until: str | None, timeout_seconds: floa
 
 class _Watcher:
     def __init__(
-        self, address: Address, view: View, until: str | None, timeout_seconds: float | None
+        self, address: Address, view: WatchView, until: str | None, timeout_seconds: float | None
     ) -> None:
         self._address = address
         self._view = view
@@ -114,47 +110,6 @@ class _Watcher:
             if _now() >= self._ends_at:
                 return False
         return False
-
-
-_Handler = Callable[[int, FrameType | None], object] | int | None
-"""What `signal.signal` gives and takes."""
-
-
-class _Ended(BaseException):
-    """A signal has come that ends the process."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let signals that end a process be exceptions, so that the terminal is left as it was."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        for one in before:  # a second one must not interrupt the tidying up
-            signal.signal(one, signal.SIG_IGN)
-        raise _Ended(number)
-
-    before = {
-        number: signal.signal(number, end)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    except _Ended:
-        raise  # they stay ignored: the process is about to end
-    except BaseException:
-        _restore(before)
-        raise
-    _restore(before)
-
-
-def _restore(handlers: dict[signal.Signals, _Handler]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def _now() -> float:

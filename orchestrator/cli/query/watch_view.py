@@ -3,10 +3,10 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from orchestrator.cli._shell.foreign_text import json_line, listed, number, shown
-from orchestrator.cli._shell.style import STAGE_STYLES, KeyEcho, can_move, console_on
+from orchestrator.cli._shell.style import STAGE_STYLES, MovingPart, can_move, console_on
 from orchestrator.cli.query.explain import State, conditions, seconds
 
 if TYPE_CHECKING:
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 _LABEL_CELLS = 10
 
 
-class View(Protocol):
+class WatchView:
     """Shows what happens to a service."""
+
+    def open(self) -> None:
+        """Begin."""
 
     def stage(self, event: Mapping[str, object]) -> None:
         """The stage has changed."""
@@ -32,7 +35,7 @@ class View(Protocol):
         """Leave the terminal as it was."""
 
 
-class JsonView:
+class WatchJson(WatchView):
     """One JSON object on each line."""
 
     def stage(self, event: Mapping[str, object]) -> None:
@@ -47,14 +50,11 @@ class JsonView:
         """Print it."""
         self._print("gone", {"reason": why})
 
-    def close(self) -> None:
-        """Nothing moves."""
-
     def _print(self, name: str, data: Mapping[str, object]) -> None:
         print(json_line({"event": name, "data": data}), flush=True)  # noqa: T201  a command line
 
 
-class PlainView:
+class WatchLines(WatchView):
     """One line for each change of stage."""
 
     _one_line = True
@@ -85,53 +85,42 @@ class PlainView:
             self._why = why
             self._console.print(f"{why}; trying again", soft_wrap=self._one_line)
 
-    def close(self) -> None:
-        """Nothing moves."""
 
-
-class TerminalView(PlainView):
+class WatchPanel(WatchLines):
     """The same lines, and below them how things stand."""
 
     _one_line = False
 
     def __init__(self) -> None:
-        from rich.live import Live  # only where something is shown
-
         super().__init__()
         self._state: State = {}
-        self._screen = Live(
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._echo = KeyEcho()
-        self._echo.off()
-        self._screen.start()
+        self._part = MovingPart(self._console)
+
+    def open(self) -> None:
+        """Put the panel up."""
+        self._part.start()
 
     def state(self, state: State) -> None:
         """Draw it anew."""
         super().state(state)
         self._state = state
-        self._screen.update(_panel(state, gone=""), refresh=True)
+        self._part.draw(_panel(state, gone=""))
 
     def gone(self, why: str) -> None:
         """Keep the last state, and say that it is old."""
         super().gone(why)
-        self._screen.update(_panel(self._state, gone=why), refresh=True)
+        self._part.draw(_panel(self._state, gone=why))
 
     def close(self) -> None:
         """Take the panel away."""
-        self._screen.stop()
-        self._echo.restore()
+        self._part.stop()
 
 
-def make_view(*, as_json: bool) -> View:
+def make_view(*, as_json: bool) -> WatchView:
     """The view that fits where standard output goes."""
     if as_json:
-        return JsonView()
-    return TerminalView() if can_move(sys.stdout) else PlainView()
+        return WatchJson()
+    return WatchPanel() if can_move(sys.stdout) else WatchLines()
 
 
 def _stage(name: object) -> "Text":

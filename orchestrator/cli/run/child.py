@@ -8,12 +8,12 @@ import ctypes
 import errno
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 
 from orchestrator.cli._shell.output import flush
-from orchestrator.cli._shell.process import IGNORED_BY_PYTHON, cannot_start
+from orchestrator.cli._shell.process import cannot_start
+from orchestrator.cli._shell.signals import IGNORED_BY_PYTHON, numbers
 
 _PR_SET_CHILD_SUBREAPER = 36
 """From `linux/prctl.h`: orphans below this process become its own children, as with process 1."""
@@ -35,14 +35,10 @@ except OSError as error:
 process whose id is in LISTEN_PID, which is known only once there is a process."""
 
 
-def _numbers(*names: str) -> frozenset[int]:
-    return frozenset(getattr(signal, name) for name in names if hasattr(signal, name))
-
-
-ENDING = _numbers("SIGTERM", "SIGINT", "SIGQUIT")
+STOPS_CMD = numbers("SIGTERM", "SIGINT", "SIGQUIT")
 """What CMD is told to end by."""
 
-PASSED_ON = ENDING | _numbers(
+PASSED_ON = STOPS_CMD | numbers(
     *("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGALRM", "SIGCONT", "SIGTSTP")
 )
 """What goes to CMD instead of being obeyed."""
@@ -103,7 +99,7 @@ class Child:
             return False
         try:
             os.kill(self.pid, number)
-        except ProcessLookupError:  # it has ended, and was not waited for yet
+        except OSError:  # it has ended and was not waited for yet, or has become somebody else's
             return False
         return True
 

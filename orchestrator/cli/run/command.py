@@ -64,8 +64,8 @@ def run(  # noqa: PLR0913  each is an option of the command line
     tells systemd (NOTIFY_SOCKET), passes signals on, and waits for orphans where it is process 1.
     The exit status is that of CMD.
     """
+    from orchestrator.cli._shell.startup import settings_for
     from orchestrator.cli.run import child_log, run
-    from orchestrator.cli.wait import wait
 
     if not command:
         raise UserError("run needs a command: run -- CMD [ARGS]...")
@@ -86,4 +86,4 @@ def run(  # noqa: PLR0913  each is an option of the command line
         allowed_hosts=allowed_host,
         subreaper=subreaper,
     )
-    return run.run(wait.settings_for(redis, timeout), options)
+    return run.run(settings_for(redis, timeout), options)

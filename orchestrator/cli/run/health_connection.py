@@ -38,7 +38,7 @@ class _RefusedError(Exception):
         self.status = status
 
 
-class Phase(IntEnum):
+class RequestPhase(IntEnum):
     """Where a connection is; of the least, the oldest makes room first."""
 
     ANSWERED = 0
@@ -48,7 +48,7 @@ class Phase(IntEnum):
     """It is answered with something else than a health check, for as long as that takes."""
 
 
-class Connection:
+class HealthConnection:
     """One client and its one request.
 
     Args:
@@ -66,7 +66,7 @@ class Connection:
         self._wire = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_HEAD_BYTES)
         self._is_head = False
         self.stream = stream
-        self.phase = Phase.READING
+        self.phase = RequestPhase.READING
         self.scope = anyio.CancelScope()
 
     async def talk(self, app: ASGIApp) -> None:
@@ -76,21 +76,21 @@ class Connection:
                 request = await self._read_request()
             self._is_head = request.method == b"HEAD"
             scope = _scope_of(request)
-            self.phase = Phase.ANSWERING
+            self.phase = RequestPhase.ANSWERING
             if scope["path"] not in HEALTH_PATHS:
                 if self._is_crowded():
                     raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE)
-                self.phase = Phase.OTHER
+                self.phase = RequestPhase.OTHER
             await self._answer(app, scope)
         except TimeoutError:
-            if self.phase is not Phase.READING:
+            if self.phase is not RequestPhase.READING:
                 raise  # it takes no answer
             await self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         except h11.RemoteProtocolError as error:
             await self._refuse(HTTPStatus(error.error_status_hint))
         except _RefusedError as refused:
             await self._refuse(refused.status)
-        self.phase = Phase.ANSWERED
+        self.phase = RequestPhase.ANSWERED
         with anyio.fail_after(_CLIENT_SECONDS):
             await self.stream.send_eof()
         # Closing with unread input resets the connection, and the answer might be lost with it.

@@ -12,7 +12,7 @@ from anyio.abc import SocketAttribute, SocketListener, TaskGroup, TaskStatus
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.asgi_types import ASGIApp
 from orchestrator.cli._shell.errors import UserError
-from orchestrator.cli.run.health_connection import Connection, Phase
+from orchestrator.cli.run.health_connection import HealthConnection, RequestPhase
 
 logger = Log("orchestrator.run")
 
@@ -35,7 +35,7 @@ class HealthServer:
     def __init__(self, app: ASGIApp, listeners: list[SocketListener]) -> None:
         self._app = app
         self._listeners = listeners
-        self._connections: dict[Connection, None] = {}  # in order of arrival
+        self._connections: dict[HealthConnection, None] = {}  # in order of arrival
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Serve until cancelled."""
@@ -66,7 +66,7 @@ class HealthServer:
             failed = False
             if len(self._connections) >= _MOST_CONNECTIONS:
                 self._make_room()
-            connection = Connection(stream, self.is_crowded)
+            connection = HealthConnection(stream, self.is_crowded)
             self._connections[connection] = None
             tasks.start_soon(self._talk, connection)
 
@@ -77,7 +77,7 @@ class HealthServer:
             del self._connections[victim]
             victim.scope.cancel()
 
-    async def _talk(self, connection: Connection) -> None:
+    async def _talk(self, connection: HealthConnection) -> None:
         try:
             with connection.scope:
                 await connection.talk(self._app)
@@ -92,7 +92,7 @@ class HealthServer:
 
     def is_crowded(self) -> bool:
         """Whether all places are taken that others than health checks may take."""
-        return sum(one.phase is Phase.OTHER for one in self._connections) >= _MOST_OTHERS
+        return sum(one.phase is RequestPhase.OTHER for one in self._connections) >= _MOST_OTHERS
 
 
 async def open_port(host: str, port: int) -> list[SocketListener]:

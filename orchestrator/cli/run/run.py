@@ -1,6 +1,5 @@
 """`run`: the parent of a service that cannot embed the orchestrator."""
 
-import functools
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +8,23 @@ from http import HTTPStatus
 from pathlib import PurePath
 
 import anyio
-from anyio.abc import TaskStatus
 
 from orchestrator import Orchestrator, Stage, StageChanged
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
 from orchestrator._http.hosts import AllowedHosts
 from orchestrator._http.responses import as_json, respond
+from orchestrator._runtime.event_loop import EventLoop
 from orchestrator.asgi import health_app
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, PERMANENT
-from orchestrator.cli._shell.process import end_by_signal, given_environment
-from orchestrator.cli.run.child import ENDING, PASSED_ON, Child, become_subreaper
+from orchestrator.cli._shell.process import given_environment
+from orchestrator.cli._shell.signals import ENDING, end_by_signal, obeyed
+from orchestrator.cli._shell.startup import is_permanent, load_redis_beside, probe_for
+from orchestrator.cli.run.child import PASSED_ON, STOPS_CMD, Child, become_subreaper
 from orchestrator.cli.run.health_server import HealthServer, open_port, port_of
 from orchestrator.cli.run.systemd import Notifier, without_notify
 from orchestrator.cli.run.terminal import SUSPEND, Terminal, suspend
-from orchestrator.cli.wait.wait import is_permanent, load_redis_beside, probe_for
 from orchestrator.settings import Settings
 from orchestrator.web import web_app, web_paths
 
@@ -32,6 +32,9 @@ logger = Log("orchestrator.run")
 
 _PAGE = "/startup"
 _TICK_SECONDS = 1.0
+_ENDS_BEFORE_CMD = STOPS_CMD | ENDING
+"""What ends `run` itself, as long as there is no CMD to pass it on to."""
+
 _PATIENCE_SECONDS = 5.0
 """What systemd is asked for beyond the budget: for CMD to be started, and for a busy machine."""
 
@@ -89,7 +92,7 @@ def run(settings: Settings, options: RunOptions) -> int:
         raise UserError("--subreaper is not possible on this system")
     load_redis_beside()
     supervisor = _Supervisor(startup, options, Notifier.from_environment())
-    status = anyio.run(functools.partial(supervisor.run))
+    status = anyio.run(supervisor.run)
     return end_by_signal(-status) if status < 0 else status
 
 
@@ -100,6 +103,7 @@ class _Supervisor:
         self._notifier = notifier
         self._child = Child()
         self._terminal = Terminal()
+        self._came: list[int] = []
         self._stopping = False
         self._told_ready = False
         self._ended = anyio.Event()
@@ -115,17 +119,18 @@ class _Supervisor:
         options = self._options
         listeners = await open_port(options.host, options.port)
         logger.info("health endpoints on port %d", port_of(listeners))
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(HealthServer(self._health(), listeners).run)
-            await tasks.start(self._obey_signals)
-            async with self._startup:
-                tasks.start_soon(self._follow_stages)
-                tasks.start_soon(self._keep_systemd_informed)
-                if options.start is Start.AT_ONCE:
-                    self._start_command()
-                await self._ended.wait()
-                self._stop()
-            tasks.cancel_scope.cancel()
+        among = {signal.SIGCHLD, *PASSED_ON}
+        with obeyed(self._obey, EventLoop().call, among) as self._came:
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(HealthServer(self._health(), listeners).run)
+                async with self._startup:
+                    tasks.start_soon(self._follow_stages)
+                    tasks.start_soon(self._keep_systemd_informed)
+                    if options.start is Start.AT_ONCE:
+                        self._start_command()
+                    await self._ended.wait()
+                    self._stop()
+                tasks.cancel_scope.cancel()
         self._terminal.take_back()
         self._terminal.close()
         self._notifier.close()
@@ -136,6 +141,9 @@ class _Supervisor:
     # -- CMD ---------------------------------------------------------------------------------------
 
     def _start_command(self) -> None:
+        """Start CMD, unless it was started, or the end was asked for: this is the only way."""
+        if self._child.pid or self._ended.is_set() or not _ENDS_BEFORE_CMD.isdisjoint(self._came):
+            return
         try:
             self._child.start(self._options.command, without_notify(given_environment()))
         except UserError as error:
@@ -156,26 +164,22 @@ class _Supervisor:
             self._notifier.tell(STOPPING=1, STATUS="stopping")
             self._startup.stop()
 
-    async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:
-        wanted = [one for one in PASSED_ON if signal.getsignal(one) is not signal.SIG_IGN]
-        with anyio.open_signal_receiver(signal.SIGCHLD, *map(signal.Signals, wanted)) as received:
-            task_status.started()
-            async for number in received:
-                if number == signal.SIGCHLD:
-                    self._reap()
-                elif self._child.pid:
-                    self._pass_on(number)
-                elif number == SUSPEND:
-                    suspend()
-                elif number in ENDING or number == signal.SIGHUP:
-                    name = signal.Signals(number).name
-                    logger.warning("stopped by %s before CMD was started", name)
-                    self._end(-number)
+    def _obey(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._reap()
+        elif self._child.pid:
+            self._pass_on(number)
+        elif number == SUSPEND:
+            suspend()
+        elif number in _ENDS_BEFORE_CMD and not self._ended.is_set():
+            name = signal.Signals(number).name
+            logger.warning("stopped by %s before CMD was started", name)
+            self._end(-number)
 
     def _pass_on(self, number: int) -> None:
         if number == signal.SIGCONT:
             self._terminal.give_to(self._child.pid)
-        if self._child.pass_on(number) and number in ENDING:
+        if self._child.pass_on(number) and number in STOPS_CMD:
             self._stop()
 
     def _reap(self) -> None:
@@ -194,16 +198,19 @@ class _Supervisor:
 
     async def _follow_stages(self) -> None:
         async for event in self._startup.subscribe():
-            if not self._child.pid and not self._ended.is_set():
-                if event.current is Stage.READY:
-                    self._start_command()
-                elif event.current is Stage.DEGRADED and self._options.exit_when_degraded:
-                    self._end(_status_of(event))
+            if event.current is Stage.READY:
+                self._start_command()
+            elif event.current is Stage.DEGRADED and self._options.exit_when_degraded:
+                self._end_for_want_of_redis(event)
             if event.current is Stage.READY and self._child.running and not self._told_ready:
                 self._told_ready = True
                 self._notifier.tell(READY=1, STATUS=self._in_words())
             else:
                 self._notifier.tell(STATUS=self._in_words())
+
+    def _end_for_want_of_redis(self, event: StageChanged) -> None:
+        if not self._child.pid and not self._ended.is_set():
+            self._end(PERMANENT if is_permanent(event) else BUDGET_SPENT)
 
     def _in_words(self) -> str:
         known = self._startup.explain()
@@ -257,7 +264,3 @@ class _Supervisor:
 
     def _title(self) -> str:
         return PurePath(self._options.command[0]).name
-
-
-def _status_of(event: StageChanged) -> int:
-    return PERMANENT if is_permanent(event) else BUDGET_SPENT

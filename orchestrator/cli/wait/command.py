@@ -8,7 +8,8 @@ import typer
 from orchestrator.cli._shell.exit_codes import OK
 from orchestrator.cli._shell.options import Command, Json, RedisUrl, Timeout
 from orchestrator.cli._shell.output import lost, note, print_json
-from orchestrator.cli._shell.process import become, end_by_signal, named
+from orchestrator.cli._shell.process import become, named
+from orchestrator.cli._shell.signals import end_by_signal
 
 
 def wait(
@@ -23,10 +24,11 @@ def wait(
     Without CMD the exit status says how it ended: 0 ready, 124 the budget is spent, 78 a failure
     that waiting does not mend, such as a wrong password.
     """
+    from orchestrator.cli._shell.startup import settings_for
     from orchestrator.cli.wait import progress, wait
 
     named(command or ())
-    settings = wait.settings_for(redis, timeout)
+    settings = settings_for(redis, timeout)
     waited = wait.wait(settings, progress.make_progress(quiet=quiet or json))
     if json:
         _tell_json(waited.as_json(), anyway=bool(command))

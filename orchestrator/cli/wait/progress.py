@@ -21,7 +21,7 @@ from orchestrator import (
     Target,
 )
 from orchestrator.cli._shell.output import print_error
-from orchestrator.cli._shell.style import STAGE_STYLES, can_move, console_on
+from orchestrator.cli._shell.style import STAGE_STYLES, MovingPart, can_move, console_on
 from states import Fact
 
 if TYPE_CHECKING:
@@ -73,23 +73,15 @@ class LiveProgress(Progress):
     """One line that says the stage, the time left, the attempts and the last reason."""
 
     def __init__(self) -> None:
-        from rich.live import Live  # loaded only where somebody looks
-
-        self._live = Live(
-            console=console_on(sys.stderr),
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._part = MovingPart(console_on(sys.stderr))
 
     async def keep_moving(self, startup: Orchestrator) -> None:
         """Draw the line again and again."""
         try:
             with _unless_it_cannot_be_written():
-                self._live.start()
+                self._part.start()
                 while True:
-                    self._live.update(_line(startup.explain()), refresh=True)
+                    self._part.draw(_line(startup.explain()))
                     await anyio.sleep(_REFRESH_SECONDS)
         finally:
             self.close()
@@ -97,7 +89,7 @@ class LiveProgress(Progress):
     def close(self) -> None:
         """Take the line away."""
         with _unless_it_cannot_be_written():
-            self._live.stop()
+            self._part.stop()
 
 
 @contextmanager

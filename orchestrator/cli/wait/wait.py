@@ -1,46 +1,29 @@
 """`wait`: until Redis is ready, within a budget."""
 
-import functools
-import importlib
-import logging
-import os
 import signal
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import anyio
-from anyio.abc import TaskStatus
 
-from orchestrator import (
-    Explanation,
-    FailureKind,
-    Orchestrator,
-    PolicyError,
-    ProbeFailed,
-    Stage,
-    StageChanged,
-)
-from orchestrator.cli._shell.errors import UserError
+from orchestrator import Explanation, Orchestrator, Stage, StageChanged
+from orchestrator._runtime.event_loop import EventLoop
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, OK, PERMANENT, SIGNALLED
 from orchestrator.cli._shell.output import note
-from orchestrator.cli.wait.progress import Progress
-from orchestrator.redis import RedisProbe
-from orchestrator.settings import PREFIX, Settings, SettingsError
-
-ENDING_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+from orchestrator.cli._shell.signals import obeyed
+from orchestrator.cli._shell.startup import (
+    is_permanent,
+    load_redis_beside,
+    probe_for,
+    silence_log,
 )
-"""What a waiting process is told to end by. They are handled, not left to the system: a process 1
-has no default for them, and a container would be killed the hard way."""
+from orchestrator.cli.wait.progress import Progress
+from orchestrator.settings import Settings
 
 
-_SHARE_OF_ONE_ATTEMPT = 0.8
-"""How much of `--timeout` one attempt may take at most."""
-
-
-class Outcome(StrEnum):
+class WaitOutcome(StrEnum):
     """How the waiting ended. The values are stable: they appear in JSON."""
 
     READY = "ready"
@@ -60,7 +43,7 @@ class Waited:
         enabled: False where nothing was asked, because the environment says so.
     """
 
-    outcome: Outcome
+    outcome: WaitOutcome
     known: Explanation
     signal_number: int = 0
     enabled: bool = True
@@ -69,10 +52,10 @@ class Waited:
     def status(self) -> int:
         """The exit status, where no CMD follows."""
         return {
-            Outcome.READY: OK,
-            Outcome.BUDGET_SPENT: BUDGET_SPENT,
-            Outcome.PERMANENT_FAILURE: PERMANENT,
-            Outcome.INTERRUPTED: SIGNALLED + self.signal_number,
+            WaitOutcome.READY: OK,
+            WaitOutcome.BUDGET_SPENT: BUDGET_SPENT,
+            WaitOutcome.PERMANENT_FAILURE: PERMANENT,
+            WaitOutcome.INTERRUPTED: SIGNALLED + self.signal_number,
         }[self.outcome]
 
     @property
@@ -100,59 +83,6 @@ class Waited:
         }
 
 
-def settings_for(
-    redis_url: str | None, timeout_seconds: float | None, environ: Mapping[str, str] = os.environ
-) -> Settings:
-    """The settings of the environment, with what the command line says instead.
-
-    Raises:
-        UserError: When any of it cannot be used.
-    """
-    if redis_url == "":
-        # Most likely a shell's variable that is not set: another Redis would be waited for.
-        raise UserError("--redis is empty; without it REDIS_URL and ORCHESTRATOR_REDIS_URL count")
-    if redis_url is not None:  # then a variable that cannot be used does no harm
-        environ = {
-            name: value
-            for name, value in environ.items()
-            if name not in (f"{PREFIX}REDIS_URL", "REDIS_URL")
-        }
-    try:
-        settings = Settings.from_environment(environ)
-    except SettingsError as error:
-        raise UserError(str(error)) from None
-    settings = replace(settings, redis_url=redis_url or settings.redis_url)
-    if timeout_seconds is None:
-        return settings
-    policy = settings.policy
-    try:
-        # A short time must not be refused because one attempt, or the grace, could be longer. And
-        # one attempt should end in it: else there would be nothing to say of why it was not enough.
-        policy = replace(
-            policy,
-            budget_seconds=timeout_seconds,
-            attempt_timeout_seconds=min(
-                policy.attempt_timeout_seconds, _SHARE_OF_ONE_ATTEMPT * timeout_seconds
-            ),
-            grace_seconds=min(policy.grace_seconds, timeout_seconds),
-        )
-    except PolicyError as error:
-        raise UserError(f"--timeout is {timeout_seconds:g}; it must be {error.allowed}") from None
-    return replace(settings, policy=policy)
-
-
-def probe_for(redis_url: str) -> RedisProbe:
-    """A probe of the Redis at a URL.
-
-    Raises:
-        UserError: When the URL cannot be used. Its text shows nothing of it.
-    """
-    try:
-        return RedisProbe(redis_url)
-    except ValueError as error:
-        raise UserError(f"--redis: {error}") from None
-
-
 def wait(settings: Settings, progress: Progress) -> Waited:
     """Wait until Redis is ready, the budget is spent, the failure is permanent or a signal comes.
 
@@ -165,57 +95,40 @@ def wait(settings: Settings, progress: Progress) -> Waited:
     startup = Orchestrator(
         probe, policy=settings.policy, observers=[progress], enabled=settings.enabled
     )
-    return anyio.run(functools.partial(_wait, startup, progress))
+    return anyio.run(partial(_wait, startup, progress))
 
 
 async def _wait(startup: Orchestrator, progress: Progress) -> Waited:
-    signals: list[int] = []
-    ended: StageChanged | None = None
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(_note_signals, signals, tasks.cancel_scope)
-        async with startup:
-            tasks.start_soon(progress.keep_moving, startup)
-            async for event in startup.subscribe():
-                if event.current in (Stage.READY, Stage.DEGRADED):
-                    ended = event
-                    break
-            waited = Waited(_outcome(ended), startup.explain(), enabled=startup.enabled)
-        tasks.cancel_scope.cancel()
-    if ended is None:
-        return Waited(Outcome.INTERRUPTED, startup.explain(), signals[0])
-    return waited
+    decided, known = None, None
+    with (
+        anyio.CancelScope() as scope,
+        obeyed(lambda _: scope.cancel(), EventLoop().call) as came,
+    ):
+        async with anyio.create_task_group() as tasks:
+            async with startup:
+                tasks.start_soon(progress.keep_moving, startup)
+                async for event in startup.subscribe():
+                    if event.current in (Stage.READY, Stage.DEGRADED):
+                        decided = event
+                        break
+                known = startup.explain()
+            tasks.cancel_scope.cancel()
+    known = known or startup.explain()
+    if came or decided is None:  # also one that came after the decision: CMD must not begin then
+        return Waited(WaitOutcome.INTERRUPTED, known, came[0])
+    return Waited(_outcome(decided), known, enabled=startup.enabled)
 
 
-def _outcome(event: StageChanged | None) -> Outcome:
-    if event is None:
-        return Outcome.INTERRUPTED
+def _outcome(event: StageChanged) -> WaitOutcome:
     if event.current is Stage.READY:
-        return Outcome.READY
-    return Outcome.PERMANENT_FAILURE if is_permanent(event) else Outcome.BUDGET_SPENT
-
-
-def is_permanent(event: StageChanged) -> bool:
-    """Whether a service became degraded by a failure that waiting does not mend."""
-    cause = event.cause
-    return isinstance(cause, ProbeFailed) and cause.failure.kind is FailureKind.PERMANENT
-
-
-async def _note_signals(
-    signals: list[int], scope: anyio.CancelScope, *, task_status: TaskStatus[None]
-) -> None:
-    # What was ignored when we were started stays ignored: `nohup` works this way.
-    wanted = [one for one in ENDING_SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
-    with anyio.open_signal_receiver(*wanted) as received:
-        task_status.started()
-        async for number in received:
-            signals.append(number)
-            scope.cancel()
+        return WaitOutcome.READY
+    return WaitOutcome.PERMANENT_FAILURE if is_permanent(event) else WaitOutcome.BUDGET_SPENT
 
 
 def tell(waited: Waited, *, quiet: bool) -> None:
     """Say on standard error how it ended: always if badly, and otherwise unless `quiet`."""
     known, seconds = waited.known, waited.elapsed_seconds
-    if waited.outcome is Outcome.READY:
+    if waited.outcome is WaitOutcome.READY:
         if not waited.enabled:
             text = "disabled by ORCHESTRATOR_ENABLED: nothing was asked"
         else:
@@ -223,34 +136,12 @@ def tell(waited: Waited, *, quiet: bool) -> None:
         if not quiet:
             note(text)
         return
-    if waited.outcome is Outcome.INTERRUPTED:
+    if waited.outcome is WaitOutcome.INTERRUPTED:
         name = signal.Signals(waited.signal_number).name
         note(f"stopped by {name} after {seconds:.2f} s, in {known.stage}")
         return
     why = known.last_failure.reason if known.last_failure is not None else "no attempt had ended"
-    if waited.outcome is Outcome.PERMANENT_FAILURE:
+    if waited.outcome is WaitOutcome.PERMANENT_FAILURE:
         note(f"waiting does not mend this: {why}")
     else:
         note(f"not ready within {seconds:.2f} s and {known.attempts} attempt(s): {why}")
-
-
-def silence_log() -> None:
-    """What the library logs is shown by the commands in their own words."""
-    logging.getLogger("orchestrator").addHandler(logging.NullHandler())
-
-
-def load_redis_beside() -> None:
-    """Import redis-py while Redis is being waited for.
-
-    The probe loads it only once a server accepts, and it takes about as long as all else here:
-    without this, a Redis that comes late would be noticed later by that time.
-    """
-
-    def load() -> None:
-        # If it cannot be imported, the probe says so in its own words.
-        try:
-            importlib.import_module("orchestrator.redis._redis_py_connections")
-        except Exception:  # whatever it is, it is the probe's to report
-            return
-
-    threading.Thread(target=load, name="import redis", daemon=True).start()

@@ -1,11 +1,18 @@
-"""Traces as a picture (SVG), drawn from the spans that the service made."""
+"""Draws `docs/images/startup-trace.svg` from the spans of a real run: `python` with this file."""
 
+import asyncio
+import tempfile
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from orchestrator.cli.demo.demo_error import DemoError
-from orchestrator.cli.demo.reports import SpanReport
+from rich.console import Console
+
+from orchestrator.cli.demo.choices import DemoOptions
+from orchestrator.cli.demo.embedded_redis import find_redis_server
+from orchestrator.cli.demo.live_view import DemoLines
+from orchestrator.cli.demo.measure import DemoRun
+from orchestrator.cli.demo.reports import Protection, SpanReport
 from orchestrator.cli.demo.waterfall import Waterfall, WaterfallRow, lay_out, traces
 
 _WIDTH = 960
@@ -37,16 +44,7 @@ _STYLE = """
 """
 
 
-def write_picture(path: Path, spans: Sequence[SpanReport]) -> None:
-    """Draw every trace, one below the other.
-
-    Raises:
-        DemoError: When the file cannot be written.
-    """
-    try:
-        path.write_text(picture(spans), encoding="utf-8")
-    except OSError as error:
-        raise DemoError(f"cannot write {path}: {error.strerror or error}") from None
+PICTURE = Path(__file__).parents[1] / "images" / "startup-trace.svg"
 
 
 def picture(spans: Sequence[SpanReport]) -> str:
@@ -131,3 +129,24 @@ def _round_step(least: float) -> float:
             if step * power >= least:
                 return step * power
         power *= 10
+
+
+def main() -> None:
+    """Run the demo with its outage, and draw what it traced."""
+    options = DemoOptions(
+        connections=200,
+        redis_delay_seconds=1.0,
+        settle_seconds=0.4,
+        grace_seconds=0.5,
+        port=0,
+        outage=True,
+    )
+    binary = find_redis_server() or "redis-server"
+    with tempfile.TemporaryDirectory() as directory:
+        run = DemoRun(Protection.GATE, options, binary, Path(directory), DemoLines(Console()))
+        asyncio.run(run())
+    PICTURE.write_text(picture(run.spans), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
