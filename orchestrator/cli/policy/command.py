@@ -1,56 +1,46 @@
-"""The command `check-policy`: its options, and what it prints."""
+"""The command `check-policy`: its options, and what it prints.
 
-import json as json_text
+The options are the policy's budget and grace, and one for each field of `Numbers`.
+"""
+
+import inspect
 import math
 import os
 import sys
 from collections.abc import Mapping
-from typing import Annotated
+from dataclasses import fields
+from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli._shell.errors import UserError
+from orchestrator.cli._shell.options import TOO_LARGE
+from orchestrator.cli._shell.output import print_json
 from orchestrator.cli._shell.style import console_on
-from orchestrator.cli.policy.numbers import Hosting, recommended
-from orchestrator.cli.policy.rules import PolicyCheck, Severity, check
+from orchestrator.cli.policy.numbers import (
+    COUNT,
+    Bound,
+    Hosting,
+    Numbers,
+    Option,
+    option_of,
+    recommended,
+)
+from orchestrator.cli.policy.result import PolicyCheck, Severity
+from orchestrator.cli.policy.rules import check
 from orchestrator.settings import PREFIX, Settings, SettingsError, detect_platform
 from states import Policy
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow"}
-_FIELDS = {
-    "boot": "boot_seconds",
-    "initial_delay": "initial_delay_seconds",
-    "probe_period": "period_seconds",
-    "probe_timeout": "timeout_seconds",
-    "failure_threshold": "failure_threshold",
-    "liveness_period": "liveness_period_seconds",
-    "liveness_threshold": "liveness_threshold",
-    "pre_stop": "pre_stop_seconds",
-    "drain": "drain_seconds",
-    "stop_limit": "stop_limit_seconds",
-    "start_limit": "start_limit_seconds",
-    "restart_delay": "restart_seconds",
-    "start_limit_interval": "start_limit_interval_seconds",
-    "start_limit_burst": "start_limit_burst",
-    "hold": "hold_seconds",
-}
-_ABOVE_ZERO = (
-    "probe_period",
-    "probe_timeout",
-    "liveness_period",
-    "failure_threshold",
-    "liveness_threshold",
+
+_OF_POLICY = (
+    Option("budget", "The budget; else the policy's."),
+    Option("grace", "The grace; else the policy's."),
 )
-
-_WHOLE = ("initial_delay", "probe_period", "probe_timeout", "liveness_period")
-"""What platforms take as whole seconds only."""
-
-_WHOLE_ON_KUBERNETES = ("pre_stop", "stop_limit")
-_TOO_LARGE = 1e9
-"""Seconds, as in a policy: whatever is longer is a mistake."""
+_OF_NUMBERS = {option_of(one): one.name for one in fields(Numbers)}
 
 
-def check_policy(  # noqa: PLR0913  each is an option of the command line
+def check_policy(
     *,
     platform: Annotated[
         str | None,
@@ -60,71 +50,8 @@ def check_policy(  # noqa: PLR0913  each is an option of the command line
             autocompletion=lambda: list(Hosting),
         ),
     ] = None,
-    budget: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="The budget; else the policy's.")
-    ] = None,
-    grace: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="The grace; else the policy's.")
-    ] = None,
-    boot: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="From the start of the process until the orchestrator is entered.",
-        ),
-    ] = None,
-    initial_delay: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="Before the first start-up probe: initialDelaySeconds."
-        ),
-    ] = None,
-    probe_period: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Between start-up probes: periodSeconds."),
-    ] = None,
-    probe_timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Of one start-up probe: timeoutSeconds.")
-    ] = None,
-    failure_threshold: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="How many failed start-up probes end the instance."),
-    ] = None,
-    liveness_period: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Between liveness probes.")
-    ] = None,
-    liveness_threshold: Annotated[
-        int | None, typer.Option(metavar="N", help="How many failed liveness probes restart it.")
-    ] = None,
-    pre_stop: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="How long the stop hook serves on before SIGTERM."),
-    ] = None,
-    drain: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="From SIGTERM to the end of the service."),
-    ] = None,
-    stop_limit: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="terminationGracePeriodSeconds, or TimeoutStopSec."),
-    ] = None,
-    start_limit: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="TimeoutStartSec.")
-    ] = None,
-    restart_delay: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="RestartSec.")
-    ] = None,
-    start_limit_interval: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="StartLimitIntervalSec; systemd's own default is 10."),
-    ] = None,
-    start_limit_burst: Annotated[
-        int | None, typer.Option(metavar="N", help="StartLimitBurst.")
-    ] = None,
-    hold: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="hold_seconds of the gate.")
-    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    **given: float | None,
 ) -> int:
     """Say when budget, grace, drain and probe numbers cannot work together.
 
@@ -132,34 +59,38 @@ def check_policy(  # noqa: PLR0913  each is an option of the command line
     when something cannot work; a warning is no failure.
     """
     place = _place(platform)
-    policy = _policy(place, _usable({"budget": budget, "grace": grace}, place))
-    seconds = {
-        "boot": boot,
-        "initial_delay": initial_delay,
-        "probe_period": probe_period,
-        "probe_timeout": probe_timeout,
-        "liveness_period": liveness_period,
-        "pre_stop": pre_stop,
-        "drain": drain,
-        "stop_limit": stop_limit,
-        "start_limit": start_limit,
-        "restart_delay": restart_delay,
-        "start_limit_interval": start_limit_interval,
-        "hold": hold,
-    }
-    counts = {
-        "failure_threshold": failure_threshold,
-        "liveness_threshold": liveness_threshold,
-        "start_limit_burst": start_limit_burst,
-    }
-    given = _usable(seconds, place) | _usable(counts, place)
-    numbers = recommended(policy, place, {_FIELDS[name]: one for name, one in given.items()})
-    checked = check(policy, numbers, place)
+    values = {name.replace("_", "-"): one for name, one in given.items() if one is not None}
+    for option in (*_OF_POLICY, *_OF_NUMBERS):
+        if option.name in values:
+            _require_usable(option, values[option.name], place)
+    changes = {one.name: values[one.name] for one in _OF_POLICY if one.name in values}
+    settled = {field: values[one.name] for one, field in _OF_NUMBERS.items() if one.name in values}
+    policy = _policy(place, changes)
+    checked = check(policy, recommended(policy, place, settled), place)
     if json:
-        typer.echo(json_text.dumps(checked.as_json()))
+        print_json(checked.as_json())
     else:
         _show(checked)
     return checked.exit_status
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    told = typer.Option(f"--{option.name}", metavar=option.unit, help=option.help)
+    number = int if option.unit == COUNT else float
+    kind: Any = Annotated[number | None, told]
+    name = option.name.replace("-", "_")
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def _with_options() -> inspect.Signature:
+    """The signature that Typer reads: an option in the place of each of `given`."""
+    shown = inspect.signature(check_policy)
+    platform, json, _ = shown.parameters.values()
+    made = map(_parameter, (*_OF_POLICY, *_OF_NUMBERS))
+    return shown.replace(parameters=[platform, *made, json])
+
+
+check_policy.__signature__ = _with_options()  # type: ignore[attr-defined]  # what `inspect` looks for
 
 
 def _place(name: str | None) -> Hosting:
@@ -186,25 +117,18 @@ def _policy(place: Hosting, changes: Mapping[str, float]) -> Policy:
         raise UserError(text) from None
 
 
-def _usable(values: Mapping[str, float | None], place: Hosting) -> dict[str, float]:
-    usable: dict[str, float] = {}
-    whole_names = _WHOLE + (_WHOLE_ON_KUBERNETES if place is Hosting.KUBERNETES else ())
-    for name, value in values.items():
-        if value is None:
-            continue
-        option, above, whole = (
-            "--" + name.replace("_", "-"),
-            name in _ABOVE_ZERO,
-            name in whole_names,
-        )
-        good = math.isfinite(value) and 0 <= value < _TOO_LARGE and not (above and value == 0)
-        if not good or (whole and value != int(value)):
-            kind = "whole number" if whole else "number"
-            allowed = "above 0" if above else "of 0 or more"
-            bound = " and below 1e9" if value >= _TOO_LARGE else ""
-            raise UserError(f"{option} is {value:g}; it must be a {kind} {allowed}{bound}")
-        usable[name] = value
-    return usable
+def _require_usable(option: Option, value: float, place: Hosting) -> None:
+    bound = option.bound
+    above = bound in (Bound.ABOVE_ZERO, Bound.WHOLE_ABOVE_ZERO)
+    whole = bound in (Bound.WHOLE, Bound.WHOLE_ABOVE_ZERO) or (
+        bound is Bound.WHOLE_ON_KUBERNETES and place is Hosting.KUBERNETES
+    )
+    good = math.isfinite(value) and 0 <= value < TOO_LARGE and not (above and value == 0)
+    if not good or (whole and value != int(value)):
+        kind = "whole number" if whole else "number"
+        allowed = "above 0" if above else "of 0 or more"
+        most = " and below 1e9" if value >= TOO_LARGE else ""
+        raise UserError(f"--{option.name} is {value:g}; it must be a {kind} {allowed}{most}")
 
 
 def _show(checked: PolicyCheck) -> None:

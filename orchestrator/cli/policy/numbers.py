@@ -5,9 +5,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import Field, asdict, dataclass, field
+from enum import Enum, StrEnum, auto
 from types import MappingProxyType
+from typing import Any
 
 from states import Platform, Policy
 
@@ -69,43 +70,103 @@ class Hosting(StrEnum):
         return 90.0 if self is Hosting.SYSTEMD else 30.0  # what is configurable has these defaults
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
-    """What a platform is told. Durations are in seconds.
+class Bound(Enum):
+    """What a number must be."""
+
+    ANY = auto()
+    """A number of 0 or more."""
+
+    WHOLE = auto()
+    """The same, and the platform takes whole seconds only."""
+
+    WHOLE_ON_KUBERNETES = auto()
+    """The same, where the platform is Kubernetes."""
+
+    ABOVE_ZERO = auto()
+    """A number above 0."""
+
+    WHOLE_ABOVE_ZERO = auto()
+    """The same, and the platform takes whole seconds only."""
+
+
+SECONDS, COUNT = "SECONDS", "N"
+"""What options count, as their help says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What the command line knows of a number.
 
     Attributes:
-        boot_seconds: How long the process may take until the orchestrator is entered.
-        initial_delay_seconds: Before the first start-up probe.
-        period_seconds: Between start-up probes.
-        timeout_seconds: Of one probe.
-        failure_threshold: How many failed start-up probes end the instance.
-        liveness_period_seconds: Between liveness probes.
-        liveness_threshold: How many failed liveness probes restart the instance.
-        pre_stop_seconds: How long the stop hook serves on before SIGTERM.
-        drain_seconds: How long the service takes from SIGTERM to its end.
-        stop_limit_seconds: How long the platform waits for both before it kills.
-        start_limit_seconds: How long systemd waits for READY=1.
-        restart_seconds: How long systemd waits before it starts a failed service again.
-        start_limit_interval_seconds: In how long a time systemd counts starts; 0 for never.
-        start_limit_burst: How many it then allows; 0 for any.
-        hold_seconds: How long the gate holds a request.
+        name: The option, without its dashes.
+        help: What the number is, in a few words.
+        unit: What is counted.
+        bound: What the number must be.
     """
 
-    boot_seconds: float
-    initial_delay_seconds: float
-    period_seconds: float
-    timeout_seconds: float
-    failure_threshold: int
-    liveness_period_seconds: float
-    liveness_threshold: int
-    pre_stop_seconds: float
-    drain_seconds: float
-    stop_limit_seconds: float
-    start_limit_seconds: float
-    restart_seconds: float
-    start_limit_interval_seconds: float
-    start_limit_burst: int
-    hold_seconds: float
+    name: str
+    help: str
+    unit: str = SECONDS
+    bound: Bound = Bound.ANY
+
+
+def _seconds(name: str, help_: str, bound: Bound = Bound.ANY) -> float:
+    number: float = field(metadata={"option": Option(name, help_, SECONDS, bound)})
+    return number
+
+
+def _count(name: str, help_: str, bound: Bound = Bound.ABOVE_ZERO) -> int:
+    number: int = field(metadata={"option": Option(name, help_, COUNT, bound)})
+    return number
+
+
+def option_of(number: Field[Any]) -> Option:
+    """The option of a field of `Numbers`."""
+    option: Option = number.metadata["option"]
+    return option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """What a platform is told. Durations are in seconds; each field says what it is."""
+
+    boot_seconds: float = _seconds(
+        "boot", "From the start of the process until the orchestrator is entered."
+    )
+    initial_delay_seconds: float = _seconds(
+        "initial-delay", "Before the first start-up probe: initialDelaySeconds.", Bound.WHOLE
+    )
+    period_seconds: float = _seconds(
+        "probe-period", "Between start-up probes: periodSeconds.", Bound.WHOLE_ABOVE_ZERO
+    )
+    timeout_seconds: float = _seconds(
+        "probe-timeout", "Of one start-up probe: timeoutSeconds.", Bound.WHOLE_ABOVE_ZERO
+    )
+    failure_threshold: int = _count(
+        "failure-threshold", "How many failed start-up probes end the instance."
+    )
+    liveness_period_seconds: float = _seconds(
+        "liveness-period", "Between liveness probes.", Bound.WHOLE_ABOVE_ZERO
+    )
+    liveness_threshold: int = _count(
+        "liveness-threshold", "How many failed liveness probes restart it."
+    )
+    pre_stop_seconds: float = _seconds(
+        "pre-stop",
+        "How long the stop hook serves on before SIGTERM.",
+        Bound.WHOLE_ON_KUBERNETES,
+    )
+    drain_seconds: float = _seconds("drain", "From SIGTERM to the end of the service.")
+    stop_limit_seconds: float = _seconds(
+        "stop-limit", "terminationGracePeriodSeconds, or TimeoutStopSec.", Bound.WHOLE_ON_KUBERNETES
+    )
+    start_limit_seconds: float = _seconds("start-limit", "TimeoutStartSec.")
+    restart_seconds: float = _seconds("restart-delay", "RestartSec.")
+    start_limit_interval_seconds: float = _seconds(
+        "start-limit-interval", "StartLimitIntervalSec; systemd's own default is 10."
+    )
+    start_limit_burst: int = _count("start-limit-burst", "StartLimitBurst.", Bound.ANY)
+    hold_seconds: float = _seconds("hold", "hold_seconds of the gate.")
 
     @property
     def window_seconds(self) -> float:

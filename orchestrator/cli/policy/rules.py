@@ -1,10 +1,8 @@
 """`check-policy`: whether budget, grace, drain and probe numbers can work together."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
-from orchestrator.cli._shell.exit_codes import FAILED, OK
 from orchestrator.cli.policy.numbers import (
     CLIENT_SECONDS,
     Hosting,
@@ -13,6 +11,7 @@ from orchestrator.cli.policy.numbers import (
     threshold_for,
     verdict_seconds,
 )
+from orchestrator.cli.policy.result import Finding, PolicyCheck, Severity
 from states import Policy
 
 # The limit is where the policy checks its budget against it, too.
@@ -24,157 +23,58 @@ _PROGRESS_DEADLINE_SECONDS = 600.0
 """What a Kubernetes Deployment waits for progress, if it is not told otherwise."""
 
 
-class Severity(StrEnum):
-    """How bad a finding is."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Numbers that do not go together.
+class _Case:
+    """What a rule looks at."""
 
-    Attributes:
-        severity: Whether it cannot work, or only not well.
-        rule: A short stable name.
-        text: What is wrong and what to do, in one line.
-    """
-
-    severity: Severity
-    rule: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyCheck:
-    """The result.
-
-    Attributes:
-        place: Where the service is deployed.
-        policy: The policy that was checked.
-        numbers: The numbers that were checked.
-        findings: What was found.
-    """
-
-    place: Hosting
     policy: Policy
     numbers: Numbers
-    findings: tuple[Finding, ...]
+    place: Hosting
 
     @property
-    def exit_status(self) -> int:
-        """The exit status: warnings are no failure."""
-        return FAILED if any(one.severity is Severity.ERROR for one in self.findings) else OK
+    def verdict(self) -> float:
+        return verdict_seconds(self.policy, self.numbers.boot_seconds)
 
-    def as_json(self) -> Mapping[str, object]:
-        """For `--json`."""
-        return {
-            "exit_status": self.exit_status,
-            "platform": self.place,
-            "budget_seconds": self.policy.budget_seconds,
-            "grace_seconds": self.policy.grace_seconds,
-            "verdict_seconds": verdict_seconds(self.policy, self.numbers.boot_seconds),
-            "window_seconds": self.numbers.window_seconds if self.place.probed else None,
-            "numbers": asdict(self.numbers),
-            "findings": [asdict(one) for one in self.findings],
-        }
+    @property
+    def most(self) -> int | None:
+        """The largest failure threshold that the platform takes."""
+        return most_threshold(self.place, self.numbers.period_seconds)
 
-    def summary(self) -> str:
-        """What was compared, in one line."""
+    @property
+    def needed(self) -> int:
+        """The least failure threshold with which the start-up probe sees every verdict."""
         numbers = self.numbers
-        verdict = verdict_seconds(self.policy, numbers.boot_seconds)
-        sums = (
-            f"boot {numbers.boot_seconds:g} + budget {self.policy.budget_seconds:g}"
-            f" + grace {self.policy.grace_seconds:g}"
-        )
-        parts = [f"{self.place}: decided after at most {verdict:g} s ({sums})"]
-        if self.place.probed:
-            first = numbers.initial_delay_seconds
-            delay = f"{first:g} s + " if first else ""
-            parts.append(
-                f"the platform waits {numbers.window_seconds:g} s"
-                f" ({delay}{numbers.failure_threshold} x {numbers.period_seconds:g} s)"
-            )
-        if self.place is Hosting.SYSTEMD:
-            parts.append(f"systemd waits {numbers.start_limit_seconds:g} s")
-        stop = numbers.pre_stop_seconds + numbers.drain_seconds
-        parts.append(f"stops within {stop:g} s of {numbers.stop_limit_seconds:g} s")
-        return "; ".join(parts)
-
-
-def check(policy: Policy, numbers: Numbers, place: Hosting) -> PolicyCheck:
-    """Compare a policy with the numbers of a platform."""
-    found = [
-        *_start(policy, numbers, place),
-        *_probes(policy, numbers, place),
-        *_stop(numbers, place),
-    ]
-    found += _gate(policy, numbers)
-    return PolicyCheck(place, policy, numbers, tuple(found))
-
-
-def _start(policy: Policy, numbers: Numbers, place: Hosting) -> Iterator[Finding]:
-    verdict = verdict_seconds(policy, numbers.boot_seconds)
-    if place.probed:
-        yield from _window(policy, numbers, place, verdict)
-    if place is Hosting.SYSTEMD:
-        yield from _systemd(policy, numbers, verdict)
-    if place is Hosting.KUBERNETES and numbers.window_seconds > _PROGRESS_DEADLINE_SECONDS:
-        yield Finding(
-            Severity.WARNING,
-            "progress-deadline",
-            f"a start-up may take {numbers.window_seconds:g} s, and a Deployment counts as stuck"
-            f" after {_PROGRESS_DEADLINE_SECONDS:g} s: set progressDeadlineSeconds higher",
-        )
-    if policy.grace_seconds > policy.budget_seconds / 2:
-        yield Finding(
-            Severity.WARNING,
-            "grace-eats-budget",
-            f"grace ({policy.grace_seconds:g} s) takes more than half of the budget"
-            f" ({policy.budget_seconds:g} s): one failure during grace and it is spent",
+        return threshold_for(
+            self.policy,
+            numbers.boot_seconds,
+            numbers.period_seconds,
+            numbers.initial_delay_seconds,
         )
 
+    @property
+    def stop_limit(self) -> float:
+        """How long the platform really waits before it kills."""
+        fixed = self.place.platform.is_gcp
+        return self.place.stop_limit_seconds if fixed else self.numbers.stop_limit_seconds
 
-def _window(policy: Policy, numbers: Numbers, place: Hosting, verdict: float) -> Iterator[Finding]:
-    needed = _needed(policy, numbers)
-    most = most_threshold(place, numbers.period_seconds)
-    if most is not None and needed > most:
-        yield Finding(
-            Severity.ERROR,
-            "cloud-run-limit",
-            f"the start-up may be decided only after {verdict:g} s, and Cloud Run allows"
-            f" failureThreshold x periodSeconds to be {CLOUD_RUN_STARTUP_LIMIT_SECONDS:g} s at"
-            f" most: {_shorter(policy, numbers, most)}",
-        )
-    elif most is not None and numbers.failure_threshold > most:
-        product = numbers.period_seconds * numbers.failure_threshold
-        yield Finding(
-            Severity.ERROR,
-            "cloud-run-limit",
-            f"failureThreshold x periodSeconds is {product:g} s, and Cloud Run allows at most"
-            f" {CLOUD_RUN_STARTUP_LIMIT_SECONDS:g} s: set failureThreshold to {needed}",
-        )
-    elif numbers.failure_threshold < needed:
-        gives_up = f"the platform gives up after {numbers.window_seconds:g} s"
-        if numbers.window_seconds >= verdict:
-            gives_up = f"the last probe begins after {numbers.last_probe_seconds:g} s"
-        yield Finding(
-            Severity.ERROR,
-            "window-too-short",
-            f"{gives_up}, and the start-up may be decided only after {verdict:g} s: nobody would"
-            f" learn why. Set failureThreshold to {needed}, or a shorter budget",
-        )
+    @property
+    def stop(self) -> float:
+        return self.numbers.pre_stop_seconds + self.numbers.drain_seconds
 
 
-def _needed(policy: Policy, numbers: Numbers) -> int:
-    return threshold_for(
-        policy, numbers.boot_seconds, numbers.period_seconds, numbers.initial_delay_seconds
+def _budget_beyond_cloud_run(case: _Case) -> str | None:
+    if case.most is None or case.needed <= case.most:
+        return None
+    return (
+        f"the start-up may be decided only after {case.verdict:g} s, and Cloud Run allows"
+        f" failureThreshold x periodSeconds to be {CLOUD_RUN_STARTUP_LIMIT_SECONDS:g} s at"
+        f" most: {_shorter(case, case.most)}"
     )
 
 
-def _shorter(policy: Policy, numbers: Numbers, most: int) -> str:
+def _shorter(case: _Case, most: int) -> str:
     """What to do where the platform does not wait long enough."""
+    policy, numbers = case.policy, case.numbers
     last = numbers.initial_delay_seconds + numbers.period_seconds * (most - 1)
     budget = last - numbers.boot_seconds - policy.grace_seconds
     if most and budget >= max(policy.grace_seconds, policy.attempt_timeout_seconds):
@@ -182,113 +82,200 @@ def _shorter(policy: Policy, numbers: Numbers, most: int) -> str:
     return "set periodSeconds to 1, or let the process start faster"
 
 
-def _systemd(policy: Policy, numbers: Numbers, verdict: float) -> Iterator[Finding]:
-    if numbers.start_limit_seconds < verdict:
-        yield Finding(
-            Severity.ERROR,
-            "start-limit-too-short",
-            f"systemd gives up after {numbers.start_limit_seconds:g} s, and the start-up may be"
-            f" decided only after {verdict:g} s: set TimeoutStartSec to {verdict:g} or more",
-        )
+def _threshold_beyond_cloud_run(case: _Case) -> str | None:
+    threshold = case.numbers.failure_threshold
+    if case.most is None or not case.needed <= case.most < threshold:
+        return None
+    return (
+        f"failureThreshold x periodSeconds is {case.numbers.period_seconds * threshold:g} s, and"
+        f" Cloud Run allows at most {CLOUD_RUN_STARTUP_LIMIT_SECONDS:g} s: set failureThreshold to"
+        f" {case.needed}"
+    )
+
+
+def _window_too_short(case: _Case) -> str | None:
+    numbers = case.numbers
+    enough = numbers.failure_threshold >= case.needed
+    if enough or (case.most is not None and case.needed > case.most):
+        return None
+    gives_up = f"the platform gives up after {numbers.window_seconds:g} s"
+    if numbers.window_seconds >= case.verdict:
+        gives_up = f"the last probe begins after {numbers.last_probe_seconds:g} s"
+    return (
+        f"{gives_up}, and the start-up may be decided only after {case.verdict:g} s: nobody would"
+        f" learn why. Set failureThreshold to {case.needed}, or a shorter budget"
+    )
+
+
+def _start_limit_too_short(case: _Case) -> str | None:
+    limit = case.numbers.start_limit_seconds
+    if limit >= case.verdict:
+        return None
+    return (
+        f"systemd gives up after {limit:g} s, and the start-up may be decided only after"
+        f" {case.verdict:g} s: set TimeoutStartSec to {case.verdict:g} or more"
+    )
+
+
+def _start_limit_reached(case: _Case) -> str | None:
+    numbers = case.numbers
     interval, burst = numbers.start_limit_interval_seconds, numbers.start_limit_burst
     # A start that fails takes the whole budget: as many as are allowed, together.
-    together = burst * (policy.budget_seconds + numbers.restart_seconds)
-    if interval and burst and interval >= together:
-        yield Finding(
-            Severity.ERROR,
-            "start-limit-reached",
-            f"{burst} failed starts take {together:g} s, and so many within {interval:g} s make"
-            " systemd give up for good, however soon Redis is back: set StartLimitIntervalSec to 0",
-        )
+    together = burst * (case.policy.budget_seconds + numbers.restart_seconds)
+    if not (interval and burst and interval >= together):
+        return None
+    return (
+        f"{burst} failed starts take {together:g} s, and so many within {interval:g} s make"
+        " systemd give up for good, however soon Redis is back: set StartLimitIntervalSec to 0"
+    )
 
 
-def _probes(policy: Policy, numbers: Numbers, place: Hosting) -> Iterator[Finding]:
-    if not place.probed:
-        return
-    cloud_run = place.platform.is_gcp
-    if cloud_run and numbers.initial_delay_seconds > CLOUD_RUN_STARTUP_LIMIT_SECONDS:
-        yield Finding(
-            Severity.ERROR,
-            "cloud-run-delay",
-            f"initialDelaySeconds is {numbers.initial_delay_seconds:g}, and Cloud Run allows at"
-            f" most {CLOUD_RUN_STARTUP_LIMIT_SECONDS:g}: set it to 0",
-        )
-    if numbers.timeout_seconds > numbers.period_seconds:
-        yield Finding(
-            Severity.ERROR if cloud_run else Severity.WARNING,
-            "timeout-beyond-period",
-            f"a probe may take {numbers.timeout_seconds:g} s, and one begins every"
-            f" {numbers.period_seconds:g} s: set timeoutSeconds to at most periodSeconds",
-        )
-    if numbers.period_seconds > _SLOW_PERIOD_SECONDS:
-        yield Finding(
-            Severity.WARNING,
-            "slow-probe",
-            f"ready is noticed up to {numbers.period_seconds:g} s late, and nobody is let in"
-            f" before: set {_faster(policy, numbers, place)}",
-        )
-    liveness = numbers.liveness_period_seconds * numbers.liveness_threshold
-    if liveness < _LEAST_LIVENESS_SECONDS:
-        yield Finding(
-            Severity.WARNING,
-            "hasty-liveness",
-            f"a process that does not answer for {liveness:g} s is restarted: a busy machine is"
-            f" enough for that. Allow {_LEAST_LIVENESS_SECONDS:g} s",
-        )
+def _progress_deadline(case: _Case) -> str | None:
+    if case.numbers.window_seconds <= _PROGRESS_DEADLINE_SECONDS:
+        return None
+    return (
+        f"a start-up may take {case.numbers.window_seconds:g} s, and a Deployment counts as stuck"
+        f" after {_PROGRESS_DEADLINE_SECONDS:g} s: set progressDeadlineSeconds higher"
+    )
 
 
-def _faster(policy: Policy, numbers: Numbers, place: Hosting) -> str:
-    """The probe that asks once a second, and still as long as it has to."""
-    faster = replace(numbers, period_seconds=1.0)
-    needed, most = _needed(policy, faster), most_threshold(place, 1.0)
+def _grace_eats_budget(case: _Case) -> str | None:
+    policy = case.policy
+    if policy.grace_seconds <= policy.budget_seconds / 2:
+        return None
+    return (
+        f"grace ({policy.grace_seconds:g} s) takes more than half of the budget"
+        f" ({policy.budget_seconds:g} s): one failure during grace and it is spent"
+    )
+
+
+def _cloud_run_delay(case: _Case) -> str | None:
+    if case.numbers.initial_delay_seconds <= CLOUD_RUN_STARTUP_LIMIT_SECONDS:
+        return None
+    return (
+        f"initialDelaySeconds is {case.numbers.initial_delay_seconds:g}, and Cloud Run allows at"
+        f" most {CLOUD_RUN_STARTUP_LIMIT_SECONDS:g}: set it to 0"
+    )
+
+
+def _timeout_beyond_period(case: _Case) -> str | None:
+    numbers = case.numbers
+    if numbers.timeout_seconds <= numbers.period_seconds:
+        return None
+    return (
+        f"a probe may take {numbers.timeout_seconds:g} s, and one begins every"
+        f" {numbers.period_seconds:g} s: set timeoutSeconds to at most periodSeconds"
+    )
+
+
+def _slow_probe(case: _Case) -> str | None:
+    numbers = case.numbers
+    if numbers.period_seconds <= _SLOW_PERIOD_SECONDS:
+        return None
+    # The probe that asks once a second, and still as long as it has to. What cannot be seen at any
+    # pace has its own finding.
+    faster = replace(case, numbers=replace(numbers, period_seconds=1.0))
     names = "periodSeconds and timeoutSeconds" if numbers.timeout_seconds > 1 else "periodSeconds"
-    # What cannot be seen at any pace has its own finding.
-    return f"{names} to 1, and failureThreshold to {min(needed, most or needed)}"
+    threshold = min(faster.needed, faster.most or faster.needed)
+    return (
+        f"ready is noticed up to {numbers.period_seconds:g} s late, and nobody is let in"
+        f" before: set {names} to 1, and failureThreshold to {threshold}"
+    )
 
 
-def _stop(numbers: Numbers, place: Hosting) -> Iterator[Finding]:
-    stop = numbers.pre_stop_seconds + numbers.drain_seconds
-    limit = numbers.stop_limit_seconds
-    if place.platform.is_gcp and limit != place.stop_limit_seconds:
-        limit = place.stop_limit_seconds
-        yield Finding(
-            Severity.ERROR,
-            "stop-limit-is-fixed",
-            f"the platform kills {limit:g} s after SIGTERM, and that cannot be changed to"
-            f" {numbers.stop_limit_seconds:g} s: leave --stop-limit out",
-        )
-    if stop > limit:
-        names = {
-            Hosting.KUBERNETES: "terminationGracePeriodSeconds",
-            Hosting.SYSTEMD: "TimeoutStopSec",
-        }
-        mend = f"raise {names[place]}" if place in names else "drain faster"
-        yield Finding(
-            Severity.ERROR,
-            "killed-while-draining",
-            f"stopping takes up to {stop:g} s, and the platform kills after {limit:g} s: {mend}",
-        )
+def _hasty_liveness(case: _Case) -> str | None:
+    seconds = case.numbers.liveness_period_seconds * case.numbers.liveness_threshold
+    if seconds >= _LEAST_LIVENESS_SECONDS:
+        return None
+    return (
+        f"a process that does not answer for {seconds:g} s is restarted: a busy machine is"
+        f" enough for that. Allow {_LEAST_LIVENESS_SECONDS:g} s"
+    )
 
 
-def _gate(policy: Policy, numbers: Numbers) -> Iterator[Finding]:
-    if numbers.hold_seconds >= CLIENT_SECONDS:
-        yield Finding(
-            Severity.WARNING,
-            "hold-beyond-clients",
-            f"the gate holds for {numbers.hold_seconds:g} s, and clients give up after"
-            f" {CLIENT_SECONDS:g} s: their places stay taken for nothing",
-        )
-    if numbers.hold_seconds > numbers.drain_seconds:
-        yield Finding(
-            Severity.WARNING,
-            "hold-beyond-drain",
-            f"a held request may take {numbers.hold_seconds:g} s, and draining ends after"
-            f" {numbers.drain_seconds:g} s: those held then are cut off",
-        )
-    if policy.grace_seconds >= numbers.hold_seconds > 0:
-        yield Finding(
-            Severity.WARNING,
-            "grace-beyond-hold",
-            f"grace alone ({policy.grace_seconds:g} s) outlasts what the gate holds for"
-            f" ({numbers.hold_seconds:g} s): whoever comes when it begins is refused",
-        )
+def _stop_limit_is_fixed(case: _Case) -> str | None:
+    if case.numbers.stop_limit_seconds == case.stop_limit:
+        return None
+    return (
+        f"the platform kills {case.stop_limit:g} s after SIGTERM, and that cannot be changed to"
+        f" {case.numbers.stop_limit_seconds:g} s: leave --stop-limit out"
+    )
+
+
+def _killed_while_draining(case: _Case) -> str | None:
+    if case.stop <= case.stop_limit:
+        return None
+    names = {
+        Hosting.KUBERNETES: "raise terminationGracePeriodSeconds",
+        Hosting.SYSTEMD: "raise TimeoutStopSec",
+    }
+    return (
+        f"stopping takes up to {case.stop:g} s, and the platform kills after"
+        f" {case.stop_limit:g} s: {names.get(case.place, 'drain faster')}"
+    )
+
+
+def _hold_beyond_clients(case: _Case) -> str | None:
+    if case.numbers.hold_seconds < CLIENT_SECONDS:
+        return None
+    return (
+        f"the gate holds for {case.numbers.hold_seconds:g} s, and clients give up after"
+        f" {CLIENT_SECONDS:g} s: their places stay taken for nothing"
+    )
+
+
+def _hold_beyond_drain(case: _Case) -> str | None:
+    numbers = case.numbers
+    if numbers.hold_seconds <= numbers.drain_seconds:
+        return None
+    return (
+        f"a held request may take {numbers.hold_seconds:g} s, and draining ends after"
+        f" {numbers.drain_seconds:g} s: those held then are cut off"
+    )
+
+
+def _grace_beyond_hold(case: _Case) -> str | None:
+    grace, hold = case.policy.grace_seconds, case.numbers.hold_seconds
+    if not grace >= hold > 0:
+        return None
+    return (
+        f"grace alone ({grace:g} s) outlasts what the gate holds for"
+        f" ({hold:g} s): whoever comes when it begins is refused"
+    )
+
+
+_EVERYWHERE = frozenset(Hosting)
+_PROBED = frozenset(place for place in Hosting if place.probed)
+_GCP = frozenset(place for place in Hosting if place.platform.is_gcp)
+_SYSTEMD, _KUBERNETES = {Hosting.SYSTEMD}, {Hosting.KUBERNETES}
+
+_Rule = tuple[str, Severity, Collection[Hosting], Callable[[_Case], str | None]]
+"""Its name, how bad it is, where it holds, and what is wrong if it is broken."""
+
+_RULES: tuple[_Rule, ...] = (
+    ("cloud-run-limit", Severity.ERROR, _PROBED, _budget_beyond_cloud_run),
+    ("cloud-run-limit", Severity.ERROR, _PROBED, _threshold_beyond_cloud_run),
+    ("window-too-short", Severity.ERROR, _PROBED, _window_too_short),
+    ("start-limit-too-short", Severity.ERROR, _SYSTEMD, _start_limit_too_short),
+    ("start-limit-reached", Severity.ERROR, _SYSTEMD, _start_limit_reached),
+    ("progress-deadline", Severity.WARNING, _KUBERNETES, _progress_deadline),
+    ("grace-eats-budget", Severity.WARNING, _EVERYWHERE, _grace_eats_budget),
+    ("cloud-run-delay", Severity.ERROR, _PROBED & _GCP, _cloud_run_delay),
+    ("timeout-beyond-period", Severity.ERROR, _PROBED & _GCP, _timeout_beyond_period),
+    ("timeout-beyond-period", Severity.WARNING, _PROBED - _GCP, _timeout_beyond_period),
+    ("slow-probe", Severity.WARNING, _PROBED, _slow_probe),
+    ("hasty-liveness", Severity.WARNING, _PROBED, _hasty_liveness),
+    ("stop-limit-is-fixed", Severity.ERROR, _GCP, _stop_limit_is_fixed),
+    ("killed-while-draining", Severity.ERROR, _EVERYWHERE, _killed_while_draining),
+    ("hold-beyond-clients", Severity.WARNING, _EVERYWHERE, _hold_beyond_clients),
+    ("hold-beyond-drain", Severity.WARNING, _EVERYWHERE, _hold_beyond_drain),
+    ("grace-beyond-hold", Severity.WARNING, _EVERYWHERE, _grace_beyond_hold),
+)
+
+
+def check(policy: Policy, numbers: Numbers, place: Hosting) -> PolicyCheck:
+    """Compare a policy with the numbers of a platform."""
+    case = _Case(policy, numbers, place)
+    told = [(severity, name, tell(case)) for name, severity, at, tell in _RULES if place in at]
+    findings = tuple(Finding(severity, name, text) for severity, name, text in told if text)
+    return PolicyCheck(place, policy, numbers, findings)
