@@ -1,7 +1,6 @@
 """The demo itself: real Redis, real service, real clients, and nothing left behind."""
 
 import contextlib
-import http.server
 import json
 import os
 import re
@@ -9,18 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CLIENTS = 50
+CLIENTS = 30
 PROMISED = ["booting", "probing_redis", "grace", "ready", "degraded", "grace", "ready"]
 
 
@@ -148,45 +146,15 @@ def test_in_a_terminal_a_panel_shows_the_run_as_it_stands() -> None:
     assert "PASSED" in screen
 
 
-class Collector(http.server.BaseHTTPRequestHandler):
-    """Takes whatever is exported, and remembers where it went."""
-
-    paths: ClassVar[list[str]] = []
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.paths.append(self.path)
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base's name
-        """Say nothing."""
-
-
-def test_with_an_endpoint_the_traces_are_exported_too() -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        endpoint = f"http://user:secret@127.0.0.1:{server.server_port}"
-        with a_demo("--no-outage", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as demo:
-            out, err = demo.communicate(timeout=60)
-        server.shutdown()
-    assert (demo.returncode, err) == (0, "")
-    assert "/v1/traces" in Collector.paths
-    assert "exported to 127.0.0.1 too" in out
-    assert "secret" not in out
-
-
 @pytest.mark.parametrize(
-    ("number", "when", "status"),
+    ("number", "when"),
     [
-        (signal.SIGINT, "the service starts", 130),
-        (signal.SIGINT, "Redis is killed", 130),
-        (signal.SIGTERM, "Redis answers", 143),
+        (signal.SIGTERM, "the service starts"),
+        (signal.SIGINT, "Redis is killed"),
     ],
 )
 def test_a_signal_ends_the_demo_and_leaves_no_process(
-    number: signal.Signals, when: str, status: int, tmp_path: Path
+    number: signal.Signals, when: str, tmp_path: Path
 ) -> None:
     with a_demo(TMPDIR=str(tmp_path)) as process:
         read_until(process, when)
@@ -194,7 +162,7 @@ def test_a_signal_ends_the_demo_and_leaves_no_process(
         assert children
         process.send_signal(number)
         _, err = process.communicate(timeout=20)
-        assert process.returncode == status
+        assert process.returncode == -number
         assert err == f"stopped by {number.name}; every process is ended\n"
         assert [child for child in children if child.is_running()] == []
     assert list(tmp_path.iterdir()) == []

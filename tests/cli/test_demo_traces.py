@@ -16,7 +16,7 @@ def test_the_demo_says_where_to_look_and_the_trace_is_there() -> None:
             [
                 *(sys.executable, "-m", "orchestrator", "demo", "--no-outage"),
                 *("--connections", "10", "--redis-delay", "0.5", "--settle", "0.1"),
-                *("--otlp", receiver.url, "--traces"),
+                *("--otlp", receiver.url.replace("//", "//user:secret@"), "--traces"),
             ],
             capture_output=True,
             text=True,
@@ -27,6 +27,8 @@ def test_the_demo_says_where_to_look_and_the_trace_is_there() -> None:
         )
     assert (done.returncode, done.stderr) == (0, "")
     (trace,) = {span.trace_id.hex() for span in receiver.spans}
+    assert "exported to 127.0.0.1 too" in done.stdout
+    assert "secret" not in done.stdout
     assert f"Look for trace {trace}\n" in done.stdout
     assert f"http://localhost:16686/trace/{trace}\n" in done.stdout
     assert 'resource.service.name = "chat-demo"' in done.stdout

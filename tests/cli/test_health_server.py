@@ -298,8 +298,8 @@ IDLE = {
 
 
 @pytest.mark.parametrize("sent", IDLE.values(), ids=IDLE.keys())
-async def test_a_probe_finds_a_place_among_hundreds(sent: bytes) -> None:
-    many = {b"": 1_000, IDLE["something large that it does not read"]: 40}.get(sent, 300)
+async def test_a_probe_finds_a_place_among_many_others(sent: bytes) -> None:
+    many = 40 if sent == IDLE["something large that it does not read"] else 150
     async with serving() as service, AsyncExitStack() as stack:
         for _ in range(10):
             await fill(service, many // 10, sent, stack)
@@ -315,14 +315,14 @@ async def test_probes_are_answered_while_others_come_as_fast_as_they_can() -> No
         async def flood() -> None:
             nonlocal came
             async with AsyncExitStack() as stack:
-                for _ in range(200):
+                for _ in range(50):
                     await fill(service, 1, b"GET /", stack)
                     came += 1
 
         for _ in range(5):
             tasks.start_soon(flood)
         answered = 0
-        while came < 1_000:
+        while came < 250:
             assert status_of(await ask(service, PROBE)) == 200
             answered += 1
         assert answered

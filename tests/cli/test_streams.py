@@ -1,5 +1,6 @@
 """Standard streams that are closed, full or without a reader: CMD is started nevertheless."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import main
 from tests.cli.cli_support import PATIENCE_SECONDS, ROOT, environment, words
 from tests.redis_server import RedisServer, free_port
 
@@ -36,8 +38,13 @@ def in_a_shell(redirected: str, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("redirected", HURT)
-@pytest.mark.parametrize("command", [("wait",), ("run", "--port", "0", "--host", "127.0.0.1")])
+@pytest.mark.parametrize(
+    ("command", "redirected"),
+    [
+        *((("wait",), redirected) for redirected in HURT),
+        *((("run", "--port", "0", "--host", "127.0.0.1"), one) for one in (HURT[0], HURT[-1])),
+    ],
+)
 def test_cmd_is_started_and_its_status_counts(
     command: tuple[str, ...], redirected: str, server: RedisServer, tmp_path: Path
 ) -> None:
@@ -88,20 +95,31 @@ PRINTING = [
 ]
 
 
-@pytest.mark.parametrize("command", PRINTING, ids=" ".join)
-def test_what_finds_no_place_is_one_line(command: tuple[str, ...]) -> None:
-    done = in_a_shell(">/dev/full", *command)
-    assert done.returncode == 1
-    wanted = "startup-orchestrator: cannot write to standard output: No space left on device\n"
-    assert done.stderr == wanted
+NO_PLACE = "startup-orchestrator: cannot write to standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("command", PRINTING, ids=" ".join)
-def test_a_reader_that_has_gone_is_no_news(command: tuple[str, ...]) -> None:
+def test_what_cannot_be_printed_is_one_line_or_none(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that finds no place is said; that the reader has gone is no news."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
+    for number, status, says in ((full, 1, NO_PLACE), (writing, 128 + signal.SIGPIPE, "")):
+        with contextlib.suppress(OSError), os.fdopen(number, "w", encoding="utf-8") as stream:
+            monkeypatch.setattr(sys, "stdout", stream)
+            assert main(command) == status
+            assert capsys.readouterr().err == says
+
+
+def test_a_process_whose_output_cannot_be_written_ends_as_well() -> None:
+    done = in_a_shell(">/dev/full", "settings")
+    assert (done.returncode, done.stderr) == (1, NO_PLACE)
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        words(*command),
+        words("--help"),
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,

@@ -140,7 +140,7 @@ def test_signals_of_cmd_are_its_own_and_none_is_left_ignored(server: RedisServer
         assert not mask & (1 << (signal.SIGXFSZ - 1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_waiting_as_it_ends_any_program(
     number: signal.Signals, nobody: str
 ) -> None:
