@@ -122,6 +122,13 @@ class InTerminal:
             assert part, f"it ended without showing {text!r}: {self.shown!r}"
             self.shown += part.decode()
 
+    def to_the_end(self) -> int:
+        """Read all that is shown until it has ended; return how it did."""
+        with contextlib.suppress(OSError):
+            while part := os.read(self._keyboard, 65536):
+                self.shown += part.decode(errors="replace")
+        return self.process.wait(PATIENCE_SECONDS)
+
 
 @contextmanager
 def in_a_terminal(*command: str, **environ: str) -> Iterator[InTerminal]:
@@ -133,7 +140,7 @@ def in_a_terminal(*command: str, **environ: str) -> Iterator[InTerminal]:
         stdout=its,
         stderr=its,
         cwd=ROOT,
-        env=environment(TERM="dumb", **environ),
+        env=environment(**{"TERM": "dumb"} | environ),
         start_new_session=True,
     )
     os.close(its)

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from orchestrator.cli.demo.choices import DemoOptions
 from orchestrator.cli.demo.figures import FiguresFile, RunFigures, StageFigure, shortcomings
+from orchestrator.cli.demo.flow import shows_traces
 from orchestrator.cli.demo.reports import Listening, Report, SpanReport, Status, decode, encode
 from orchestrator.cli.demo.service_process import last_words
 from orchestrator.cli.demo.waterfall import lay_out, traces
@@ -150,3 +153,21 @@ IN_USE = "ERROR:    [Errno 98] error while attempting to bind on address ('127.0
 )
 def test_the_last_words_are_those_that_name_the_cause(log: str, wanted: str) -> None:
     assert last_words(log) == wanted
+
+
+@pytest.mark.parametrize(
+    ("traces", "terminal", "lines", "shown"),
+    [
+        (False, True, 60, True),
+        (False, True, 59, False),
+        (False, False, 100, False),
+        (True, True, 24, True),
+        (True, False, 24, True),
+    ],
+)
+def test_traces_are_shown_where_they_fit_or_are_wanted(
+    traces: bool, terminal: bool, lines: int, shown: bool
+) -> None:
+    console = Console(force_terminal=terminal, width=100, height=lines)
+    options = DemoOptions(1, 0.0, 0.0, 0.0, 0, outage=False, traces=traces)
+    assert shows_traces(options, console) == shown

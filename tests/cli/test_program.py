@@ -98,6 +98,14 @@ def test_help_wraps_at_the_width_of_the_terminal(
     assert "spent, 78 a failure that waiting does not mend, such as a wrong password." in lines
 
 
+def test_no_flag_is_said_to_take_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("", "wait", "run", "check", "explain", "watch", "check-policy", "demo", "diagram"):
+        assert main([name, "--help"][not name :]) == 0
+        out = capsys.readouterr().out
+        assert "--json" in out
+        assert "bool" not in out.lower()
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["demo", "--help"]])
 def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0

@@ -29,7 +29,14 @@ from orchestrator.cli.query.command import explain
 from orchestrator.redis import RedisProbe
 from orchestrator.web import web_app
 from tests.asgi.gate_support import serving
-from tests.cli.cli_support import ROOT, a_command, environment, finished, words
+from tests.cli.cli_support import (
+    ROOT,
+    a_command,
+    environment,
+    finished,
+    in_a_terminal,
+    words,
+)
 from tests.redis_server import FakeServer, RedisServer, closing, free_port, silent
 
 
@@ -135,8 +142,7 @@ def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert (printed.out, printed.err) == ("", "")
 
 
-@pytest.mark.parametrize("command", ["check", "explain"])
-def test_ctrl_c_ends_it_by_its_signal(command: str) -> None:
+def test_ctrl_c_ends_it_by_its_signal() -> None:
     asked = threading.Event()
 
     def talk(sock: socket.socket) -> None:
@@ -146,7 +152,7 @@ def test_ctrl_c_ends_it_by_its_signal(command: str) -> None:
 
     with (
         FakeServer(talk) as server,
-        a_command(command, "--timeout", "60", f"127.0.0.1:{server.port}") as process,
+        a_command("check", "--timeout", "60", f"127.0.0.1:{server.port}") as process,
     ):
         assert asked.wait(30)
         process.send_signal(signal.SIGINT)
@@ -465,8 +471,8 @@ def test_a_reader_that_leaves_ends_it_quietly() -> None:
         assert process.stderr.read() == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
+def test_a_signal_that_comes_again_and_again_leaves_the_terminal_as_it_was() -> None:
+    number = signal.SIGTERM
     state = event("state", stage="ready", since_seconds=1.0, attempts=3, failures_in_row=0)
 
     def talk(sock: socket.socket) -> None:
@@ -491,6 +497,28 @@ def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals) -> None:
             assert process.wait(30) == -number
         os.close(ours)
     assert shown.count(b"\x1b[?25l") == shown.count(b"\x1b[?25h") == 1
+
+
+def test_ctrl_c_leaves_no_trace_in_a_terminal() -> None:
+    """Neither `^C`, which would push a panel out of its place, nor a hidden cursor."""
+    state = event("state", stage="ready", since_seconds=1.0, attempts=3, failures_in_row=0)
+
+    def talk(sock: socket.socket) -> None:
+        answering(STREAM + state)(sock)
+        silent(sock)
+
+    with FakeServer(talk) as server:
+        watching = words("watch", f"127.0.0.1:{server.port}")
+        waiting = words("wait", "--redis", f"redis://127.0.0.1:{free_port()}")
+        for command, text in ((watching, "waits for"), (waiting, "attempt")):
+            with in_a_terminal(*command, TERM="xterm-256color") as terminal:
+                terminal.until(text)
+                terminal.type("\x03")
+                assert terminal.to_the_end() == -signal.SIGINT
+                assert "^C" not in terminal.shown
+                assert "Traceback" not in terminal.shown
+                shows, hides = (terminal.shown.count(f"\x1b[?25{one}") for one in "hl")
+                assert shows == hides == 1
 
 
 # -- on a real service ----------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def run_demo(
     print_summary(console, figures)
     _print_verdict(console, wrong, figures, gated.last_words)
     _print_export(console, figures[0].trace_id)
-    if options.traces or (console.is_terminal and console.size.height >= _TALL_LINES):
+    if shows_traces(options, console):
         print_traces(console, gated.spans)
     else:
         console.print("The traces of this run are shown with --traces.", style="bright_black")
@@ -63,6 +63,11 @@ def run_demo(
         except OSError as error:
             raise DemoError(f"cannot write the figures: {error}") from None
     return 1 if wrong else 0
+
+
+def shows_traces(options: DemoOptions, console: Console) -> bool:
+    """Whether traces are wanted, or do not push the verdict out of the terminal."""
+    return options.traces or (console.is_terminal and console.size.height >= _TALL_LINES)
 
 
 def _allow_files(connections: int) -> None:
