@@ -537,7 +537,7 @@ def test_no_cmd_begins_once_the_end_was_asked_for(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes at each moment at which CMD would begin a little later."""
-    enter, started = Orchestrator.__aenter__, Child.start
+    enter = Orchestrator.__aenter__
 
     async def signalled_before(startup: Orchestrator) -> Orchestrator:
         os.kill(os.getpid(), number)
@@ -549,7 +549,7 @@ def test_no_cmd_begins_once_the_end_was_asked_for(
         return entered
 
     begun: list[object] = []
-    monkeypatch.setattr(Child, "start", lambda *told: (begun.append(told), started(*told)))
+    monkeypatch.setattr(Child, "start", lambda *told: begun.append(told))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         for moment in (signalled_before, signalled_after):
             monkeypatch.setattr(Orchestrator, "__aenter__", moment)

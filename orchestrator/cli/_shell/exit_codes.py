@@ -43,8 +43,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         f"{SIGNALLED}+n",
         (
-            "ended by signal n: by that same signal; `demo` and process 1 end with this status, and"
-            " with that of SIGPIPE whoever prints what nobody reads"
+            "ended by signal n: by that same signal; process 1 ends with this status, and with that"
+            " of SIGPIPE whoever prints what nobody reads"
         ),
     ),
 )
