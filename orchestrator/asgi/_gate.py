@@ -1,8 +1,6 @@
 """The gate: lets clients in when the service is ready, and not before."""
 
 import contextlib
-import math
-import signal
 from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Literal
@@ -11,7 +9,6 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._errors import NotRunning
 from orchestrator._gate.admission import Admission
 from orchestrator._gate.face import GateFace
 from orchestrator._gate.hold_queue import Outcome
@@ -22,21 +19,13 @@ from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._http.asgi_types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
 from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS
 from orchestrator._ports import Clock
-from orchestrator._runtime.signals import Release, call_on_signal
 from orchestrator.asgi._bypass import passing
 from orchestrator.asgi._connection import CloseWatch, Inbox, may_have_body
 from orchestrator.asgi._health import MountHint, health_app
 from orchestrator.asgi._lifespan import LateStart, WithStartup, run_lifespan
 from orchestrator.asgi._passage import Passage
 from orchestrator.asgi._refusal import Refusal
-from orchestrator.asgi._unanswered import Unanswered
-from states import StageChanged
-
-_STOPPING = tuple(
-    signal.Signals[name]
-    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK")  # gunicorn's quick stop; Windows
-    if name in signal.Signals.__members__
-)
+from orchestrator.asgi._shutdown import Shutdown
 
 
 class ReadinessGate(GateFace):
@@ -173,10 +162,7 @@ class ReadinessGate(GateFace):
         # Looked up for every request.
         self._turnstile, self._counts = admission.turnstile, admission.counts
         self._stats = admission.stats
-        self._unanswered = Unanswered()
-        self._stand_in_front: Callable[[], None] = lambda: None
-        if stop_on_sigterm:
-            startup.accompany(self._hear_signals)
+        self._shutdown = Shutdown(startup, admission, on_signals=stop_on_sigterm)
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -258,9 +244,9 @@ class ReadinessGate(GateFace):
     async def _ask(
         self, scope: Scope, receive: Receive, send: Send, reading: TaskGroup | None
     ) -> Passage | None:
-        self._stand_in_front()
+        self._shutdown.put_in_front()
         inbox = Inbox(receive, reading)
-        with self._unanswered:
+        with self._shutdown:
             ticket = await self._admission.ask(route_path(scope), inbox.watch, inbox.at_rest)
             if ticket.outcome is Outcome.ADMITTED:
                 visit = self._admission.visit(ticket)
@@ -283,26 +269,3 @@ class ReadinessGate(GateFace):
                     await self._refusal.send(scope, send, self._admission.why(outcome))
             return
         await self._refusal.send(scope, send, self._admission.why(outcome))
-
-    async def _hear_signals(self, _: StageChanged) -> None:
-        """Called with the first event, and runs until the orchestrator is left."""
-        if not self._startup.running:
-            return
-        heard, signals = anyio.create_memory_object_stream[Release](math.inf)
-
-        async def answer() -> None:
-            async for release in signals:
-                await self._admission.stop_bit_by_bit()
-                await self._unanswered.written()
-                release()
-
-        with contextlib.suppress(NotRunning), heard, signals:
-            events = self._startup.subscribe()
-            with call_on_signal(
-                heard.send_nowait, *_STOPPING, unanswered=lambda: self._unanswered.count
-            ) as self._stand_in_front:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(answer)
-                    async for _ in events:
-                        pass  # only its end matters
-                    tasks.cancel_scope.cancel()

@@ -8,6 +8,7 @@ import contextlib
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import Enum
 from typing import Any
 
 import anyio
@@ -156,69 +157,87 @@ async def run_lifespan(
     The application's own lifespan runs inside, if it has one; an application that does not know
     the scope is tolerated, as servers do.
     """
-    await receive()  # lifespan.startup
+    inner = _InnerLifespan(app, startup, await receive(), receive, send)
     if "state" in scope:
         scope["state"][STATE_KEY] = startup
-    inner = _InnerLifespan(app, startup, receive, send)
-    entered = False
     try:
         async with startup:
-            entered = True
             await inner.run(scope)
     except Exception as error:
-        stage = "shutdown" if entered else "startup"
-        failure = {"type": f"lifespan.{stage}.failed", "message": _describe(error)}
-        if inner.failure is not None or inner.stopping or not entered:
-            await send(inner.failure or failure)
+        failure = inner.failure or _failure(inner.phase, error)
+        if failure is not None:
+            await send(failure)
         raise
     await send(inner.failure or {"type": "lifespan.shutdown.complete"})
 
 
-def _describe(error: Exception) -> str:
+class _Phase(Enum):
+    ENTERING = "the orchestrator is being entered"
+    STARTING = "the application starts"
+    RUNNING = "the server knows that the start-up is complete"
+    STOPPING = "the server has asked for the shutdown"
+    FAILED = "the application has said that it failed"
+
+
+def _failure(phase: _Phase, error: Exception) -> Message | None:
+    """What the server is told of an error. `None` while it asks nothing: it sees the error then."""
+    asked = {_Phase.ENTERING: "startup", _Phase.STOPPING: "shutdown"}.get(phase)
+    if asked is None:
+        return None
     # The text of an exception may hold a secret, unless we wrote it ourselves.
     text = f": {error}" if isinstance(error, OrchestratorError) else ""
-    return f"the startup orchestrator ended with {type(error).__name__}{text}"
+    what = f"the startup orchestrator ended with {type(error).__name__}{text}"
+    return {"type": f"lifespan.{asked}.failed", "message": what}
 
 
 class _InnerLifespan:
     """The application's lifespan, inside of ours.
 
+    Args:
+        app: The application.
+        startup: The orchestrator, which is entered before `run`.
+        first: The server's message that asks for the start-up; the application gets it.
+        receive: The server's `receive`.
+        send: The server's `send`.
+
     Attributes:
-        stopping: Whether the server has asked for the shutdown.
+        phase: How far it is.
         failure: The `failed` message of the application. Servers end once they have it, so it is
             sent on after the orchestrator was left.
     """
 
-    def __init__(self, app: ASGIApp, startup: Orchestrator, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, app: ASGIApp, startup: Orchestrator, first: Message, receive: Receive, send: Send
+    ) -> None:
         self._app = app
         self._startup = startup
+        self._first: Message | None = first
         self._receive, self._send = receive, send
-        self._startup_given = False
-        self._started = False
-        self.stopping = False
+        self.phase = _Phase.ENTERING
         self.failure: Message | None = None
 
     async def run(self, scope: Scope) -> None:
         """Run it from start-up to shutdown, or wait in its place if there is none."""
+        self.phase = _Phase.STARTING
         try:
             await self._app(scope, self.receive, self.send)
         except Exception as error:
-            if self._started or self.failure is not None:
+            if self.phase is not _Phase.STARTING:
                 raise
             logger.info("the application has no lifespan: it raised %s", type(error).__name__)
-        if not self._started and self.failure is None:
+        if self.phase is _Phase.STARTING:
             await self.send({"type": "lifespan.startup.complete"})
-        while not self.stopping and self.failure is None:
+        while self.phase is _Phase.RUNNING:
             await self.receive()
 
     async def receive(self) -> Message:
-        """The start-up message again, which was taken before, then the server's."""
-        if not self._startup_given:
-            self._startup_given = True
-            return {"type": "lifespan.startup"}
+        """The start-up message, which was taken before, then the server's."""
+        if self._first is not None:
+            message, self._first = self._first, None
+            return message
         message = await self._receive()
         if message["type"] == "lifespan.shutdown":
-            self.stopping = True
+            self.phase = _Phase.STOPPING
             self._startup.stop()  # the application's tasks end now, which is no outage
         return message
 
@@ -226,12 +245,13 @@ class _InnerLifespan:
         """Pass messages on, but those that end the lifespan only when all of it has ended."""
         kind = message["type"]
         if kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
-            self.failure = message
+            self.phase, self.failure = _Phase.FAILED, message
         elif kind != "lifespan.shutdown.complete":
             # An application that does not look at the scope sends something else; the server raises
             # then, as it would without us, and that tells the application apart.
             await self._send(message)
-            self._started = self._started or kind == "lifespan.startup.complete"
+            if kind == "lifespan.startup.complete" and self.phase is _Phase.STARTING:
+                self.phase = _Phase.RUNNING
 
 
 class WithStartup:

@@ -1,0 +1,94 @@
+"""A shutdown as the gate sees it: those held are answered before the server hears of it."""
+
+import contextlib
+import math
+import signal
+from collections.abc import Callable
+from types import TracebackType
+
+import anyio
+import anyio.lowlevel
+
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._errors import NotRunning
+from orchestrator._gate.admission import Admission
+from orchestrator._runtime.signals import Release, call_on_signal
+from states import StageChanged
+
+_NUMBERS = tuple(
+    signal.Signals[name]
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK")  # gunicorn's quick stop; Windows
+    if name in signal.Signals.__members__
+)
+
+_TURNS = 10
+"""Some servers and middlewares hand a message over to a task of their own, which writes it. Each of
+them takes one turn of the event loop, or two."""
+
+
+class Shutdown:
+    """Counts the requests that have no answer yet: each is inside of this context manager.
+
+    Args:
+        startup: The orchestrator.
+        admission: Refuses what it holds when a signal arrives.
+        on_signals: Whether signals are listened to.
+
+    Attributes:
+        put_in_front: Hears signals before a server that has installed its handlers since.
+    """
+
+    def __init__(self, startup: Orchestrator, admission: Admission, *, on_signals: bool) -> None:
+        self.put_in_front: Callable[[], None] = lambda: None
+        self._startup = startup
+        self._admission = admission
+        self._unanswered = 0
+        self._all_answered = anyio.Event()
+        if on_signals:
+            startup.accompany(self._hear_signals)
+
+    def __enter__(self) -> None:
+        """One more."""
+        self._unanswered += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """It is answered or admitted."""
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._all_answered.set()
+
+    async def _hear_signals(self, _: StageChanged) -> None:
+        """Called with the first event, and runs until the orchestrator is left."""
+        if not self._startup.running:
+            return
+        heard, signals = anyio.create_memory_object_stream[Release](math.inf)
+
+        async def answer() -> None:
+            async for release in signals:
+                await self._admission.stop_bit_by_bit()
+                await self._written()
+                release()
+
+        with contextlib.suppress(NotRunning), heard, signals:
+            events = self._startup.subscribe()
+            with call_on_signal(
+                heard.send_nowait, *_NUMBERS, unanswered=lambda: self._unanswered
+            ) as self.put_in_front:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(answer)
+                    async for _ in events:
+                        pass  # only its end matters
+                    tasks.cancel_scope.cancel()
+
+    async def _written(self) -> None:
+        """Wait until all of them are answered, and the answers are with the transports."""
+        while self._unanswered:
+            self._all_answered = anyio.Event()
+            await self._all_answered.wait()
+        for _ in range(_TURNS):
+            await anyio.lowlevel.checkpoint()
