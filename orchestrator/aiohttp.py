@@ -28,16 +28,14 @@ except ModuleNotFoundError as _missing:
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
-from orchestrator._gate.face import GateFace
+from orchestrator._gate.face import GateFace, asks_for_websocket
 from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.holding import HoldingOptions
 from orchestrator._gate.messages import Messages
-from orchestrator._gate.open_sockets import OpenSockets
-from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER, RetryAfter
+from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER
 from orchestrator._gate.visit import Visit
-from orchestrator._hardening.arguments import paths_of, require
+from orchestrator._hardening.arguments import paths_of
 from orchestrator._http.health_paths import passes
-from orchestrator._http.responses import PROBLEM_JSON, problem
 
 __all__ = ["ReadinessGate"]
 
@@ -175,14 +173,12 @@ class ReadinessGate(GateFace):
         random: Random | None = None,
         **holding: Unpack[HoldingOptions],
     ) -> None:
-        require(startup, Orchestrator, "startup", "write ReadinessGate(startup)")
-        self._retry_after = RetryAfter(retry_after_seconds, random)
-        self._open_sockets = OpenSockets.from_option(close_on_degrade_seconds, random)
-        self._startup = startup
-        self._admission = Admission(
+        super().__init__(
             startup,
-            open_sockets=self._open_sockets,
-            return_seconds=self._retry_after.most,
+            "write ReadinessGate(startup)",
+            retry_after_seconds=retry_after_seconds,
+            close_on_degrade_seconds=close_on_degrade_seconds,
+            random=random,
             **holding,
         )
         self._bypass = paths_of(bypass)
@@ -204,7 +200,7 @@ class ReadinessGate(GateFace):
             admission.counts.admitted += 1
             admission.stats.tell(Outcome.ADMITTED)
             return await self._handle(request, handler, None)
-        websocket = _is_websocket(request)
+        websocket = asks_for_websocket(request.headers)
         raw = request.rel_url.raw_path
         if (self._websocket_only and not websocket) or passes(
             request.path, self._bypass, raw=raw, websocket=websocket
@@ -212,7 +208,8 @@ class ReadinessGate(GateFace):
             return await handler(request)
         ticket = await admission.ask(request.path, lambda ticket: _watch(request, ticket))
         if ticket.outcome is not Outcome.ADMITTED:
-            return self._refusal(ticket.outcome or Outcome.REFUSED)
+            body, headers = self._refuse(ticket.outcome)
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, body=body, headers=headers)
         return await self._handle(request, handler, admission.visit(ticket))
 
     async def _handle(
@@ -229,15 +226,6 @@ class ReadinessGate(GateFace):
             call.leave()
             if self._open_sockets is not None:
                 self._open_sockets.discard(call.close_when_degraded)
-
-    def _refusal(self, outcome: Outcome) -> web.Response:
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        return web.Response(
-            status=status,
-            body=problem(status, self._admission.why(outcome)),
-            content_type=PROBLEM_JSON,
-            headers={"Cache-Control": "no-store", "Retry-After": self._retry_after.draw()},
-        )
 
     async def _on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         call = self._calls.get(id(request))
@@ -263,7 +251,3 @@ async def _watch(request: web.Request, ticket: Ticket) -> None:
     while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110  no event
         await anyio.sleep(_LOOK_SECONDS)  # see `_LOOK_SECONDS`: there is no event to wait for
     ticket.decide(Outcome.LEFT)
-
-
-def _is_websocket(request: web.Request) -> bool:
-    return request.headers.get("Upgrade", "").lower() == "websocket"

@@ -39,16 +39,15 @@ except ModuleNotFoundError as _missing:
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
-from orchestrator._gate.face import GateFace
+from orchestrator._gate.face import GateFace, asks_for_websocket
 from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.holding import HoldingOptions
 from orchestrator._gate.messages import Messages
 from orchestrator._gate.open_sockets import OpenSockets
-from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER, RetryAfter
+from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER
 from orchestrator._gate.visit import Visit
-from orchestrator._hardening.arguments import paths_of, require
+from orchestrator._hardening.arguments import paths_of
 from orchestrator._http.health_paths import passes
-from orchestrator._http.responses import PROBLEM_JSON, problem
 
 __all__ = ["ProcessRequest", "process_request"]
 
@@ -86,13 +85,14 @@ def process_request(
         TypeError: When an argument is of the wrong type.
         ValueError: When a number is out of range.
     """
-    require(startup, Orchestrator, "startup", "write process_request(startup)")
-    open_sockets = OpenSockets.from_option(close_on_degrade_seconds, random)
-    retry_after = RetryAfter(retry_after_seconds, random)
-    admission = Admission(
-        startup, open_sockets=open_sockets, return_seconds=retry_after.most, **holding
+    return ProcessRequest(
+        startup,
+        paths_of(bypass),
+        retry_after_seconds=retry_after_seconds,
+        close_on_degrade_seconds=close_on_degrade_seconds,
+        random=random,
+        **holding,
     )
-    return ProcessRequest(admission, paths_of(bypass), retry_after, open_sockets)
 
 
 class ProcessRequest(GateFace):
@@ -104,45 +104,45 @@ class ProcessRequest(GateFace):
 
     def __init__(
         self,
-        admission: Admission,
+        startup: Orchestrator,
         bypass: frozenset[str],
-        retry_after: RetryAfter,
-        open_sockets: OpenSockets | None,
+        *,
+        retry_after_seconds: tuple[int, int],
+        close_on_degrade_seconds: float | None,
+        random: Random | None,
+        **holding: Unpack[HoldingOptions],
     ) -> None:
-        self._admission = admission
+        super().__init__(
+            startup,
+            "write process_request(startup)",
+            retry_after_seconds=retry_after_seconds,
+            close_on_degrade_seconds=close_on_degrade_seconds,
+            random=random,
+            **holding,
+        )
         self._bypass = bypass
-        self._retry_after = retry_after
-        self.connection: type[ServerConnection] = _connection_class(admission, open_sockets)
+        self.connection: type[ServerConnection] = _connection_class(
+            self._admission, self._open_sockets
+        )
 
     async def __call__(self, connection: ServerConnection, request: Request) -> Response | None:
         """Let a handshake go on, or answer it with a 503."""
         path = urlsplit(request.path).path
-        websocket = request.headers.get("Upgrade", "").lower() == "websocket"
+        websocket = asks_for_websocket(request.headers)
         if passes(path, self._bypass, raw=path, websocket=websocket):
             return None
         ticket = await self._admission.ask(path, lambda ticket: _watch(connection, ticket))
         if ticket.outcome is not Outcome.ADMITTED:
-            return self._refusal(ticket.outcome or Outcome.REFUSED)
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            body, headers = self._refuse(ticket.outcome)
+            headers |= {"Connection": "close", "Content-Length": str(len(body))}
+            return Response(int(status), status.phrase, Headers(headers), body)
         if isinstance(connection, _Connection):
             connection.admitted()
         visit = self._admission.visit(ticket)
         if visit is not None:
             _Paced(connection, visit)
         return None
-
-    def _refusal(self, outcome: Outcome) -> Response:
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        body = problem(status, self._admission.why(outcome))
-        headers = Headers(
-            {
-                "Connection": "close",
-                "Content-Type": PROBLEM_JSON,
-                "Content-Length": str(len(body)),
-                "Cache-Control": "no-store",
-                "Retry-After": self._retry_after.draw(),
-            }
-        )
-        return Response(int(status), status.phrase, headers, body)
 
 
 async def _watch(connection: ServerConnection, ticket: Ticket) -> None:

@@ -1,15 +1,63 @@
-"""What every gate shows of itself, whatever the server."""
+"""What every gate is made of and shows of itself, whatever the server."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from random import Random
+from typing import Unpack
 
+from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
 from orchestrator._gate.counts import AdmissionCounts
+from orchestrator._gate.hold_queue import Outcome
+from orchestrator._gate.holding import HoldingOptions
+from orchestrator._gate.open_sockets import OpenSockets
+from orchestrator._gate.refusals import RetryAfter
+from orchestrator._hardening.arguments import require
+from orchestrator._http.responses import PROBLEM_JSON, problem
 
 
 class GateFace:
-    """How many requests a gate holds, and what became of the others."""
+    """How many requests a gate holds, and what became of the others.
 
-    _admission: Admission
+    The arguments are those of each gate, which describes them; `write` says how it is made.
+    """
+
+    def __init__(
+        self,
+        startup: Orchestrator,
+        write: str,
+        *,
+        retry_after_seconds: tuple[int, int],
+        close_on_degrade_seconds: float | None,
+        random: Random | None,
+        on_close: Callable[[int | str], object] | None = None,
+        **holding: Unpack[HoldingOptions],
+    ) -> None:
+        self._startup: Orchestrator = require(startup, Orchestrator, "startup", write)
+        self._retry_after: RetryAfter = RetryAfter(retry_after_seconds, random)
+        self._open_sockets: OpenSockets | None = OpenSockets.from_option(
+            close_on_degrade_seconds, random
+        )
+        self._admission: Admission = Admission(
+            startup,
+            open_sockets=self._open_sockets,
+            return_seconds=self._retry_after.most,
+            on_close=on_close,
+            **holding,
+        )
+
+    def _refuse(self, outcome: Outcome | None) -> tuple[bytes, dict[str, str]]:
+        """The body and the headers of a refusal."""
+        body = problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, self._admission.why(outcome or Outcome.REFUSED)
+        )
+        headers = {
+            "Content-Type": PROBLEM_JSON,
+            "Cache-Control": "no-store",
+            "Retry-After": self._retry_after.draw(),
+        }
+        return body, headers
 
     @property
     def held(self) -> int:
@@ -39,3 +87,8 @@ class GateFace:
         orchestrator is left.
         """
         self._admission.stop()
+
+
+def asks_for_websocket(headers: Mapping[str, str]) -> bool:
+    """Whether a request is the handshake of a WebSocket."""
+    return headers.get("Upgrade", "").lower() == "websocket"

@@ -9,13 +9,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._gate.admission import Admission
 from orchestrator._gate.face import GateFace
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateMetrics
-from orchestrator._gate.open_sockets import OpenSockets
-from orchestrator._gate.refusals import RetryAfter
-from orchestrator._hardening.arguments import require, wrong_type
+from orchestrator._hardening.arguments import wrong_type
 from orchestrator._http.asgi_types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
 from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS
 from orchestrator._ports import Clock
@@ -120,29 +117,27 @@ class ReadinessGate(GateFace):
         random: Random | None = None,
     ) -> None:
         write = "write ReadinessGate(app, startup)"
-        require(startup, Orchestrator, "startup", write)
-        given: object = app
-        if isinstance(given, Orchestrator) or not callable(given):
-            raise wrong_type(given, "app", "an ASGI application", write)
-        if not isinstance(health, bool) and not callable(health):
-            raise wrong_type(health, "health", "a bool or an ASGI application", "see health_app")
-        retry_after = RetryAfter(retry_after_seconds, random)
-        open_sockets = OpenSockets.from_option(close_on_degrade_seconds, random)
-        self._admission = admission = Admission(
+        super().__init__(
             startup,
+            write,
             hold_seconds=hold_seconds,
             max_held=max_held,
-            limits=limits,
+            limits=limits or {},
             admit_degraded=admit_degraded,
             release_batch=release_batch,
             on_admission=on_admission,
             on_close=on_close,
             metrics=metrics,
             clock=clock,
-            open_sockets=open_sockets,
-            return_seconds=retry_after.most,
+            retry_after_seconds=retry_after_seconds,
+            close_on_degrade_seconds=close_on_degrade_seconds,
+            random=random,
         )
-        self._startup = startup
+        given: object = app
+        if isinstance(given, Orchestrator) or not callable(given):
+            raise wrong_type(given, "app", "an ASGI application", write)
+        if not isinstance(health, bool) and not callable(health):
+            raise wrong_type(health, "health", "a bool or an ASGI application", "see health_app")
         self._websocket_only = websocket_only
         self._bypass = passing(bypass)
         self._mount_hint = MountHint()
@@ -150,15 +145,16 @@ class ReadinessGate(GateFace):
         if health is True:
             health = health_app(startup, admit_degraded=admit_degraded)
         self._health: ASGIApp | Literal[False] = health
-        self._refusal = Refusal(retry_after, accept_then_close=accept_then_close)
-        self._outside: ASGIApp = app
-        self._app: ASGIApp = WithStartup(app, startup) if admit_degraded else app
-        watches = count_closes or open_sockets is not None
-        report = admission.closed
-        self._websocket: ASGIApp = (
-            CloseWatch(self._app, report, open_sockets) if watches else self._app
-        )
-        self._passing: ASGIApp = CloseWatch(self._app, report) if watches else self._app
+        self._refusal = Refusal(self._retry_after, accept_then_close=accept_then_close)
+        # The application as it is for the lifespan, for HTTP, for WebSockets, and for those that
+        # bypass the gate: their closes are counted, but none is closed when degraded.
+        self._lifespan: ASGIApp = app
+        self._http: ASGIApp = WithStartup(app, startup) if admit_degraded else app
+        self._websocket = self._bypassing_websocket = self._http
+        admission, open_sockets = self._admission, self._open_sockets
+        if count_closes or open_sockets is not None:
+            self._websocket = CloseWatch(self._http, admission.closed, open_sockets)
+            self._bypassing_websocket = CloseWatch(self._http, admission.closed)
         # Looked up for every request.
         self._turnstile, self._counts = admission.turnstile, admission.counts
         self._stats = admission.stats
@@ -169,28 +165,32 @@ class ReadinessGate(GateFace):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         kind = scope["type"]
-        if not self._startup.ready or self._turnstile.young or kind == "lifespan":
+        app = self._http if kind == "http" else self._websocket
+        if kind == "lifespan":
+            await self._run_lifespan(scope, receive, send)
+        elif not self._startup.ready or self._turnstile.young:
             if kind == "http" and may_have_body(scope):
                 await self._let_upload(scope, receive, send)
                 return
             passage = await self._when_not_ready(scope, receive, send)
             if passage is not None:
                 # Here and not in a method: its frame would be kept for as long as the connection.
-                app = self._app if kind == "http" else self._websocket
-                try:
+                with passage:
                     await app(scope, passage.receive, passage.send)
-                except Exception:
-                    passage.failed()
-                    raise
-                finally:
-                    passage.leave()
         elif self._health and kind == "http" and self._asks_for_health(scope):
             await self._health(scope, receive, send)
         else:
             self._counts.admitted += 1
             if self._stats.tells:
                 self._stats.tell(Outcome.ADMITTED)
-            await (self._app if kind == "http" else self._websocket)(scope, receive, send)
+            await app(scope, receive, send)
+
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._late_start is None:
+            await self._lifespan(scope, receive, send)
+            return
+        self._late_start.not_needed()
+        await run_lifespan(self._lifespan, self._startup, scope, receive, send)
 
     async def _let_upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request with a body, of which a part may be under way when it is let in."""
@@ -199,21 +199,13 @@ class ReadinessGate(GateFace):
             try:
                 passage = await self._when_not_ready(scope, receive, send, reading)
                 if passage is not None:
-                    await self._pass(passage, scope)
+                    with passage:
+                        await self._http(scope, passage.receive, passage.send)
             except Exception as error:  # raised again outside, where no group is put around it
                 raised = error
             reading.cancel_scope.cancel()
         if raised is not None:
             raise raised
-
-    async def _pass(self, passage: Passage, scope: Scope) -> None:
-        try:
-            await self._app(scope, passage.receive, passage.send)
-        except Exception:
-            passage.failed()
-            raise
-        finally:
-            passage.leave()
 
     async def _when_not_ready(
         self, scope: Scope, receive: Receive, send: Send, reading: TaskGroup | None = None
@@ -221,17 +213,12 @@ class ReadinessGate(GateFace):
         """Decide for one connection; handle it, or return the passage of one that is let in."""
         kind = scope["type"]
         if self._late_start is not None:
-            if kind == "lifespan":
-                self._late_start.not_needed()
-                await run_lifespan(self._outside, self._startup, scope, receive, send)
-                return None
             await self._late_start.begin()
-        if kind == "lifespan":
-            await self._outside(scope, receive, send)
-        elif self._health and kind == "http" and self._asks_for_health(scope):
+        if self._health and kind == "http" and self._asks_for_health(scope):
             await self._health(scope, receive, send)
         elif (self._websocket_only and kind != "websocket") or self._bypass(scope):
-            await (self._passing if kind == "websocket" else self._app)(scope, receive, send)
+            app = self._bypassing_websocket if kind == "websocket" else self._http
+            await app(scope, receive, send)
         else:
             self._mount_hint.look(scope)
             return await self._ask(scope, receive, send, reading)

@@ -1,6 +1,7 @@
 """A request on its way through the turnstile: what its handler does, as seen from outside."""
 
 from collections.abc import Awaitable
+from types import TracebackType
 
 from orchestrator._gate.visit import Visit
 from orchestrator._http.asgi_types import Message, Receive, Send
@@ -8,6 +9,8 @@ from orchestrator._http.asgi_types import Message, Receive, Send
 
 class Passage:
     """The `receive` and `send` of a request that was held, or let in while `ready` is young.
+
+    The handler runs inside of this context manager.
 
     It reports to its visit what the handler does. Once that is over, and the handler has got what
     was kept for it, both hand over what the server's own callables return, and nothing else is kept
@@ -48,14 +51,19 @@ class Passage:
         """Pass a message on, and report it."""
         return self._send(message) if self._visit is None else self._send_and_report(message)
 
-    def failed(self) -> None:
-        """The handler has raised."""
-        if self._visit is not None:
-            self._visit.failed()
+    def __enter__(self) -> None:
+        """The handler begins."""
 
-    def leave(self) -> None:
-        """The handler has ended."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """The handler has ended, or raised."""
         if self._visit is not None:
+            if isinstance(error, Exception):
+                self._visit.failed()
             self._visit.leave()
 
     async def _receive_in_turn(self) -> Message:
