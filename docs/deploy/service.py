@@ -23,7 +23,7 @@ from orchestrator.otel import (
 from orchestrator.redis import RedisProbe
 from orchestrator.settings import Settings
 
-logging.basicConfig(level=logging.INFO)  # else the changes of stage and the trace's id are not seen
+logging.basicConfig(level=logging.INFO)  # or changes of stage and trace ids are not shown
 settings = Settings.from_environment()
 telemetry = setup_telemetry(os.environ.get("OTEL_SERVICE_NAME", "chat"))
 startup = Orchestrator(
@@ -36,7 +36,7 @@ startup = Orchestrator(
 
 
 async def listen() -> None:
-    """Stands for the task without which the chat cannot work; it takes a moment to come up."""
+    """Stands for a task that the chat needs, and that takes a moment to come up."""
     await anyio.sleep(1.0)
     with startup.condition("chat-listener"):
         await anyio.sleep_forever()
@@ -44,7 +44,7 @@ async def listen() -> None:
 
 @asynccontextmanager
 async def background(_: Starlette) -> AsyncIterator[None]:
-    """The application's own lifespan, inside of the orchestrator's."""
+    """The application's own lifespan, inside the orchestrator's."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listen)
         yield
@@ -52,7 +52,7 @@ async def background(_: Starlette) -> AsyncIterator[None]:
 
 
 async def chat(websocket: WebSocket) -> None:
-    """Say which stage the service is in: never anything but ready."""
+    """Send the stage: behind the gate it is always ready."""
     await websocket.accept()
     await websocket.send_text(startup.stage)
     await websocket.close()

@@ -1,7 +1,7 @@
 """A Django page that holds its clients until Redis answers.
 
-Run it with `uvicorn django_app:app`. Django itself has no WebSockets; those of Channels are held by
-the same gate, around the application that routes them.
+Run it with `uvicorn django_app:app`. Django itself has no WebSockets. For those of Channels, put
+the same gate around the application that routes them.
 """
 
 import os
@@ -20,7 +20,7 @@ settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1", "localhost
 
 
 async def chat(_: HttpRequest) -> HttpResponse:
-    """Say which stage the service is in: never anything but ready."""
+    """Send the stage: behind the gate it is always ready."""
     return HttpResponse(startup.stage)
 
 

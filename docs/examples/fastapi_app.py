@@ -18,7 +18,7 @@ app.add_middleware(ReadinessGate, startup=startup, health=True)
 
 @app.websocket("/chat")
 async def chat(websocket: WebSocket) -> None:
-    """Say which stage the service is in: never anything but ready."""
+    """Send the stage: behind the gate it is always ready."""
     await websocket.accept()
     await websocket.send_text(startup.stage)
     await websocket.close()

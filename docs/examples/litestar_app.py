@@ -17,7 +17,7 @@ startup = Orchestrator(RedisProbe(os.environ.get("REDIS_URL", "redis://localhost
 
 @websocket("/chat")
 async def chat(socket: WebSocket[Any, Any, Any]) -> None:
-    """Say which stage the service is in: never anything but ready."""
+    """Send the stage: behind the gate it is always ready."""
     await socket.accept()
     await socket.send_text(startup.stage)
     await socket.close()

@@ -17,7 +17,7 @@ quart_app = Quart(__name__)
 
 @quart_app.websocket("/chat")
 async def chat() -> None:
-    """Say which stage the service is in: never anything but ready."""
+    """Send the stage: behind the gate it is always ready."""
     await websocket.send(startup.stage)
 
 

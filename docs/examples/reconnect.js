@@ -1,4 +1,4 @@
-// A WebSocket that comes back: patient, jittered, and heedful of `Retry-After`.
+// A WebSocket that reconnects: patient, with jitter, and respecting `Retry-After`.
 function stayConnected(url, options) {
   const { onopen, onmessage, health = "/readyz" } = options;
   const { firstMs = 500, mostMs = 30000, steadyMs = 10000 } = options;
@@ -10,13 +10,13 @@ function stayConnected(url, options) {
       const response = await fetch(health, { cache: "no-store" });
       return 1000 * (Number(response.headers.get("Retry-After")) || 0);
     } catch {
-      return 0; // nobody is there
+      return 0; // no answer
     }
   }
 
   function connect() {
     let openedAt = Infinity;
-    socket = new WebSocket(url); // no time limit of its own: a held handshake is no failure
+    socket = new WebSocket(url); // no time-out: a held handshake is not a failure
     socket.onopen = () => {
       openedAt = performance.now();
       onopen?.(socket);
@@ -24,7 +24,7 @@ function stayConnected(url, options) {
     socket.onmessage = (event) => onmessage(event.data, socket);
     socket.onclose = async (event) => {
       if (stopped || event.code === 1000) return;
-      // Only a connection that lasted ends the back-off: one that is closed at once is a failure.
+      // Only a lasting connection resets the back-off: one that closes at once is a failure.
       failures = performance.now() - openedAt > steadyMs ? 1 : failures + 1;
       const atLeastMs = openedAt === Infinity ? await retryAfterMs() : 0;
       const jitterMs = Math.random() * Math.min(mostMs, firstMs * 2 ** failures);

@@ -1,4 +1,4 @@
-"""A WebSocket client that comes back: patient, jittered, and heedful of `Retry-After`.
+"""A WebSocket client that reconnects: patient, with jitter, and respecting `Retry-After`.
 
 Run it with `python reconnect.py ws://localhost:8000/chat`.
 """
@@ -13,20 +13,20 @@ from collections.abc import Awaitable, Callable
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-OPEN_SECONDS = 15.0  # a service that starts may hold the handshake for up to 10 s
+OPEN_SECONDS = 15.0  # a starting service may hold the handshake for up to 10 s
 FIRST_SECONDS, MOST_SECONDS = 0.5, 30.0
-STEADY_SECONDS = 10.0  # only a connection that lasted as long ends the back-off
+STEADY_SECONDS = 10.0  # only a connection that lasted this long resets the back-off
 COME_BACK = {403, 429, 500, 502, 503, 504}  # 403: from servers that cannot refuse with a 503
 
 
 def wait_seconds(failures: int, at_least: float) -> float:
-    """What the server asked for, and then anything up to a limit that doubles."""
+    """What the server asked for, plus a random part of a limit that doubles."""
     limit = min(MOST_SECONDS, FIRST_SECONDS * 2 ** min(failures, 16))
     return at_least + random.uniform(0, limit)  # noqa: S311  jitter needs no secrecy
 
 
 def retry_after(error: InvalidStatus) -> float:
-    """The seconds of `Retry-After`; 0 if there is none, or a date."""
+    """`Retry-After` in seconds; 0 if it is missing or a date."""
     value = error.response.headers.get("Retry-After", "")
     return float(value) if value.isdecimal() else 0.0
 
@@ -51,9 +51,9 @@ async def stay_connected(url: str, talk: Callable[[ClientConnection], Awaitable[
 
 
 async def listen(websocket: ClientConnection) -> None:
-    """Print what arrives. A normal close ends the iteration, any other raises."""
+    """Print each message. A normal close ends the iteration; any other raises."""
     async for message in websocket:
-        print(message)  # noqa: T201  that is what it is for
+        print(message)  # noqa: T201  that is its purpose
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Starlette chat whose background task must be up too.
+"""A Starlette chat that also waits for its background task.
 
 Run it with `uvicorn starlette_app:app`.
 """
@@ -21,14 +21,14 @@ startup = Orchestrator(probe, conditions=["chat-listener"])
 
 
 async def listen() -> None:
-    """Stands for the task without which the chat cannot work."""
-    with startup.condition("chat-listener"):  # true for as long as the task is in here
+    """Stands for a task that the chat needs."""
+    with startup.condition("chat-listener"):  # true while the task is in this block
         await anyio.sleep_forever()
 
 
 @asynccontextmanager
 async def background(_: Starlette) -> AsyncIterator[None]:
-    """The application's own lifespan, inside of the orchestrator's."""
+    """The application's own lifespan, inside the orchestrator's."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listen)
         yield
@@ -36,7 +36,7 @@ async def background(_: Starlette) -> AsyncIterator[None]:
 
 
 async def chat(websocket: WebSocket) -> None:
-    """Say which stage the service is in: never anything but ready."""
+    """Send the stage: behind the gate it is always ready."""
     await websocket.accept()
     await websocket.send_text(startup.stage)
     await websocket.close()

@@ -1,4 +1,4 @@
-"""What can be told of a block without running it: that it parses, and that what it names exists."""
+"""Checks a block without running it: it parses, and what it names exists."""
 
 import ast
 import builtins

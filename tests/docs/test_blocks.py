@@ -30,7 +30,7 @@ def check_page(page: Page) -> None:
     for block in page.blocks:
         place = f"{page.name}:{block.line}"
         if block.language not in LANGUAGES:
-            raise PageError(f"{place}: nobody checks the language {block.language!r}")
+            raise PageError(f"{place}: no check knows the language {block.language!r}")
         if block.language == "text" and not {"output", "file", "not run"} & set(block.marks):
             raise PageError(f"{place}: text is output, a file or not run; say so above it")
         if "file" in block.marks:

@@ -25,9 +25,9 @@ def fenced(language: str, source: str, *marks: str) -> str:
 @pytest.mark.parametrize(
     ("text", "because"),
     [
-        (fenced("", "{ }"), "nobody checks the language ''"),
-        (fenced("cobol", "STOP RUN."), "nobody checks the language 'cobol'"),
-        ("Shown:\n\n    $ an indented block\n", "nobody checks the language ''"),
+        (fenced("", "{ }"), "no check knows the language ''"),
+        (fenced("cobol", "STOP RUN."), "no check knows the language 'cobol'"),
+        ("Shown:\n\n    $ an indented block\n", "no check knows the language ''"),
         (fenced("text", "hello"), "say so above it"),
         (fenced("text", "hello", "not run:  "), "needs a value"),
         (fenced("python", "x = (", "not run: why"), "does not parse"),

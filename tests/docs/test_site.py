@@ -71,9 +71,9 @@ def public_names(module: ModuleType) -> list[str]:
     """What it exports: its `__all__`, or else what it defines without an underscore."""
     if hasattr(module, "__all__"):
         return list(module.__all__)
-    told = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
+    found = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
     defined = [n for n, v in vars(module).items() if inspect.getmodule(v) is module]
-    return [n for n in [*defined, *(n for _, n in told)] if not n.startswith("_")]
+    return [n for n in [*defined, *(n for _, n in found)] if not n.startswith("_")]
 
 
 def docstring(module: ModuleType, name: str) -> str:
@@ -84,8 +84,8 @@ def docstring(module: ModuleType, name: str) -> str:
     for other, loaded in list(sys.modules.items()):
         ours = other.partition(".")[0] in {"orchestrator", "states"}
         has_it = ours and getattr(loaded, name, None) is value
-        if has_it and (told := ModuleAnalyzer.for_module(other).find_attr_docs().get(("", name))):
-            return "\n".join(told)
+        if has_it and (found := ModuleAnalyzer.for_module(other).find_attr_docs().get(("", name))):
+            return "\n".join(found)
     return ""
 
 
@@ -125,11 +125,11 @@ def test_the_site_is_built_without_a_warning_and_needs_no_network(tmp_path: Path
 def without_a_place(pages: Mapping[Path, str]) -> Iterator[str]:
     """Public names that no page of the reference tells of."""
     for name, page in MODULES.items():
-        # What `orchestrator` exports again from `states` is told there.
+        # What `orchestrator` exports again from `states` is found there.
         text = pages[API / f"{page}.html"] + pages[API / "orchestrator.html"]
-        told = set(re.findall(r'id="([\w.]+)"', text))
+        found = set(re.findall(r'id="([\w.]+)"', text))
         for one in public_names(importlib.import_module(name)):
-            if not {f"{name}.{one}", f"orchestrator.{one}"} & told:
+            if not {f"{name}.{one}", f"orchestrator.{one}"} & found:
                 yield f"{name}.{one}"
 
 

@@ -151,7 +151,7 @@ class Reader:
                 if "package index" not in marks:
                     self._type(body)
             else:
-                assert language == "text", f"nobody runs this: {body}"
+                assert language == "text", f"this is not run: {body}"
                 self._announced.append(alike(body))
         self._await_announced()
 
