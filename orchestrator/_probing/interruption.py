@@ -9,7 +9,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-class InterruptedByUs(Exception):  # it is no error: nobody waits for the result any more
+class InterruptedByUs(Exception):  # no error: no one waits for the result any more
     """The attempt was given up from outside."""
 
 

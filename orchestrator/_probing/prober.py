@@ -6,9 +6,9 @@ next attempt is wanted, and gets each result through `post`. So `tick` ends a pa
 attempt that has not come back; it never waits.
 
 A probe keeps its deadline itself, so most attempts are over by then. For one that is not, `tick`
-goes through the phases of `_Phase`, one at a time: a moment more where the event loop itself was
-late, then cancellation, and in the end a verdict without the probe, which is repeated for as long
-as it does not return.
+goes through the members of `_AttemptPhase`, one at a time: a moment more where the event loop
+itself was late, then cancellation, and in the end a verdict without the probe, which is repeated
+for as long as it does not return.
 """
 
 import math
@@ -35,7 +35,7 @@ _MOST_VOID = 5
 runs in time cannot say that what it depends on is well."""
 
 
-class _Phase(Enum):
+class _AttemptPhase(Enum):
     """What has been done about an attempt that does not come back."""
 
     RUNNING = auto()
@@ -62,7 +62,7 @@ class _Attempt:
 
     judge_at: float
     late_seconds: float
-    phase: _Phase = _Phase.RUNNING
+    phase: _AttemptPhase = _AttemptPhase.RUNNING
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
@@ -121,7 +121,7 @@ class Prober:
             return self.next_at
         if self._attempt is None:
             return math.inf
-        if self._attempt.phase is _Phase.GIVEN_UP:
+        if self._attempt.phase is _AttemptPhase.GIVEN_UP:
             return self.next_at + self._timeout_seconds
         return self._attempt.judge_at
 
@@ -140,21 +140,21 @@ class Prober:
         late_seconds = now - attempt.judge_at
         attempt.judge_at = now + _OVERTIME_SECONDS
         match attempt.phase:
-            case _Phase.RUNNING if late_seconds > _OVERTIME_SECONDS:
-                attempt.phase = _Phase.EXTENDED
+            case _AttemptPhase.RUNNING if late_seconds > _OVERTIME_SECONDS:
+                attempt.phase = _AttemptPhase.EXTENDED
                 attempt.late_seconds = max(attempt.late_seconds, late_seconds)
-            case _Phase.RUNNING | _Phase.EXTENDED:
-                attempt.phase = _Phase.CANCELLED
+            case _AttemptPhase.RUNNING | _AttemptPhase.EXTENDED:
+                attempt.phase = _AttemptPhase.CANCELLED
                 attempt.scope.cancel()
-            case _Phase.CANCELLED:
-                attempt.phase = _Phase.GIVEN_UP
+            case _AttemptPhase.CANCELLED:
+                attempt.phase = _AttemptPhase.GIVEN_UP
                 logger.warning(
                     "the probe %s does not react to being cancelled; it is taken for failed until"
                     " it returns",
                     self._name,
                 )
                 self._post(self._timed_out(), attempt.late_seconds)
-            case _Phase.GIVEN_UP:
+            case _AttemptPhase.GIVEN_UP:
                 self._post(self._timed_out(), 0.0)  # it still has not returned
 
     # -- the task of its own ----------------------------------------------------------------------
@@ -176,7 +176,7 @@ class Prober:
             self._wake()
             result = await self._result_of(attempt)
             self._attempt = None
-            if attempt.phase is _Phase.GIVEN_UP:
+            if attempt.phase is _AttemptPhase.GIVEN_UP:
                 self._wake()  # it was judged already, and the next one may be due
                 return
             if not self._is_void(result):
@@ -230,7 +230,7 @@ class Prober:
             if isinstance(result, ProbeResult):
                 return result
             what = f"no ProbeResult but {type(result).__name__}"  # type: ignore[unreachable]  # not every probe is type-checked
-        # Only the type is told, without a traceback: the text may hold a URL with a password.
+        # Only the type is logged, without a traceback: the text may hold a URL with a password.
         logger.error("the probe %s gave %s; taken as a failed attempt", self._name, what)
         failure = Failure(FailureKind.TRANSIENT, what.split()[-1], f"the probe itself gave {what}")
         return ProbeResult(self._clock.now() - began_at, failure)
@@ -256,5 +256,5 @@ class AlwaysAnswers(Probe):
     """Stands in for the probe when the orchestrator is disabled."""
 
     async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
-        """Ask nobody."""
+        """Succeed at once."""
         return ProbeResult(0.0)

@@ -39,7 +39,7 @@ class SocketWatcher:
         With `was_missing` it returns at once if there is something by now.
 
         Waits for ever where that cannot be noticed: without a path, off Linux, or while even the
-        directory is missing. So it must not be all that somebody waits for.
+        directory is missing. So never wait for this alone.
         """
         if not self._path or sys.platform != "linux":
             await anyio.sleep_forever()

@@ -198,7 +198,7 @@ class Worker(Generic[_SessionT]):
 
         Raises:
             anyio.ClosedResourceError: After `stop`.
-            anyio.BusyResourceError: When somebody still waits for another question.
+            anyio.BusyResourceError: When another question is under way.
         """
         if self._process != os.getpid() and not self._stopped:
             self._leave_parent()

@@ -1,7 +1,7 @@
 """From settings to an open connection. All in the worker's thread.
 
-A connection is made in steps, each of which is a `Phase`, so that whoever has waited in vain can be
-told for what:
+A connection is made in steps, each of which is a `ProbePhase`, so that a failure can say which one
+took too long:
 
 1. With sentinels, ask them for the master: see `_sentinels`.
 2. Look up the name. A resolver cannot be interrupted; what it says too late is kept for the next
@@ -37,7 +37,7 @@ from orchestrator.redis._deadline_socket import (
 from orchestrator.redis._errors import ApplicationError
 from orchestrator.redis._expect import Command
 from orchestrator.redis._pipelined_connection import PipelinedConnection
-from orchestrator.redis._progress import Phase, Progress
+from orchestrator.redis._progress import ProbePhase, Progress
 from orchestrator.redis._sentinels import Sentinels
 from orchestrator.redis._settings import RedisSettings
 
@@ -82,7 +82,7 @@ class Connector:
             settings = replace(settings, host=host, port=port, sentinels=())
             self.progress.where = f"{self._settings.where} at {host}:{port}"
         connection = self._open(settings, deadline, patience_seconds)
-        self.progress.phase = Phase.PING
+        self.progress.phase = ProbePhase.PING
         return connection, connection.send([*connection.greeting, *commands])
 
     def has_moved(self, deadline: float) -> bool:
@@ -103,7 +103,7 @@ class Connector:
         except Exception:  # that they cannot say says nothing about Redis
             return False
         finally:
-            self.progress.where, self.progress.phase = where, Phase.PING
+            self.progress.where, self.progress.phase = where, ProbePhase.PING
 
     # -- one connection ---------------------------------------------------------------------------
 
@@ -125,14 +125,14 @@ class Connector:
             if patience_seconds is not None:
                 until = max(deadline, time.monotonic() + patience_seconds)
             if settings.tls:
-                progress.phase = Phase.TLS
+                progress.phase = ProbePhase.TLS
             sock.settimeout(max(until - time.monotonic(), 0.001))
             secured = redis_py.wrap(sock)
             bounded = DeadlineSocket(secured, deadline, settings.answer_seconds, until)
             opened = PipelinedConnection(redis_py, bounded)
             on_failure.callback(opened.close)
             if settings.options.get("redis_connect_func") is not None:
-                progress.phase = Phase.GREETING
+                progress.phase = ProbePhase.GREETING
             opened.start()
             on_failure.pop_all()
         return opened
@@ -140,7 +140,7 @@ class Connector:
     def _connected(self, settings: RedisSettings, deadline: float) -> socket.socket:
         """A plain socket that the server has accepted."""
         addresses = self._addresses(settings)
-        self.progress.phase = Phase.CONNECT
+        self.progress.phase = ProbePhase.CONNECT
         if settings.connect_seconds is not None:
             deadline = min(deadline, time.monotonic() + settings.connect_seconds)
         return connect(addresses, deadline, self._interruption.adopt)
@@ -151,9 +151,9 @@ class Connector:
         host, port = settings.host, settings.port
         if found := literal_address(host, port):
             return found
-        self.progress.phase = Phase.RESOLVE
+        self.progress.phase = ProbePhase.RESOLVE
         return self._interruption.uninterruptible(
-            (Phase.RESOLVE, host, port), lambda: look_up(host, port)
+            (ProbePhase.RESOLVE, host, port), lambda: look_up(host, port)
         )
 
     def _made(self, settings: RedisSettings, accepted_at: float) -> "ProbeConnection":
@@ -161,12 +161,12 @@ class Connector:
         # What a slow provider gives is kept for the next attempt, so this need not outlast its own.
         provided = settings.options.get("credential_provider") is not None
         self.progress.accepted_at = 0.0 if provided else accepted_at
-        self.progress.phase = Phase.IMPORT
-        build = self._interruption.uninterruptible(Phase.IMPORT, _import_builder)
+        self.progress.phase = ProbePhase.IMPORT
+        build = self._interruption.uninterruptible(ProbePhase.IMPORT, _import_builder)
         if provided:
-            self.progress.phase = Phase.CREDENTIALS
+            self.progress.phase = ProbePhase.CREDENTIALS
         login = self._interruption.uninterruptible(
-            Phase.CREDENTIALS, lambda: _credentials(settings)
+            ProbePhase.CREDENTIALS, lambda: _credentials(settings)
         )
         return build(settings, login, name_user=self.name_user, checked=self._checked)
 

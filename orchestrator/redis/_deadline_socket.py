@@ -78,7 +78,7 @@ class DeadlineSocket:
     def sendall(self, data: bytes) -> None:
         """Write all of `data`, until the deadline."""
         # A server that turns its clients away says why and closes: what it said is still there to
-        # be read, and if it said nothing, reading fails in the same way.
+        # be read, and if it said nothing, reading fails likewise.
         with contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
             try:
                 self._sock.settimeout(self._left())
@@ -143,7 +143,7 @@ def look_up(host: str, port: int) -> list[Address]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        # Python refuses a name with an empty or an overlong part before it asks anybody.
+        # Python refuses a name with an empty or an overlong part before it asks a resolver.
         raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
     return [(family, address) for family, _type, _protocol, _name, address in found]
 

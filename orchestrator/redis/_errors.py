@@ -75,7 +75,7 @@ class TlsOptionError(AttemptError):
     Args:
         said: What is wrong with which option, without its value.
         error_type: The `error_type` of the failure.
-        lasting: Whether somebody has to change something first.
+        lasting: Whether waiting won't help.
     """
 
     def __init__(self, said: str, error_type: str, *, lasting: bool = True) -> None:

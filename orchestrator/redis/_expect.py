@@ -16,7 +16,7 @@ _MOST_EXPIRY_SECONDS = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expect:
-    """What each attempt asks besides PING, all in the same round trip.
+    """What each attempt asks besides PING, all in one round trip.
 
     PING alone is answered by a read-only replica, by a Redis that is out of memory and by a node
     of a cluster that is down.

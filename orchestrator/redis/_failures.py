@@ -1,6 +1,6 @@
 """What went wrong, in words fit for a person: exceptions of sockets and of redis-py to `Failure`.
 
-What Redis itself says is in `_replies`. No text of a server is ever copied, since it may hold
+What Redis itself says is in `_error_replies`. No text of a server is ever copied, since it may hold
 anything; only the well-known code words are named. The same goes for the text of exceptions.
 """
 
@@ -8,9 +8,9 @@ import errno
 import socket
 import ssl
 
+from orchestrator.redis._error_replies import is_refusal, of_reply
 from orchestrator.redis._errors import AttemptError
-from orchestrator.redis._progress import Phase, Situation
-from orchestrator.redis._replies import is_refusal, of_reply
+from orchestrator.redis._progress import ProbePhase, Situation
 from states import Failure, FailureKind
 
 _TRANSIENT = FailureKind.TRANSIENT
@@ -30,20 +30,22 @@ def timed_out(at: Situation) -> Failure:
     """The failure of an attempt whose time is up."""
     limit = f"within {at.timeout_seconds:.3g} s"
     reasons = {
-        Phase.RESOLVE: f"{at.where}: the name was not resolved {limit}; check the DNS resolver",
-        Phase.CONNECT: f"{at.where} did not accept a connection {limit}:"
+        ProbePhase.RESOLVE: f"{at.where}: the name was not resolved {limit};"
+        " check the DNS resolver",
+        ProbePhase.CONNECT: f"{at.where} did not accept a connection {limit}:"
         " check the address, the firewall and how busy the server is",
-        Phase.IMPORT: f"the redis package was not imported {limit}: the machine is very busy",
-        Phase.CREDENTIALS: f"the credential provider for {at.where} gave no password {limit}",
-        Phase.TLS: f"{at.where} did not finish the TLS handshake {limit}: is TLS on there?",
-        Phase.GREETING: f"redis_connect_func did not log in to {at.where} {limit}",
-        Phase.SENTINEL: f"the sentinels of {at.where} did not answer {limit}",
-        Phase.PING: f"{at.where} gave no answer to {at.asked} {limit}, on an accepted connection",
+        ProbePhase.IMPORT: f"the redis package was not imported {limit}: the machine is very busy",
+        ProbePhase.CREDENTIALS: f"the credential provider for {at.where} gave no password {limit}",
+        ProbePhase.TLS: f"{at.where} did not finish the TLS handshake {limit}: is TLS on there?",
+        ProbePhase.GREETING: f"redis_connect_func did not log in to {at.where} {limit}",
+        ProbePhase.SENTINEL: f"the sentinels of {at.where} did not answer {limit}",
+        ProbePhase.PING: f"{at.where} gave no answer to {at.asked} {limit},"
+        " on an accepted connection",
     }
     # Whoever accepts and does not answer is busy with those who came before, most of the time.
-    answering = at.phase in {Phase.TLS, Phase.GREETING, Phase.PING}
-    congestion = at.phase is Phase.CONNECT or (at.fresh and answering)
-    kind = "ConnectTimeout" if at.phase is Phase.CONNECT else "TimeoutError"
+    answering = at.phase in {ProbePhase.TLS, ProbePhase.GREETING, ProbePhase.PING}
+    congestion = at.phase is ProbePhase.CONNECT or (at.fresh and answering)
+    kind = "ConnectTimeout" if at.phase is ProbePhase.CONNECT else "TimeoutError"
     return Failure(_TRANSIENT, kind, reasons[at.phase], congestion)
 
 
@@ -64,7 +66,7 @@ def classify(error: Exception, at: Situation) -> Failure:
 
 
 def unexpected(error: Exception, at: Situation) -> Failure:
-    """The failure of an attempt that ended in a way that nobody foresaw."""
+    """The failure of an attempt that ended in an unforeseen way."""
     name = type(error).__name__
     return Failure(_TRANSIENT, name, f"asking {at.where} failed unexpectedly with {name}")
 
@@ -99,7 +101,7 @@ def _of_socket(error: OSError, at: Situation) -> Failure:
             failure = Failure(_TRANSIENT, "NameResolutionError", reason)
         case ssl.SSLError():
             failure = _of_tls(error, at)
-        case _ if at.phase is Phase.CONNECT:
+        case _ if at.phase is ProbePhase.CONNECT:
             failure = _of_connect(error, at)
         case ConnectionError():
             failure = _closed(at)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator._hardening.log_thread import logger
 from orchestrator.redis._deadline_socket import DeadlineSocket
+from orchestrator.redis._error_replies import is_passed_over
 from orchestrator.redis._errors import NotRedisError
 from orchestrator.redis._expect import Command
-from orchestrator.redis._replies import is_passed_over
 
 if TYPE_CHECKING:
     from orchestrator.redis._redis_py_connections import ProbeConnection

@@ -2,7 +2,7 @@
 
 All three become `RedisSettings`, and a `RedisSession` asks with them, in the thread of a
 `BlockingProbe`. The connection is made in `_connector`; what went wrong is put into words in
-`_failures`, `_errors` and `_replies`.
+`_failures`, `_errors` and `_error_replies`.
 """
 
 import weakref

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Phase(StrEnum):
+class ProbePhase(StrEnum):
     """What an attempt is doing."""
 
     RESOLVE = "looking up the name"
@@ -17,7 +17,9 @@ class Phase(StrEnum):
     PING = "PING"
 
 
-_ENDLESS = frozenset({Phase.RESOLVE, Phase.CREDENTIALS, Phase.TLS, Phase.GREETING})
+_ENDLESS = frozenset(
+    {ProbePhase.RESOLVE, ProbePhase.CREDENTIALS, ProbePhase.TLS, ProbePhase.GREETING}
+)
 """What waits for others, and no deadline can end; or not to the moment, as TLS, which reads its
 files and certificates first."""
 
@@ -38,7 +40,7 @@ class Situation:
     """
 
     where: str
-    phase: Phase
+    phase: ProbePhase
     timeout_seconds: float
     command: str = "PING"
     fresh: bool = False
@@ -61,7 +63,7 @@ class Progress:
     """
 
     where: str
-    phase: Phase = Phase.CONNECT
+    phase: ProbePhase = ProbePhase.CONNECT
     accepted_at: float = 0.0
 
     @property

@@ -31,7 +31,7 @@ from orchestrator.redis._expect import Command
 from orchestrator.redis._greeting import Greeter, Recording, greeting_of, run_function
 from orchestrator.redis._redis_py_options import for_probe, of_url, refused_option
 from orchestrator.redis._settings import RedisSettings
-from orchestrator.redis._tls import fault_of_ours
+from orchestrator.redis._tls_faults import fault_of_ours
 
 
 class ProbeConnection(Protocol):

@@ -16,7 +16,7 @@ from orchestrator.redis._errors import AttemptError
 from orchestrator.redis._expect import Command, address_of
 from orchestrator.redis._failures import classify
 from orchestrator.redis._pipelined_connection import PipelinedConnection
-from orchestrator.redis._progress import Phase, Progress
+from orchestrator.redis._progress import ProbePhase, Progress
 from orchestrator.redis._settings import RedisSettings, is_host, is_port
 from orchestrator.redis._url import settings_of_url
 from states import FailureKind
@@ -124,7 +124,7 @@ class Sentinels:
         if refusal is not None:
             refused, progress.where, progress.phase = refusal
             raise refused
-        progress.where, progress.phase = self._where, Phase.SENTINEL
+        progress.where, progress.phase = self._where, ProbePhase.SENTINEL
         if unknown:
             said = "{where} is not known to its sentinels: check the service name"
             raise AttemptError(FailureKind.PERMANENT, "UnknownMaster", said)
@@ -136,7 +136,7 @@ class Sentinels:
         self._progress.where = settings.where.replace("redis at", "sentinel at")
         connection = self._connect(settings, until)
         try:
-            self._progress.phase = Phase.SENTINEL
+            self._progress.phase = ProbePhase.SENTINEL
             words = ("SENTINEL", "get-master-addr-by-name", self._service_name)
             reply: object = None
             for command in connection.send([*connection.greeting, Command(words, _any)]):

@@ -11,11 +11,11 @@ from orchestrator._probing.blocking_probe import held_up
 from orchestrator._probing.interruption import Interruption
 from orchestrator._probing.worker import Answer
 from orchestrator.redis._connector import Connector
+from orchestrator.redis._error_replies import OLD_LOGIN
 from orchestrator.redis._expect import Command, commands_of
 from orchestrator.redis._failures import CLOSED, OF_TIME, classify, timed_out, unexpected
 from orchestrator.redis._pipelined_connection import PipelinedConnection
-from orchestrator.redis._progress import Phase, Situation
-from orchestrator.redis._replies import OLD_LOGIN
+from orchestrator.redis._progress import ProbePhase, Situation
 from orchestrator.redis._settings import RedisSettings
 from states import Failure
 
@@ -58,7 +58,7 @@ class RedisSession:
         except IndexError:  # not sent yet, or just answered: the worker goes on meanwhile
             command = "PING"
         progress = self._connector.progress
-        if progress.phase is Phase.CONNECT:
+        if progress.phase is ProbePhase.CONNECT:
             timeout_seconds = min(timeout_seconds, self._connect_seconds)
         return progress.situation(timeout_seconds, command)
 
@@ -163,7 +163,7 @@ class RedisSession:
             self._connection = connection
             self._pending.extend(sent)
         else:
-            self._connector.progress.phase = Phase.PING
+            self._connector.progress.phase = ProbePhase.PING
             connection.socket.begin(deadline)
             if not self._pending:
                 self._pending.extend(connection.send([*self._commands]))
