@@ -1,7 +1,7 @@
 """The demo's service: a process of its own, so that its event loop and its start are its own.
 
-It is started by `_process`, with its options as JSON. It reports to standard output, one JSON
-line each, and ends when its standard input does.
+It is started by `service_process`, with its options as JSON. It reports to standard output, one
+JSON line each, and ends when its standard input does.
 """
 
 import asyncio

@@ -30,7 +30,7 @@ _MOST_LINE_BYTES = _MOST_EVENT_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """What a service answered.
 
     Attributes:
@@ -99,13 +99,13 @@ class Address:
         return kind(self.host, self.port, timeout=timeout_seconds)
 
 
-def get(address: Address, timeout_seconds: float) -> Answer:
+def get(address: Address, timeout_seconds: float) -> HttpAnswer:
     """Ask once, for at most `timeout_seconds` in total.
 
     Raises:
         Unreachable: When there is no answer by then.
     """
-    answers: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[HttpAnswer | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
@@ -120,17 +120,17 @@ def get(address: Address, timeout_seconds: float) -> Answer:
         answer = answers.get(timeout=timeout_seconds)
     except queue.Empty:
         answer = TimeoutError()
-    if isinstance(answer, Answer):
+    if isinstance(answer, HttpAnswer):
         return answer
     raise Unreachable(f"{address}: {_in_words(answer, timeout_seconds)}") from None
 
 
-def _get(address: Address, timeout_seconds: float) -> Answer:
+def _get(address: Address, timeout_seconds: float) -> HttpAnswer:
     connection = address.connect(timeout_seconds)
     with contextlib.closing(connection):
         connection.request("GET", address.path, headers={"Connection": "close"})
         response = connection.getresponse()
-        return Answer(response.status, response.read(_MOST_BYTES))
+        return HttpAnswer(response.status, response.read(_MOST_BYTES))
 
 
 def _in_words(error: Exception, timeout_seconds: float) -> str:
@@ -188,7 +188,7 @@ def events(address: Address, silence_seconds: float) -> Iterator[Event]:
             response = connection.getresponse()
             kind = response.headers.get_content_type()
             if response.status == http.client.SERVICE_UNAVAILABLE:
-                answer = Answer(response.status, response.read(_MOST_BYTES))
+                answer = HttpAnswer(response.status, response.read(_MOST_BYTES))
                 raise Unreachable(f"{address} answered 503: {_why_unavailable(answer)}")
             if response.status != http.client.OK or kind != "text/event-stream":
                 raise NoStream(
@@ -204,7 +204,7 @@ def events(address: Address, silence_seconds: float) -> Iterator[Event]:
             raise Unreachable(f"{address}: {_in_words(error, silence_seconds)}") from None
 
 
-def _why_unavailable(answer: Answer) -> str:
+def _why_unavailable(answer: HttpAnswer) -> str:
     told = answer.as_object() or {}
     # The page says it of its own streams; all else comes from what stands before it.
     if "watching" in str(told.get("detail")):

@@ -34,7 +34,7 @@ class _Parameter(Protocol):
     hidden: bool
 
 
-class _Command(Protocol):
+class _TyperCommand(Protocol):
     callback: object
     params: list[_Parameter]
     hidden: bool
@@ -47,7 +47,7 @@ def commands_page(context: typer.Context) -> str:
         context: Of one of the commands.
     """
     # Typer's own commands; how their classes are called differs from version to version.
-    commands = cast("dict[str, _Command]", vars(context.find_root().command)["commands"])
+    commands = cast("dict[str, _TyperCommand]", vars(context.find_root().command)["commands"])
     statuses = table(["status", "meaning"], [[f"`{code}`", text] for code, text in MEANINGS])
     sections = [_HEAD, _STATUS, statuses]
     for name in sorted(commands):
@@ -56,7 +56,7 @@ def commands_page(context: typer.Context) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _section(name: str, command: _Command) -> list[str]:
+def _section(name: str, command: _TyperCommand) -> list[str]:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option"]
     usage = " ".join([PROGRAM, name, "[OPTIONS]", *map(_usage, arguments)])

@@ -1,4 +1,4 @@
-"""The child process of `run`: starting it, passing signals on to it, and burying the dead.
+"""The child process of `run`: starting it, passing signals on, and waiting for what has ended.
 
 A process 1 inherits every orphan of its container, and whoever it does not wait for stays as a
 zombie; so everything that ends is waited for here, not only CMD.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _REFRESH_SECONDS = 0.1
 
 
-class Progress(Observer):
+class WaitProgress(Observer):
     """Shows nothing: for `--quiet` and `--json`."""
 
     async def keep_moving(self, startup: Orchestrator) -> None:
@@ -46,7 +46,7 @@ def place(target: Target) -> str:
     return f"redis at {target.address}{port}"
 
 
-class PlainProgress(Progress):
+class PlainProgress(WaitProgress):
     """A line when the waiting begins, and one for each new kind of failure."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class PlainProgress(Progress):
         print_error(f"{time.monotonic() - self._began_at:7.2f} s  {text}")
 
 
-class LiveProgress(Progress):
+class LiveProgress(WaitProgress):
     """One line that says the stage, the time left, the attempts and the last reason."""
 
     def __init__(self) -> None:
@@ -115,8 +115,8 @@ def _line(known: Explanation) -> "Text":
     return text
 
 
-def make_progress(*, quiet: bool) -> Progress:
+def make_progress(*, quiet: bool) -> WaitProgress:
     """The progress that fits where standard error goes."""
     if quiet:
-        return Progress()
+        return WaitProgress()
     return LiveProgress() if can_move(sys.stderr) else PlainProgress()

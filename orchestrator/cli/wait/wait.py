@@ -19,7 +19,7 @@ from orchestrator.cli._shell.startup import (
     probe_for,
     silence_log,
 )
-from orchestrator.cli.wait.progress import Progress
+from orchestrator.cli.wait.progress import WaitProgress
 from orchestrator.settings import Settings
 
 
@@ -83,7 +83,7 @@ class Waited:
         }
 
 
-def wait(settings: Settings, progress: Progress) -> Waited:
+def wait(settings: Settings, progress: WaitProgress) -> Waited:
     """Wait until Redis is ready, the budget is spent, the failure is permanent or a signal comes.
 
     Raises:
@@ -98,7 +98,7 @@ def wait(settings: Settings, progress: Progress) -> Waited:
     return anyio.run(partial(_wait, startup, progress))
 
 
-async def _wait(startup: Orchestrator, progress: Progress) -> Waited:
+async def _wait(startup: Orchestrator, progress: WaitProgress) -> Waited:
     decided, known = None, None
     with (
         anyio.CancelScope() as scope,
