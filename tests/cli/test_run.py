@@ -557,3 +557,18 @@ def test_no_cmd_begins_once_the_end_was_asked_for(
             supervisor = _Supervisor(Orchestrator(ScriptedProbe()), options, Notifier())
             assert anyio.run(supervisor.run) == -number
             assert begun == []
+
+
+def test_a_fault_of_its_own_leaves_no_cmd_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: _Supervisor) -> None:
+        raise RuntimeError("a fault that was ordered")
+
+    monkeypatch.setattr(_Supervisor, "_follow_stages", fail)
+    options = RunOptions(command=["sleep", "30"], host="127.0.0.1", port=0, start=Start.AT_ONCE)
+    supervisor = _Supervisor(Orchestrator(ScriptedProbe()), options, Notifier())
+    with pytest.raises(ExceptionGroup):
+        anyio.run(supervisor.run)
+    child = supervisor._child
+    assert child.pid
+    if child.running:  # else it was heard to have ended already
+        assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == -signal.SIGTERM

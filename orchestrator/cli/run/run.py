@@ -120,17 +120,20 @@ class _Supervisor:
         listeners = await open_port(options.host, options.port)
         logger.info("health endpoints on port %d", port_of(listeners))
         among = {signal.SIGCHLD, *PASSED_ON}
-        with obeyed(self._obey, EventLoop().call, among) as self._came:
-            async with anyio.create_task_group() as tasks:
-                await tasks.start(HealthServer(self._health(), listeners).run)
-                async with self._startup:
-                    tasks.start_soon(self._follow_stages)
-                    tasks.start_soon(self._keep_systemd_informed)
-                    if options.start is Start.AT_ONCE:
-                        self._start_command()
-                    await self._ended.wait()
-                    self._stop()
-                tasks.cancel_scope.cancel()
+        try:
+            with obeyed(self._obey, EventLoop().call, among) as self._came:
+                async with anyio.create_task_group() as tasks:
+                    await tasks.start(HealthServer(self._health(), listeners).run)
+                    async with self._startup:
+                        tasks.start_soon(self._follow_stages)
+                        tasks.start_soon(self._keep_systemd_informed)
+                        if options.start is Start.AT_ONCE:
+                            self._start_command()
+                        await self._ended.wait()
+                        self._stop()
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._child.pass_on(signal.SIGTERM)  # a fault of ours must not leave it behind
         self._terminal.take_back()
         self._terminal.close()
         self._notifier.close()
