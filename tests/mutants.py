@@ -25,12 +25,12 @@ COPY = ROOT / "build" / "mutants"
 _LEFT_BEHIND = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__", ".*_cache")
 
 ROOMS = {
-    "states": ("states", "core"),
-    "orchestrator/_core": ("core", "testing", "hardening"),
+    "states": ("states/test_machine.py", "states", "core"),
+    "orchestrator/_core": ("core/test_orchestrator.py", "core", "testing", "hardening"),
     "orchestrator/_gate": ("gate", "asgi"),
     "orchestrator/_probing": ("probing", "redis"),
 }
-"""The folders of tests that prove each room, the quickest first."""
+"""The tests that prove each room, the quickest first."""
 
 _USELESS = ("NoOp", "VariableReplacer", "VariableInserter")
 """Operators that change nothing, or want to be told what."""

@@ -14,7 +14,16 @@ from packaging.version import Version
 
 from tests.packaging.requirements import PROJECT, RUNTIME_EXTRAS, direct, lowest, pins
 
-_TOOLS = {"httptools", "httpx", "hypothesis", "psutil", "pytest", "pytest-xdist", "pyyaml"}
+_TOOLS = {
+    "httptools",
+    "httpx",
+    "hypothesis",
+    "psutil",
+    "pytest",
+    "pytest-xdist",
+    "pyyaml",
+    "uvloop",
+}
 """What the tests themselves need."""
 
 
