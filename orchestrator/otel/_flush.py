@@ -1,9 +1,8 @@
 """Sends what providers hold back, without ever holding up the event loop for long."""
 
-import contextlib
 import time
 from collections.abc import Iterable
-from threading import Thread
+from threading import Thread, current_thread
 
 from orchestrator._hardening.log_thread import logger
 
@@ -30,8 +29,12 @@ class Flusher:
             flush = getattr(provider, "force_flush", None)
             if callable(flush):
                 thread = Thread(target=_call, args=(flush,), name="telemetry-flush", daemon=True)
-                with contextlib.suppress(RuntimeError):  # no thread starts while Python ends
+                try:
                     thread.start()
+                except RuntimeError:  # Python 3.12 starts no thread while it ends
+                    if current_thread().daemon:  # the writer's own, which holds nothing up
+                        _call(flush)
+                else:
                     self._threads.append(thread)
 
     def wait(self) -> None:
@@ -46,4 +49,5 @@ def _call(flush: object) -> None:
         if callable(flush):
             flush()
     except Exception as error:  # a provider that cannot flush must not break the end
-        logger.debug("a provider could not be flushed: %r", error)
+        # Only the type: the text may hold the collector's address with a password in it.
+        logger.debug("a provider could not be flushed: %s", type(error).__name__)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, get_args
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
@@ -19,7 +18,7 @@ from orchestrator._ports import Observer, StartupContext
 from orchestrator.otel._log_events import EventLog, Events
 from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._trace import parent_context
-from orchestrator.otel._write_loop import Background
+from orchestrator.otel._write_loop import WriteLoop
 from orchestrator.otel._writer import Writer
 from states import Fact, Stage, StageChanged
 
@@ -42,6 +41,9 @@ fact."""
 
 _LEAVING_SECONDS = 1.0
 """The writer itself waits for the collector for less than that."""
+
+_POLL_SECONDS = 0.01
+"""How often one looks whether it is done with that."""
 
 _ENDS_EPISODE = (Stage.READY, Stage.DEGRADED)
 
@@ -97,7 +99,7 @@ class OpenTelemetryObserver(Observer):
         self._providers = Providers(tracer_provider, meter_provider, log)
         self._span_events = events != "log"
         self._writer: Writer | None = None
-        self._background: Background | None = None
+        self._loop: WriteLoop | None = None
         self._told: deque[_Told] = deque()
         self._due_at = 0.0
         self._entered_at = 0.0
@@ -122,7 +124,7 @@ class OpenTelemetryObserver(Observer):
                 "this OpenTelemetryObserver observes a running orchestrator already; give each"
                 " orchestrator one of its own"
             )
-        self._background = None
+        self._loop = None
         if not context.enabled:
             return
         writer = Writer(
@@ -130,7 +132,7 @@ class OpenTelemetryObserver(Observer):
         )
         self._told = deque(maxlen=_MOST_FACTS)
         self._writer = writer
-        self._background = Background(_Pen(writer, self._told))
+        self._loop = WriteLoop(_WriteAll(writer, self._told))
         self._entered_at = context.now_at
         # The first fact is measured soon: a loop that hangs from then on is seen in its stage.
         self._due_at = context.now_at
@@ -140,7 +142,7 @@ class OpenTelemetryObserver(Observer):
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Note a fact, and have it written where it is time for that."""
-        if self._background is None or self._over:
+        if self._loop is None or self._over:
             return
         told = self._told
         told.append((fact, changed, time_ns()))
@@ -153,31 +155,32 @@ class OpenTelemetryObserver(Observer):
         elif ended or fact.at >= self._due_at or len(told) >= _MANY_FACTS:
             self._due_at = fact.at + _LATE_SECONDS
             if self._in_startup and outcome is Stage.DEGRADED:
-                self._background.hurry()
+                self._loop.hurry()
             else:
-                self._background.wake()
+                self._loop.wake()
         if ended:
             self._in_startup = False
 
     def stopped(self, at: float) -> None:
         """Have what is not finished ended, and all of it written and sent."""
-        background, self._observing_in = self._background, 0
-        if background is None:
+        loop, self._observing_in = self._loop, 0
+        if loop is None:
             return
         self._waiting = self._providers.nobody_listens
-        if background.begun or not self._waiting:
+        if loop.begun or not self._waiting:
             self._told.append(_Stop(at))
             self._over = True
-            background.hurry()
+            loop.hurry()
 
     async def aclose(self) -> None:
         """Wait until all is sent, for up to 0.6 s; the event loop goes on meanwhile."""
-        if self._background is None or not self._background.begun:
+        if self._loop is None or not self._loop.begun:
             await anyio.lowlevel.checkpoint()
             return
-        # Of its own, since the application may have taken all of the shared threads.
-        limiter = anyio.CapacityLimiter(1)
-        await anyio.to_thread.run_sync(self.wait_until_written, _LEAVING_SECONDS, limiter=limiter)
+        # No thread waits for it: Python 3.12 starts none while it ends.
+        deadline = anyio.current_time() + _LEAVING_SECONDS
+        while not self._loop.join(0.0) and anyio.current_time() < deadline:  # noqa: ASYNC110  a thread
+            await anyio.sleep(_POLL_SECONDS)
 
     def wait_until_written(self, timeout_seconds: float) -> bool:
         """Block until all that was observed so far is written; return whether it is.
@@ -186,15 +189,15 @@ class OpenTelemetryObserver(Observer):
         Without a provider there is nothing to wait for. Once the orchestrator was left, it waits
         until all is sent.
         """
-        background = self._background
-        if background is None or self._over:
-            return background is None or background.join(timeout_seconds)
+        loop = self._loop
+        if loop is None or self._over:
+            return loop is None or loop.join(timeout_seconds)
         self._waiting = self._providers.nobody_listens
-        if self._waiting and not background.begun:
+        if self._waiting and not loop.begun:
             return True
         written = Event()
         self._told.append(written)
-        background.hurry()
+        loop.hurry()
         return written.wait(timeout_seconds)
 
     def _look(self, at: float, *, failed: bool) -> None:
@@ -202,11 +205,11 @@ class OpenTelemetryObserver(Observer):
         age = (at - self._entered_at) / 2
         self._due_at = at + min(_LOOK_CAP_SECONDS, max(_LATE_SECONDS, age))
         self._waiting = self._providers.nobody_listens
-        if self._background is not None and (not self._waiting or len(self._told) >= _MANY_FACTS):
-            (self._background.hurry if failed else self._background.wake)()
+        if self._loop is not None and (not self._waiting or len(self._told) >= _MANY_FACTS):
+            (self._loop.hurry if failed else self._loop.wake)()
 
 
-class _Pen:
+class _WriteAll:
     """Writes all that was told so far, in a thread that nothing ends but the end.
 
     Args:

@@ -8,7 +8,7 @@ _SETTLE_SECONDS = 0.05
 which a service becomes ready and its held clients are let in."""
 
 
-class Background:
+class WriteLoop:
     """Runs a function in a daemon thread some time after each `wake`, until it returns True.
 
     What one thread adds before it calls `wake` or `hurry` is seen by a run that begins later. To

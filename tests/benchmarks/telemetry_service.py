@@ -66,7 +66,9 @@ def main() -> None:
     endpoint, protocol, more_seconds = sys.argv[1:]
     observers = []
     if endpoint:
-        setup_telemetry("bench", endpoint=endpoint, protocol=protocol)
+        setup_telemetry(
+            "bench", endpoint=endpoint, protocol=protocol, switch_interval_seconds=0.001
+        )
         observers.append(Timed())
     asyncio.run(serve(observers, float(more_seconds)))
 

@@ -15,6 +15,8 @@ from opentelemetry.util.types import Attributes
 
 from orchestrator import Observer, Orchestrator, Policy, Stage, StartupContext, Target
 from orchestrator.otel import OpenTelemetryObserver
+from orchestrator.otel._flush import Flusher
+from orchestrator.otel._setup.provider_shutdown import ProviderShutdown
 from orchestrator.testing import REFUSED, ManualClock, ScriptedProbe
 from states import BootFinished, Fact, ProbeSucceeded, StageChanged, StartupMachine
 from tests.otel.otel_support import Traced
@@ -212,3 +214,48 @@ async def test_an_observer_that_was_told_to_stop_keeps_nothing_more(traced: Trac
     for _ in range(3):
         traced.observer.observed(ProbeSucceeded(9.0, 0.1), None)
     assert not traced.observer._told
+
+
+class Refusing:
+    """A provider whose errors hold what must not be logged."""
+
+    def force_flush(self) -> None:
+        raise ConnectionError("https://user:hunter2@collector refused \x1b[31m")
+
+
+def test_what_a_provider_raises_is_logged_by_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "orchestrator")
+    flusher = Flusher()
+    flusher.begin([Refusing()])
+    flusher.wait()
+    ending = ProviderShutdown(Refusing().force_flush)
+    ending.begin().join(10.0)
+    assert sorted(caplog.messages) == [
+        "a provider could not be ended: ConnectionError",
+        "a provider could not be flushed: ConnectionError",
+    ]
+
+
+def test_where_no_thread_starts_any_more_the_writers_own_sends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Python 3.12 has it during the exit. A thread that others wait for never does it."""
+    flushed = []
+
+    class Provider:
+        def force_flush(self) -> None:
+            flushed.append(threading.current_thread().name)
+
+    class Unstartable(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    writer = threading.Thread(
+        target=lambda: Flusher().begin([Provider()]), name="writer", daemon=True
+    )
+    monkeypatch.setattr("orchestrator.otel._flush.Thread", Unstartable)
+    Flusher().begin([Provider()])
+    assert flushed == []
+    writer.start()
+    writer.join(10.0)
+    assert flushed == ["writer"]

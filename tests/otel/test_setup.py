@@ -189,16 +189,19 @@ print(round(sys.getswitchinterval(), 6))
 """
 
 
+ONE_MS = ", switch_interval_seconds=0.001"
+
+
 @pytest.mark.parametrize(
     ("before", "arguments", "meanwhile", "expected"),
     [
-        (0.005, "", "pass", ["0.001", "0.005"]),
-        (0.0002, "", "pass", ["0.0002", "0.0002"]),  # short enough
-        (0.005, "", "sys.setswitchinterval(0.002)", ["0.001", "0.002"]),  # somebody else's
-        (0.005, ", switch_interval_seconds=None", "pass", ["0.005", "0.005"]),
+        (0.005, "", "pass", ["0.005", "0.005"]),  # nobody asked
+        (0.005, ONE_MS, "pass", ["0.001", "0.005"]),
+        (0.0002, ONE_MS, "pass", ["0.0002", "0.0002"]),  # short enough
+        (0.005, ONE_MS, "sys.setswitchinterval(0.002)", ["0.001", "0.002"]),  # somebody else's
     ],
 )
-def test_exporting_threads_yield_sooner_until_the_end(
+def test_exporting_threads_yield_sooner_until_the_end_where_it_is_asked_for(
     before: float, arguments: str, meanwhile: str, expected: list[str]
 ) -> None:
     code = SWITCHING.format(before=before, arguments=arguments, meanwhile=meanwhile)
@@ -248,6 +251,36 @@ def test_a_collector_that_is_away_costs_three_log_lines(refusing: str) -> None:
         """
     )
     assert 1 <= len(done.stderr.splitlines()) <= 3  # some versions leave repeated ones out
+
+
+FILTERS = """
+import logging
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from orchestrator.otel import setup_telemetry
+
+def filters():
+    loggers = map(logging.getLogger, list(logging.root.manager.loggerDict))
+    found = [one for logger in loggers for one in logger.filters]
+    return sum(type(one).__module__.startswith("orchestrator") for one in found)
+
+own = {own}
+if own:
+    trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
+for _ in range(3):
+    telemetry = [setup_telemetry("chat") for _ in range(2)][0]
+    print(filters() > 0, end=" ")
+    telemetry.shutdown()
+print(filters())
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"), [(True, "False False False 0"), (False, "True False False 0")]
+)
+def test_the_applications_own_log_lines_are_left_alone(own: bool, expected: str) -> None:
+    done = run(FILTERS.format(own=own), OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none")
+    assert done.stdout.strip() == expected
 
 
 def test_the_limit_says_what_it_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+import weakref
 from collections.abc import Sequence
 from threading import Lock
 
@@ -51,6 +52,9 @@ class LogLimit(logging.Filter):
         self._passed = 0
         self._left_out = 0
         self._closed = False
+        if hasattr(os, "register_at_fork"):
+            again = weakref.WeakMethod(self.forked)  # what was registered can never be taken back
+            os.register_at_fork(after_in_child=lambda: (forked := again()) and forked())
 
     def forked(self) -> None:
         """In a forked process: the lock may be held by a thread that is not there."""
@@ -110,19 +114,34 @@ class Redaction(logging.Filter):
         return True
 
 
-def limit_exporter_lines(secrets: Sequence[str]) -> LogLimit:
-    """Limit the lines of all exporters and of what drives them, together.
+class ExporterLines:
+    """Limits the lines of all exporters and of what drives them, together, until it is taken off.
 
     Args:
         secrets: What must not be in them, nor in those of the HTTP client, which logs addresses.
     """
-    if secrets:
-        redaction = Redaction(secrets)
-        for name in (*_NOISY_LOGGERS, *_TELLING_LOGGERS):
-            logging.getLogger(name).addFilter(redaction)
-    limit = LogLimit(_LINES_PER_MINUTE)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=limit.forked)
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).addFilter(limit)
-    return limit
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._limit = LogLimit(_LINES_PER_MINUTE)
+        self._added: list[tuple[logging.Logger, logging.Filter]] = []
+        if secrets:
+            redaction = Redaction(secrets)
+            for name in (*_NOISY_LOGGERS, *_TELLING_LOGGERS):
+                self._add(name, redaction)
+        for name in _NOISY_LOGGERS:
+            self._add(name, self._limit)
+
+    def _add(self, name: str, added: logging.Filter) -> None:
+        logger = logging.getLogger(name)
+        logger.addFilter(added)
+        self._added.append((logger, added))
+
+    def close(self) -> None:
+        """Let nothing through any more: threads left behind must not write during the exit."""
+        self._limit.close()
+
+    def remove(self) -> None:
+        """Leave the loggers as they were."""
+        while self._added:
+            logger, added = self._added.pop()
+            logger.removeFilter(added)

@@ -9,7 +9,7 @@ from threading import Event, Thread
 from orchestrator._hardening.log_thread import logger
 
 
-class Ending:
+class ProviderShutdown:
     """Ends one provider in a thread that does not hold the exit up.
 
     The SDK's own shutdown waits for its exporter as long as that likes; a daemon thread can be left
@@ -17,7 +17,7 @@ class Ending:
     in a process that was forked, since a fork takes no threads along.
 
     Args:
-        end: What ends the provider.
+        end: Shuts the provider down.
     """
 
     def __init__(self, end: Callable[[], object]) -> None:
@@ -45,4 +45,5 @@ class Ending:
         try:
             self._end()
         except Exception as error:  # a provider that cannot end must not break the exit
-            logger.debug("a provider could not be ended: %r", error)
+            # Only the type: the text may hold the collector's address with a password in it.
+            logger.debug("a provider could not be ended: %s", type(error).__name__)

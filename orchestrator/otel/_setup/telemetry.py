@@ -25,8 +25,8 @@ from orchestrator.otel._setup.environment import (
 )
 from orchestrator.otel._setup.export_failures import warn_of, warn_of_signals
 from orchestrator.otel._setup.exporters import make_exporter
-from orchestrator.otel._setup.log_limit import LogLimit, limit_exporter_lines
-from orchestrator.otel._setup.provider_shutdown import Ending
+from orchestrator.otel._setup.log_limit import ExporterLines
+from orchestrator.otel._setup.provider_shutdown import ProviderShutdown
 from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.otel._setup.switch_interval import SwitchInterval
 
@@ -39,10 +39,6 @@ if TYPE_CHECKING:  # the SDK is loaded by those who ask for it only
 _SHUTDOWN_SECONDS = 0.8
 """With what leaving the orchestrator waits for, and the rest of the interpreter's end, an exit
 takes less than 2 s longer."""
-
-_SWITCH_SECONDS = 0.001
-"""An export of thirty spans keeps the interpreter busy for 3 to 5 ms, and whoever waits for it gets
-it after the switch interval: with Python's own 5 ms the event loop stalls for as long."""
 
 _INSTANCE = "service.instance.id"
 
@@ -65,10 +61,10 @@ class Telemetry:
     def __init__(
         self,
         endings: Sequence[Callable[[], object]] = (),
-        lines: LogLimit | None = None,
+        lines: ExporterLines | None = None,
         switching: SwitchInterval | None = None,
     ) -> None:
-        self._endings = tuple(map(Ending, endings))
+        self._endings = tuple(map(ProviderShutdown, endings))
         self._lines = lines
         self._switching = switching
         if endings:
@@ -99,6 +95,8 @@ class Telemetry:
             )
             if self._lines is not None:
                 self._lines.close()
+        elif self._lines is not None:
+            self._lines.remove()
         if self._switching is not None:
             self._switching.restore()
 
@@ -121,7 +119,7 @@ def setup_telemetry(
     protocol: str | None = None,
     resource_attributes: Mapping[str, AttributeValue] | None = None,
     logs: bool = False,
-    switch_interval_seconds: float | None = _SWITCH_SECONDS,
+    switch_interval_seconds: float | None = None,
 ) -> Telemetry:
     """Set up OpenTelemetry with OTLP exporters, where the application has not done so itself.
 
@@ -143,9 +141,9 @@ def setup_telemetry(
         protocol: `http` or `grpc`; the environment's, else `http`, which needs 22 MiB less memory.
         resource_attributes: More attributes of the resource.
         logs: Whether log events are sent too, for `OpenTelemetryObserver(events="log")`.
-        switch_interval_seconds: `sys.setswitchinterval` until the end, where it is longer now, so
-            that the threads that export do not keep the event loop waiting for 5 ms. `None` leaves
-            it as it is.
+        switch_interval_seconds: `sys.setswitchinterval` until the end, for the whole process, where
+            it is longer now. With 0.001 the threads that export keep the event loop waiting for
+            less than with Python's own 0.005. `None` leaves it as it is.
 
     Returns:
         What ends it; use it as a context manager around the application.
@@ -161,7 +159,6 @@ def setup_telemetry(
     if is_disabled():
         logger.info("OTEL_SDK_DISABLED is set: no telemetry is set up")
         return Telemetry()
-    lines = limit_exporter_lines(secrets(os.environ, endpoint))
     try:
         if not _nothing_set():
             logger.info("the application has set an OpenTelemetry provider: it is used as it is")
@@ -171,8 +168,10 @@ def setup_telemetry(
         warn_of(error)
         return Telemetry()
     signals = (*Signal,) if logs else (Signal.TRACES, Signal.METRICS)
+    lines = ExporterLines(secrets(os.environ, endpoint))
     endings = _install(signals, resource, protocol, endpoint)
     if not endings:
+        lines.remove()
         return Telemetry()
     switching = SwitchInterval(switch_interval_seconds) if switch_interval_seconds else None
     return Telemetry(endings, lines, switching)
