@@ -21,7 +21,7 @@ class NotRunning(OrchestratorError):  # named after the state, as in anyio and t
 
 
 class AlreadyStarted(OrchestratorError):
-    """An orchestrator was entered a second time; it is good for one start-up."""
+    """An orchestrator was entered, or changed, while it runs: leave it first."""
 
 
 class UnknownCondition(OrchestratorError, LookupError):

@@ -1,8 +1,9 @@
 """Conditions: named things that must be true, held true by the code that makes them so."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from orchestrator._errors import DuplicateCondition, UnknownCondition
@@ -89,7 +90,7 @@ class Condition:
         self.name = name
         self._tell = tell
         self._life = life
-        self._held: list[int] = []  # in which start-up each block was entered that has not ended
+        self._held: list[tuple[int, int]] = []  # open blocks: where each is, and in which start-up
 
     def set(self, satisfied: bool, *, reason: str = "") -> None:
         """Say whether the condition holds, and why.
@@ -109,13 +110,13 @@ class Condition:
 
     def __enter__(self) -> Self:
         life = self._life()
-        if life in self._held:
+        if any(life == held for _, held in self._held):
             raise DuplicateCondition(
                 f"condition {self.name!r} is already held by another block; declare one condition"
                 " for each task that must be up"
             )
         self._tell(self.name, True, "")
-        self._held.append(life)
+        self._held.append((_caller(inspect.currentframe()), life))
         return self
 
     def __exit__(
@@ -124,12 +125,31 @@ class Condition:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Of two, the one of an earlier start-up, which has nothing to say any more.
-        if self._held.pop(0) != self._life():
-            return
+        if self._leave_block(_caller(inspect.currentframe())) != self._life():
+            return  # a block of an earlier start-up, or of a fork's parent: it has no say any more
         # Only the type: the text of an exception of the application may hold anything.
         reason = f"its task ended with {kind.__name__}" if kind else "its task ended"
         self._tell(self.name, False, reason_of(reason))
+
+    def _leave_block(self, caller: int) -> int | None:
+        """In which start-up the block was entered that ends here.
+
+        A `with` statement begins and ends in one frame. Where another ends it, as `ExitStack` does,
+        it is the oldest of those left.
+        """
+        if not self._held:
+            return None
+        callers = [held for held, _ in self._held]
+        return self._held.pop(callers.index(caller) if caller in callers else 0)[1]
+
+    def forget(self) -> None:
+        """No block is open: this process is a fork, and they are its parent's."""
+        self._held.clear()
+
+
+def _caller(frame: FrameType | None) -> int:
+    """Which call of which function it is that has called the one with this frame."""
+    return id(frame and frame.f_back)
 
 
 class Conditions:
@@ -161,3 +181,8 @@ class Conditions:
                 f"condition {one_line(name)!r} was never declared; declared: {known}. Add it to"
                 " Orchestrator(conditions=[...])"
             ) from None
+
+    def forget(self) -> None:
+        """No block is open: this process is a fork, and they are its parent's."""
+        for handle in self._handles.values():
+            handle.forget()

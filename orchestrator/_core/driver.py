@@ -14,11 +14,12 @@ import anyio
 from orchestrator._core.feed import Feed
 from orchestrator._errors import ends_process
 from orchestrator._hardening.guard import Guard
-from orchestrator._hardening.log_thread import logger, quiet_engine
+from orchestrator._hardening.log_thread import logger
+from orchestrator._hardening.quiet_engine import quiet_engine
 from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
 from orchestrator._probing.pacing import Pacer
 from orchestrator._probing.prober import Prober
-from orchestrator._runtime.tasks import uninterrupted
+from orchestrator._runtime.tasks import Uncancelled, uninterrupted
 from states import (
     BootFinished,
     ConditionChanged,
@@ -66,7 +67,9 @@ class Driver:
         self._feed = feed
         self._pacer = pacer
         self._clock = clock
-        self._observers = [(observer, Guard("observer", observer)) for observer in observers]
+        self._given = observers
+        self._observers: list[tuple[Observer, Guard]] = []  # those that have begun
+        self._uncancelled = Uncancelled()
         self._prober = Prober(
             probe,
             clock,
@@ -98,22 +101,22 @@ class Driver:
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """Those that could begin."""
+        """Those that have begun."""
         return tuple(observer for observer, _ in self._observers)
 
     def begin_observers(self, context: StartupContext) -> None:
         """Tell every observer of the start; one that raises cannot begin, and is left out."""
-        begun = []
-        for observer, guard in self._observers:
+        for observer in self._given:
+            guard = Guard("observer", observer)
             try:
-                observer.started(context)
+                with self._uncancelled:
+                    observer.started(context)
             except BaseException as error:
                 if ends_process(error):
                     raise
                 logger.error("%s could not begin, and gets no events", guard.name, error=error)
             else:
-                begun.append((observer, guard))
-        self._observers = begun
+                self._observers.append((observer, guard))
 
     def end_observers(self, at: float) -> None:
         """Tell every observer of the end."""
@@ -123,8 +126,13 @@ class Driver:
 
     def _call_observers(self, call: Callable[[Observer], None]) -> None:
         """Tell every observer. What one raises affects neither the driver nor the others."""
-        for observer, guard in self._observers:
-            guard.call(call, observer)
+        with self._uncancelled:
+            for observer, guard in self._observers:
+                guard.call(call, observer)
+
+    async def settle(self) -> None:
+        """Await this after observers were called: one may have cancelled the task that runs."""
+        await self._uncancelled.settle()
 
     def boot(self) -> None:
         """Let the machine leave `booting`. Called before `run`."""
@@ -155,6 +163,7 @@ class Driver:
             tasks.start_soon(uninterrupted(self._prober.run))
             while True:
                 deadline = self._step()
+                await self.settle()
                 with self._clock.cancel_at(deadline):
                     await self._wake.wait()
                 self._see_blocked(self._clock.now() - deadline)

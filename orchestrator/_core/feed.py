@@ -1,9 +1,16 @@
 """Fan-out of stage changes: ordered, replayed, bounded, and never in the machine's way.
 
-The feed keeps the last events; a subscription is a place in that row. So a subscriber costs a
-number and no queue, a slow one delays nobody, and nobody can miss the final stage. Subscribers
-that wait are resumed slice by slice, with other tasks running in between: telling very many does
-not stall the loop.
+How it works. Every event has a number, its `sequence`. The feed keeps the last `HISTORY` events,
+and a subscription is only the number that it wants next. So a subscriber costs no queue, a slow one
+delays nobody, and nobody can miss the final stage.
+
+A subscriber that has seen all joins the *open batch* of those who wait; a batch that has had
+`BATCH` joins is closed, and the next one is opened. An event, or the end of the feed, resumes the
+batches: a few at once, inside `publish`; many by `deliver`, a slice in each turn of the loop, with
+other tasks running in between, so that telling very many does not stall the loop.
+
+Whoever is resumed has usually waited for just that event, and gets it with the resumption. Else it
+looks: another task may share its subscription, and trio passes no event on.
 """
 
 from collections import deque
@@ -13,31 +20,32 @@ from typing import Self
 import anyio
 import anyio.lowlevel
 
-from orchestrator._core.wait_batch import Row, Waiting, row_maker
+from orchestrator._core.wait_batch import WaitBatch, Waiting, batch_maker
 from states import StageChanged
 
 HISTORY = 256
 """How many events are kept for subscribers that lag. A start-up has three."""
 
-ROW = 48
-"""How many subscribers wait in one row. They are resumed together, before other tasks run."""
+BATCH = 48
+"""How many subscribers wait in one batch. They are resumed together, before other tasks run."""
 
-MOST_ROWS, TURNS = 4, 200
-"""So few rows are resumed at once. Of more, one in each turn of the loop, or up to so many if there
-are more turns than this otherwise: each has its cost, and none may stall the loop for long."""
+MOST_BATCHES, TURNS = 4, 200
+"""So few batches are resumed at once. Of more, one in each turn of the loop, or up to so many if
+there are more turns than this otherwise: each has its cost, and none may stall the loop for long.
+"""
 
 
 class Feed:
-    """The row of events, and who waits for the next one."""
+    """The events, and who waits for the next one."""
 
     def __init__(self) -> None:
         self.history: deque[StageChanged] = deque(maxlen=HISTORY)
-        self._rows: dict[Row, None] = {}  # ordered, and quick to leave
-        self._open: Row | None = None  # the last of them
-        self._places = 0
-        self._make_row: Callable[[], Row] | None = None  # known once somebody waits
-        self._to_resume: deque[tuple[Row, StageChanged | None]] = deque()
-        self._slice = ROW
+        self._batches: dict[WaitBatch, None] = {}  # ordered, and quick to leave
+        self._open: WaitBatch | None = None  # the last of them
+        self._places = 0  # so many may still join it
+        self._make_batch: Callable[[], WaitBatch] | None = None  # known once somebody waits
+        self._to_resume: deque[tuple[WaitBatch, StageChanged | None]] = deque()
+        self._slice = BATCH
         self._work = anyio.Event()
         self.last_sequence: int = 0
         self.closed: bool = False
@@ -59,7 +67,7 @@ class Feed:
         self._resume_all(None)
 
     def subscribe(self) -> "Subscription":
-        """A place in the row that begins with the latest event."""
+        """A subscription that begins with the latest event."""
         latest = self.latest
         return Subscription(self, latest.sequence if latest else 1)
 
@@ -74,58 +82,61 @@ class Feed:
             self._work = anyio.Event()
             await self._work.wait()
 
-    def wake_remaining(self) -> None:
+    def resume_remaining(self) -> None:
         """Resume all at once, for when `deliver` was cancelled: a stop must end every stream."""
         while self._to_resume:
             self._resume_some()
 
     def event(self, sequence: int) -> StageChanged:
         """The event with this number, which was published; or the oldest kept, if it is gone."""
+        latest = self.history[-1]
+        if latest.sequence == sequence:
+            return latest
         return self.history[max(0, sequence - self.history[0].sequence)]
 
-    def row(self) -> Row:
-        """Where to join those who wait for the next event or the end; good for one call of it."""
-        row = self._open
-        if row is None or not self._places:
-            row = self._new_row()
+    def open_batch(self) -> WaitBatch:
+        """Where to join those who wait for the next event or the end; good for one `join`."""
+        batch = self._open
+        if batch is None or not self._places:
+            batch = self._next_batch()
         self._places -= 1
-        return row
+        return batch
 
-    def leave(self, row: Row, waiting: Waiting) -> None:
-        """Who joined there was cancelled."""
-        row.leave(waiting)
-        if row is not self._open and not len(row):
-            self._rows.pop(row, None)
+    def leave(self, batch: WaitBatch, waiting: Waiting) -> None:
+        """Whoever joined there was cancelled."""
+        batch.leave(waiting)
+        if batch is not self._open and not len(batch):
+            self._batches.pop(batch, None)
 
-    def _new_row(self) -> Row:
+    def _next_batch(self) -> WaitBatch:
         if self._open is not None and not len(self._open):
-            del self._rows[self._open]  # all have left; while it was open, it was kept
-        if self._make_row is None:
-            self._make_row = row_maker()
-        row = self._open = self._make_row()
-        self._rows[row] = None
-        self._places = ROW
-        return row
+            del self._batches[self._open]  # all have left; while it was open, it was kept
+        if self._make_batch is None:
+            self._make_batch = batch_maker()
+        batch = self._open = self._make_batch()
+        self._batches[batch] = None
+        self._places = BATCH
+        return batch
 
     def _resume_all(self, event: StageChanged | None) -> None:
-        rows = self._rows
-        if len(rows) <= MOST_ROWS and not self._to_resume:
-            for row in rows:
-                row.resume(event)
+        batches = self._batches
+        if len(batches) <= MOST_BATCHES and not self._to_resume:
+            for batch in batches:
+                batch.resume(event)
             if self._open is not None:  # it is empty now, and as good as a new one
-                self._rows, self._places = {self._open: None}, ROW
+                self._batches, self._places = {self._open: None}, BATCH
         else:
-            self._rows, self._open = {}, None
-            self._to_resume.extend((row, event) for row in rows)
-            self._slice = ROW * max(1, min(len(self._to_resume) // TURNS, MOST_ROWS))
+            self._batches, self._open = {}, None
+            self._to_resume.extend((batch, event) for batch in batches)
+            self._slice = BATCH * max(1, min(len(self._to_resume) // TURNS, MOST_BATCHES))
         if self._to_resume or self.closed:
             self._work.set()
 
     def _resume_some(self) -> None:
         resumed = 0
         while self._to_resume and resumed < self._slice:
-            row, event = self._to_resume.popleft()
-            resumed += row.resume(event)
+            batch, event = self._to_resume.popleft()
+            resumed += batch.resume(event)
 
 
 class Subscription:
@@ -147,29 +158,30 @@ class Subscription:
         """How many events were dropped because this subscriber was more than `HISTORY` behind."""
         return self._missed
 
+    @property
+    def closed(self) -> bool:
+        """Whether no further event will be published. Some may still be unseen."""
+        return self._feed.closed
+
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> StageChanged:
-        feed, sequence = self._feed, self._next
-        while sequence > feed.last_sequence:
+        feed = self._feed
+        while self._next > feed.last_sequence:
             if feed.closed:
                 raise StopAsyncIteration
-            row = feed.row()
-            waiting = row.join()
+            wanted, batch = self._next, feed.open_batch()
+            waiting = batch.join()  # awaited here: a coroutine in between would cost each of many
             try:
                 event = await waiting
             except BaseException:
-                feed.leave(row, waiting)
+                feed.leave(batch, waiting)
                 raise
-            if self._next != sequence:  # another task reads the same row, and was quicker
-                sequence = self._next
-            elif event is not None:  # the one that it waited for: whoever waits has seen the rest
-                break
+            if event is not None and self._next == wanted:
+                break  # it has waited for just this one, and nobody shares its place
         else:
-            event = feed.history[-1]
-            if event.sequence != sequence:
-                event = feed.event(sequence)
-        self._missed += event.sequence - sequence
+            event = feed.event(self._next)
+        self._missed += event.sequence - self._next
         self._next = event.sequence + 1
         return event

@@ -1,73 +1,40 @@
-"""One start-up, from entering to leaving: its machine, its feed, its driver, and their tasks.
+"""One start-up, from entering to leaving: its machine, its feed, its driver, its companions.
 
-All of it runs in a task of its own, the host, which is neither the task that enters nor the one
-that leaves. So these may be two different ones, as in the fixtures and hooks of many frameworks,
-and a scope or a cancellation of the one side never reaches the other.
+The host is a task of its own. It is neither the task that enters nor the one that leaves, so these
+may be two different ones, as in the fixtures and hooks of many frameworks, and no scope or
+cancellation of theirs reaches the start-up. Its phases:
+
+- It prepares the probe, starts the observers and lets the machine leave `booting`. `begin` returns
+  then, or raises what went wrong.
+- It runs: feed and driver in a group of the host's, each companion in a task of its own.
+- `stop` freezes the stage, so that nothing that falls in a shutdown is taken for an outage.
+- `leave` stops it, and the host ends: companions have a bounded time, then all that was opened is
+  closed. `end` returns then, and raises what had failed.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from random import Random
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Self
 
 import anyio
-import anyio.lowlevel
-from anyio.abc import TaskGroup
 
-from orchestrator._core.callbacks import Callbacks
+from orchestrator._core.companions import Companion, Companions
 from orchestrator._core.driver import Driver
 from orchestrator._core.feed import Feed
-from orchestrator._core.parts import target_of
+from orchestrator._core.parts import Parts, target_of
 from orchestrator._core.transition_log import TransitionLog
 from orchestrator._errors import NotRunning, WrongThread
 from orchestrator._hardening.log_thread import logger
-from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
+from orchestrator._ports import Clock, Target
 from orchestrator._probing.pacing import Pacer
-from orchestrator._probing.prober import AlwaysAnswers
 from orchestrator._runtime.clock import LoopClock
 from orchestrator._runtime.event_loop import EventLoop
 from orchestrator._runtime.tasks import Closable, close_in_time, uninterrupted
-from states import Policy, StartupMachine
+from states import StartupMachine
 
-_DRAIN_SECONDS = 1.0
-"""How long callbacks may go on with what they have not seen when the orchestrator is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a start-up is made of.
-
-    Attributes:
-        probe: What is asked.
-        policy: Thresholds and durations.
-        conditions: The declared conditions, and whether each is required.
-        observers: Who sees every fact.
-        clock: Where time comes from.
-        random: The source of jitter; seeded by the system if not given.
-        enabled: Whether the orchestrator is.
-        first: Whether it is the first start-up of this process. A later one begins when it is
-            entered, and not with the process.
-    """
-
-    probe: Probe
-    policy: Policy
-    conditions: Mapping[str, bool]
-    observers: Sequence[Observer]
-    clock: Clock
-    random: Random | None
-    enabled: bool
-    first: bool
-
-    def in_force(self) -> "Parts":
-        """These; where the orchestrator is disabled, nobody is asked and nothing is required."""
-        if self.enabled:
-            return self
-        logger.warning(
-            "the startup orchestrator is disabled: nothing is probed, every client is admitted"
-        )
-        policy = Policy(platform=self.policy.platform, grace_seconds=0.0)
-        conditions = dict.fromkeys(self.conditions, False)
-        return replace(self, probe=AlwaysAnswers(), policy=policy, conditions=conditions)
+_MOST_SECONDS = 5.0
+"""How long one that is cancelled while it leaves waits for the end, which takes 4 s at most."""
 
 
 class Life:
@@ -75,7 +42,6 @@ class Life:
 
     Args:
         parts: What it is made of.
-        callbacks: The callbacks, which outlive it.
 
     Attributes:
         loop: The event loop that it runs on.
@@ -84,18 +50,18 @@ class Life:
         target: What is asked.
         feed: Where changes of stage are published.
         driver: What feeds the machine.
+        companions: What runs beside it.
         running: Whether it is entered now.
-        stopping: Whether no more facts are taken.
+        stopping: Whether no more facts are taken. True before `running` becomes False.
         over: Whether it was left, and all of it has ended. See also `is_over`.
     """
 
-    def __init__(self, parts: Parts, callbacks: Callbacks) -> None:
+    def __init__(self, parts: Parts) -> None:
         self.loop = EventLoop()
         self.running = False
         self.stopping = False
         self.over = False
         self._parts = parts = parts.in_force()
-        self._callbacks = callbacks
         self.target: Target = target_of(parts.probe)
         self.clock: Clock = parts.clock
         clock = self.clock
@@ -114,8 +80,16 @@ class Life:
         )
         self._entered, self._joined = anyio.Event(), anyio.Event()
         self._leaving, self._ended = anyio.Event(), anyio.Event()
-        self._draining = anyio.CancelScope()
+        self.companions = Companions(self.loop, self.feed, self._fail)
         self._failure: BaseException | None = None
+        self._detached = False
+
+    @property
+    def ended(self) -> str | None:
+        """Why no more facts are taken; `None` while they are. From any thread."""
+        if self.driver.ended is None and self.loop.closed:
+            return "the orchestrator's event loop was closed"
+        return self.driver.ended
 
     def now(self) -> float:
         """The clock's reading; from any thread, if the clock allows that, as the loop's does."""
@@ -125,7 +99,7 @@ class Life:
 
     async def begin(self) -> None:
         """Start it, and return once the machine has left `booting`."""
-        self.loop.spawn(self._host, "startup-orchestrator")
+        self.loop.spawn(self._host, "startup-orchestrator", self._is_done)
         try:
             await self._entered.wait()
         except BaseException as error:
@@ -133,57 +107,60 @@ class Life:
             raise
         if self._failure is not None:
             await self._give_up(None)
-            raise self._failure
+            self._raise_failure()
         # Only now does the first attempt begin: whoever entered may register before its result.
         self._joined.set()
 
     async def end(self, error: BaseException | None) -> None:
-        """Leave it, and return once all of it has ended.
+        """Leave it, and return once all of it has ended; a companion only begins to leave it.
 
         Args:
-            error: What ended the application's part, if anything did. Callbacks do not go on then.
+            error: What ended the application's part, if anything did. Companions get no time then.
 
         Raises:
-            BaseExceptionGroup: When the start-up itself had failed, and the application had not.
+            BaseException: What the start-up itself had failed with, if the application had not.
             WrongThread: On another event loop than its own.
         """
-        if self.is_over():
-            self._raise_failure(error)
-            return
-        if not self.loop.is_current:
-            raise WrongThread(
-                "the orchestrator must be left on the event loop on which it was entered. In tests,"
-                " give fixture and test the same loop; what run_in_thread() returned has close()"
-            )
-        self.leave()
-        if error is not None:
-            self._draining.cancel()
-        try:
-            await self._ended.wait()
-        except BaseException as cancelled:
-            await self._give_up(cancelled)
-            # What the application raised goes first, as in any other `async with`.
-            if error is None:
-                raise
-        self._raise_failure(error)
+        if not self.is_over():
+            if not self.loop.is_current:
+                raise WrongThread(
+                    "the orchestrator must be left on the event loop on which it was entered. In"
+                    " tests, give fixture and test the same loop; what run_in_thread() returned has"
+                    " close()"
+                )
+            self.leave()
+            if self.companions.run_here:  # its own end is waited for
+                return
+            if error is not None:
+                self.companions.hurry()
+            try:
+                await self._ended.wait()
+            except BaseException as cancelled:
+                await self._give_up(cancelled)
+                # What the application raised goes first, as in any other `async with`.
+                if error is None:
+                    raise
+        if error is None:
+            self._raise_failure()
 
-    def _raise_failure(self, error: BaseException | None) -> None:
+    def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
-        if failure is not None and error is None:
+        if failure is not None:
             raise failure
 
     async def _give_up(self, error: BaseException | None) -> None:
         """Leave it as soon as it can be, whoever is in a hurry."""
         self.leave()
-        self._draining.cancel()
+        self.companions.hurry()
         if not isinstance(error, GeneratorExit):  # in which nothing can be awaited
-            with anyio.CancelScope(shield=True):
+            # Bounded, since what is cancelled may be a part of it, such as a probe's attempt.
+            with anyio.move_on_after(_MOST_SECONDS, shield=True):
                 await self._ended.wait()
 
     def leave(self) -> None:
         """Begin to leave."""
-        self.running = False
         self.stop()
+        self.running = False
         self._joined.set()
         self._leaving.set()
 
@@ -197,107 +174,146 @@ class Life:
         """Whether all of it has ended; also where its event loop was closed under it."""
         if not self.over and self.loop.ended:
             logger.warning("the orchestrator was not left before its event loop was closed")
-            self.running, self.stopping, self.over = False, True, True
-            at = self.machine.snapshot.last_at
-            self.driver.end_observers(at)
+            self.stopping, self.running, self.over = True, False, True
+            self.driver.end_observers(self.machine.snapshot.last_at)
         return self.over
+
+    def detach(self) -> None:
+        """Close nothing when it ends: this process is a fork, or its event loop is gone."""
+        self._detached = True
+
+    def _fail(self, error: BaseException) -> None:
+        """It ends by itself; the error is raised where it is left."""
+        logger.error("the startup orchestrator has ended by itself", error=error)
+        self._failure = self._failure or error
+        self.leave()
+        self.companions.hurry()
 
     # -- from anywhere -----------------------------------------------------------------------------
 
     def on_loop(self, function: Callable[[], object]) -> None:
         """Call it now where this is the event loop's thread; else have the event loop call it.
 
-        Raises:
-            NotRunning: When the event loop has ended.
+        Nothing is called once the event loop has ended.
         """
         if self.loop.is_current:
             function()
             return
-        try:
+        with contextlib.suppress(RuntimeError):
             self.loop.call(function)
-        except RuntimeError:
-            raise NotRunning("the event loop of the orchestrator was closed") from None
 
-    def in_task(self, function: Callable[[], object]) -> None:
-        """Call it now where this is a task of the event loop; else have a new task call it.
+    def require_running(self, how: str) -> Self:
+        """This, while it runs.
 
         Raises:
-            NotRunning: When the event loop has ended.
+            NotRunning: Before and after; `how` says what to do.
         """
+        if not self.running:
+            when = "any more: it was left" if self.stopping else "yet: it is being entered"
+            raise NotRunning(f"the orchestrator does not run {when}; {how}")
+        return self
 
-        async def call() -> None:
-            await anyio.lowlevel.checkpoint()
-            if self.running:
-                function()
+    def tell(self, name: str, satisfied: bool, reason: str) -> None:
+        """Pass on what is said of a condition. Does nothing once it is stopped, or its loop gone.
 
-        if self.loop.in_task:
-            function()
-        else:
-            self.on_loop(lambda: self.loop.spawn(call, "startup-orchestrator call"))
+        Raises:
+            NotRunning: While it is being entered.
+        """
+        if not (self.running or self.stopping):
+            raise NotRunning("the orchestrator takes no conditions while it is being entered")
+        if not self.stopping:
+            self.on_loop(partial(self.driver.tell, name, satisfied, reason))
+
+    def accompany(self, companion: Companion) -> None:
+        """Begin a companion, in whatever thread this is called, unless this start-up is ending."""
+        if not self.stopping:
+            self.on_loop(partial(self.companions.begin, companion))
 
     # -- the host ----------------------------------------------------------------------------------
 
     async def _host(self) -> None:
         try:
-            async with anyio.create_task_group() as tasks:
-                await self._run(tasks)
-                tasks.cancel_scope.cancel()
+            if self._start():
+                await self.driver.settle()
+                await self._run()
         except anyio.get_cancelled_exc_class():
-            pass  # the event loop ends
-        except BaseException as error:  # it is raised where the orchestrator is left
-            self._failure = error
-            logger.error("the startup orchestrator has ended by itself", error=error)
+            self._see_cancelled()
+        except GeneratorExit:  # its event loop was closed under it
+            self.is_over()
+            self.detach()
+            raise
+        except BaseException as error:
+            self._fail(error)
         finally:
             await self._let_go()
 
-    async def _run(self, tasks: TaskGroup) -> None:
+    def _start(self) -> bool:
+        """Let the machine leave `booting`; return whether that worked."""
+        parts = self._parts
         try:
-            self._start()
+            parts.probe.prepare(parts.policy)
+            self.driver.begin_observers(parts.context(self.target, self._started_at))
+            self.driver.boot()
         except Exception as error:  # it is raised where the orchestrator is entered
             self._failure = error
-            return
-        self.running = True
-        self._callbacks.start(tasks, self.feed)
-        tasks.start_soon(uninterrupted(self.feed.deliver))
-        self._entered.set()
-        await self._joined.wait()
-        tasks.start_soon(uninterrupted(self.driver.run))
-        await self._leaving.wait()
-        self._callbacks.stop()
-        with self._draining:
-            await self._callbacks.drain(_DRAIN_SECONDS)
+            return False
+        return True
 
-    def _start(self) -> None:
-        parts, clock = self._parts, self.clock
-        parts.probe.prepare(parts.policy)
-        # Side by side: what lies between these two readings makes every date wrong by as much.
-        now, unix_nanoseconds = clock.now(), time.time_ns()
-        context = StartupContext(
-            parts.policy,
-            self.target,
-            parts.conditions,
-            self._started_at,
-            now,
-            unix_nanoseconds,
-            parts.enabled,
-        )
-        self.driver.begin_observers(context)
-        self.driver.boot()
+    async def _run(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            self.running = True
+            for companion in self._parts.companions:
+                self.companions.begin(companion)
+            tasks.start_soon(uninterrupted(self.feed.deliver))
+            self._entered.set()
+            await self._joined.wait()
+            tasks.start_soon(uninterrupted(self._drive))
+            try:
+                await self._leaving.wait()
+            finally:
+                self.stop()  # at once: companions may look at it in this turn of the loop
+            self._see_cancelled()
+            await self.companions.drain()
+            tasks.cancel_scope.cancel()
+
+    async def _drive(self) -> None:
+        try:
+            await self.driver.run()
+        finally:
+            if not self.stopping:
+                self._leaving.set()  # nobody asked for it, and without it there is no start-up
+
+    def _see_cancelled(self) -> None:
+        """Say it if this ends and nobody has asked for that."""
+        if self.running and not self._detached:
+            self.running = False
+            logger.warning(
+                "the startup orchestrator's task was cancelled, and it has ended: it was not left"
+                " before its event loop ended, or something cancels tasks that are not its own"
+            )
 
     async def _let_go(self) -> None:
-        self.running = False
         self.stop()
-        self._callbacks.stop()
+        self.running = False
+        if self._detached:
+            self._is_done()
+            return
         try:
-            self.feed.wake_remaining()
+            self.feed.resume_remaining()
+            await self.companions.end()
             at = max(self.clock.now(), self.machine.snapshot.last_at)
             self.driver.end_observers(at)
+            await self.driver.settle()
             parts: list[Closable] = [self._parts.probe, *self.driver.observers]
             await close_in_time(*parts)
             await close_in_time(logger)  # last, since all of them may have logged
         except Exception as error:  # it is logged
             logger.error("the startup orchestrator could not let go of all", error=error)
         finally:
-            self.over = True
-            self._entered.set()
-            self._ended.set()
+            self._is_done()
+
+    def _is_done(self) -> None:
+        """The host has ended, or never got a turn."""
+        self.stopping, self.running, self.over = True, False, True
+        self._entered.set()
+        self._ended.set()

@@ -7,12 +7,13 @@ from random import Random
 from types import TracebackType
 from typing import Self, TypeVar
 
-from orchestrator._core.callbacks import Callback, Callbacks
+from orchestrator._core.callbacks import Callback, call_back
+from orchestrator._core.companions import Companion
 from orchestrator._core.conditions import Condition, Conditions, ConditionSpec, declare
 from orchestrator._core.explanation import Explanation
 from orchestrator._core.feed import Subscription
-from orchestrator._core.life import Life, Parts
-from orchestrator._core.parts import check_parts, observers_of, reachable, stages_of
+from orchestrator._core.life import Life
+from orchestrator._core.parts import Parts, check_parts, observers_of, stages_of, waited_for
 from orchestrator._core.wait_for import explain_now, wait_for, wait_for_sync
 from orchestrator._errors import AlreadyStarted, NotRunning, WrongThread
 from orchestrator._hardening.arguments import require_flag, wrong_type
@@ -23,6 +24,8 @@ from orchestrator._runtime.loop_thread import LoopThread
 from states import Policy, Stage, StageChanged, StartupMachine
 
 CallbackT = TypeVar("CallbackT", bound=Callback)
+
+_USE = "use it inside `async with Orchestrator(...) as startup`"
 
 _READY = Stage.READY  # gates look it up for every request
 
@@ -77,7 +80,7 @@ class Orchestrator:
         self._declared = declare(conditions)
         self.life_number: int = 0
         self._conditions = Conditions(self._declared, self._tell, lambda: self.life_number)
-        self._callbacks = Callbacks()
+        self._companions: list[Companion] = []
         self._machine = StartupMachine(self.policy, self._declared)
         self._life: Life | None = None
         self._process = 0
@@ -112,7 +115,7 @@ class Orchestrator:
         where it is disabled.
         """
         life = self._life
-        return life.driver.ended if life is not None and self.enabled else None
+        return life.ended if life is not None and self.enabled else None
 
     @property
     def ready(self) -> bool:
@@ -120,7 +123,7 @@ class Orchestrator:
         if self._machine.stage is not _READY:
             return False
         life = self._life  # there is none where a test pretends the stage
-        return life is None or life.driver.ended is None or not self.enabled
+        return life is None or life.ended is None or not self.enabled
 
     @property
     def was_ready(self) -> bool:
@@ -154,12 +157,13 @@ class Orchestrator:
         It may be awaited on any event loop, in any thread. See also `wait_for_sync`.
 
         Raises:
-            ValueError: For `booting`, to which no event leads.
+            TypeError: When `stage` is no stage, or `timeout_seconds` no number.
+            ValueError: For `booting`, to which no event leads, and a time limit that is NaN.
             NotRunning: Before the orchestrator is entered or after it was left.
             StartupTimeout: After `timeout_seconds`; the text names what was still missing.
             Stopped: When the orchestrator is left meanwhile.
         """
-        return await wait_for(reachable(stage), self._require_running(), timeout_seconds)
+        return await wait_for(*waited_for(stage, timeout_seconds), self._require_running())
 
     def wait_for_sync(self, stage: Stage, *, timeout_seconds: float | None = None) -> StageChanged:
         """Block until the service is in `stage`, in a thread without an event loop.
@@ -167,7 +171,7 @@ class Orchestrator:
         Raises:
             WrongThread: On the event loop itself, which would never go on; else as `wait_for`.
         """
-        return wait_for_sync(reachable(stage), self._require_running(), timeout_seconds)
+        return wait_for_sync(*waited_for(stage, timeout_seconds), self._require_running())
 
     def on(self, *stages: Stage) -> Callable[[CallbackT], CallbackT]:
         """Decorate a plain or async function to be called each time one of `stages` is entered.
@@ -176,7 +180,7 @@ class Orchestrator:
         service is in such a stage already, at once. What it raises is logged once and counted, and
         it is called again at the next event. Plain functions run on the event loop and must not
         block it. When the orchestrator is left, callbacks get 1 s to see what they have not seen,
-        and are then cancelled.
+        and are then cancelled. `aclose` in a callback begins to leave, and returns at once.
 
         What is registered before the orchestrator is entered is called in every start-up; what is
         registered later, in this one only.
@@ -186,21 +190,21 @@ class Orchestrator:
         def register(callback: CallbackT) -> CallbackT:
             if not callable(callback):
                 raise wrong_type(callback, "the callback", "a function", "do not call it yourself")
-            self._register(partial(self._callbacks.register, wanted, callback))
+            companion = partial(call_back, wanted, callback)
+            life = self._life
+            if life is None or life.is_over():
+                self._companions.append(companion)
+            else:
+                life.accompany(companion)
             return callback
 
         return register
 
-    def accompany(self, callback: Callback) -> None:
-        """Call `callback` with every change of stage of every start-up; for gates."""
-        self._register(partial(self._callbacks.register, frozenset(Stage), callback, always=True))
-
-    def _register(self, register: Callable[[], None]) -> None:
-        life = self._life
-        if life is None or not life.running:
-            register()
-        else:
-            life.in_task(register)
+    def accompany(self, companion: Companion) -> None:
+        """Run `companion` beside every start-up from now on, and beside the present one."""
+        self._companions.append(companion)
+        if self._life is not None:
+            self._life.accompany(companion)
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -228,11 +232,7 @@ class Orchestrator:
         return self._conditions.handle(name)
 
     def _tell(self, name: str, satisfied: bool, reason: str) -> None:
-        life = self._life
-        if life is not None and life.stopping:
-            return
-        life = self._require_running()
-        life.on_loop(partial(life.driver.tell, name, satisfied, reason))
+        (self._life or self._require_running()).tell(name, satisfied, reason)
 
     # -- entering and leaving ----------------------------------------------------------------------
 
@@ -244,6 +244,7 @@ class Orchestrator:
         """Leave it where `async with` does not fit, in whatever task. A second call does no harm.
 
         Raises:
+            BaseException: What the start-up had failed with, such as `sys.exit()` in a callback.
             WrongThread: On another event loop than the one on which it was entered.
         """
         if self._life is not None:
@@ -266,13 +267,11 @@ class Orchestrator:
     def stop(self) -> None:
         """Begin to leave: the stage stays as it is, no more facts are taken, every stream ends.
 
-        Call it where a service begins to shut down its background tasks, so that their conditions,
-        which fall now, are not taken for an outage. From then on `ended` says so: health checks
-        fail and gates refuse new requests, while those inside go on. Leaving the context does it
-        too, and `lifespan` before the application's own shutdown. A second call does no harm.
+        Call it before a service shuts down its background tasks, so that conditions that fall now
+        are not taken for an outage. From then on health checks fail and gates refuse new requests,
+        while those inside go on. `lifespan` calls it before the application's own shutdown.
         """
-        life = self._life
-        if life is not None and not life.over:
+        if (life := self._life) is not None and not life.is_over():
             life.on_loop(life.stop)
 
     async def __aenter__(self) -> Self:
@@ -282,9 +281,10 @@ class Orchestrator:
                 " Is it entered in two places, such as lifespan(startup) and manage_lifespan=True?"
             )
         first, self._process = self._process != os.getpid(), os.getpid()
-        given = (self._probe, self.policy, self._declared, tuple(self._observers))
+        observers, companions = tuple(self._observers), tuple(self._companions)
+        given = self._probe, self.policy, self._declared, observers, companions
         parts = Parts(*given, self._clock, self._random, self.enabled, first)
-        self._life = life = Life(parts, self._callbacks)
+        self._life = life = Life(parts)
         self._machine = life.machine
         self.life_number += 1
         forget_in_child(self)
@@ -297,24 +297,22 @@ class Orchestrator:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        life = self._life
-        if life is not None:
-            await life.end(error)
+        if self._life is not None:
+            await self._life.end(error)
         elif not self.life_number:  # else it is a fork's child that comes out of its parent's block
             raise NotRunning("the orchestrator is left, but was never entered")
 
     # -- inside ------------------------------------------------------------------------------------
 
     def _require_running(self) -> Life:
-        life = self._life
-        if life is None or not life.running:
-            when = "yet: it is not entered" if life is None else "any more: it was left"
-            how = "use it inside `async with Orchestrator(...) as startup`"
-            raise NotRunning(f"the orchestrator does not run {when}; {how}")
-        return life
+        if self._life is None:
+            raise NotRunning(f"the orchestrator does not run yet: it is not entered; {_USE}")
+        return self._life.require_running(_USE)
 
     def forked(self) -> None:
         """This process is a new one: in it, nothing was entered."""
-        self._life = None
+        if self._life is not None:
+            self._life.detach()
+            self._life = None
         self._machine = StartupMachine(self.policy, self._declared)
-        self._callbacks.stop()
+        self._conditions.forget()

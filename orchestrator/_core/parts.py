@@ -1,12 +1,63 @@
-"""Refuses what an orchestrator cannot be made of, or asked for, where it is given."""
+"""What an orchestrator is made of; refuses what it cannot be made of where that is given."""
 
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
+from orchestrator._core.companions import Companion
 from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
-from orchestrator._ports import Clock, Observer, Probe, Target
+from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
+from orchestrator._probing.prober import AlwaysAnswers
 from states import Policy, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a start-up is made of.
+
+    Attributes:
+        probe: What is asked.
+        policy: Thresholds and durations.
+        conditions: The declared conditions, and whether each is required.
+        observers: Who sees every fact.
+        companions: What runs beside it from its beginning.
+        clock: Where time comes from.
+        random: The source of jitter; seeded by the system if not given.
+        enabled: Whether the orchestrator is.
+        first: Whether it is the first start-up of this process. A later one begins when it is
+            entered, and not with the process.
+    """
+
+    probe: Probe
+    policy: Policy
+    conditions: Mapping[str, bool]
+    observers: Sequence[Observer]
+    companions: Sequence[Companion]
+    clock: Clock
+    random: Random | None
+    enabled: bool
+    first: bool
+
+    def in_force(self) -> "Parts":
+        """These; where the orchestrator is disabled, nobody is asked and nothing is required."""
+        if self.enabled:
+            return self
+        logger.warning(
+            "the startup orchestrator is disabled: nothing is probed, every client is admitted"
+        )
+        policy = Policy(platform=self.policy.platform, grace_seconds=0.0)
+        conditions = dict.fromkeys(self.conditions, False)
+        return replace(self, probe=AlwaysAnswers(), policy=policy, conditions=conditions)
+
+    def context(self, target: Target, started_at: float) -> StartupContext:
+        """What observers are told before the first fact."""
+        # Side by side: what lies between these two readings makes every date wrong by as much.
+        now, unix_nanoseconds = self.clock.now(), time.time_ns()
+        given = self.policy, target, self.conditions, started_at
+        return StartupContext(*given, now, unix_nanoseconds, self.enabled)
 
 
 def check_parts(
@@ -59,17 +110,26 @@ def stages_of(given: tuple[Stage, ...]) -> frozenset[Stage]:
     return frozenset(map(Stage, given))
 
 
-def reachable(stage: Stage) -> Stage:
-    """A stage that can be waited for.
+def waited_for(stage: Stage, timeout_seconds: float | None) -> tuple[Stage, float | None]:
+    """A stage that can be waited for, and for how long.
 
     Raises:
-        TypeError: When it is no stage.
-        ValueError: For `booting`, to which no event leads, and for what no stage is called.
+        TypeError: When they are no stage and no number.
+        ValueError: For `booting`, to which no event leads, for what no stage is called, and for
+            NaN, which is never reached.
     """
     stage = Stage(require(stage, str, "the stage", "write wait_for(Stage.READY)"))
     if stage is Stage.BOOTING:
         raise ValueError("no event leads to booting: it is where every start-up begins")
-    return stage
+    limit: object = timeout_seconds
+    if limit is None:
+        return stage, None
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        wanted = "a number of seconds, or None"
+        raise wrong_type(limit, "timeout_seconds", wanted, "write timeout_seconds=5.0")
+    if math.isnan(limit):
+        raise ValueError("timeout_seconds is NaN: give a number of seconds, or None for no limit")
+    return stage, limit
 
 
 def target_of(probe: Probe) -> Target:

@@ -1,8 +1,8 @@
 """Tasks that wait for the same thing, resumed by the public means of their own event loop.
 
 An event object of the event loop resumes all who wait at once; and on asyncio, leaving one takes
-time in proportion to all who wait. So the feed keeps those who wait in small rows, and resumes row
-by row.
+time in proportion to all who wait. So the feed keeps those who wait in small batches, and resumes
+one batch after the other.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ Waiting = Awaitable[StageChanged | None]
 """What one who waits awaits. It gives the event, or `None` if the one who waits has to look."""
 
 
-class Row(Protocol):
+class WaitBatch(Protocol):
     """A few who wait."""
 
     def __len__(self) -> int:
@@ -38,11 +38,11 @@ class Row(Protocol):
         ...
 
     def resume(self, event: StageChanged | None) -> int:
-        """Let all go on in the loop's next turn, and return how many; the row is empty then."""
+        """Let all go on in the loop's next turn, and return how many; it is empty then."""
         ...
 
 
-class AsyncioRow:
+class AsyncioWaitBatch:
     """On asyncio: a future for each, with no coroutine in between."""
 
     __slots__ = ("_create", "_futures")
@@ -73,7 +73,7 @@ class AsyncioRow:
         return len(futures)
 
 
-class TrioRow:
+class TrioWaitBatch:
     """On trio: the tasks themselves, by what each of them awaits."""
 
     __slots__ = ("_current", "_reschedule", "_succeeded", "_tasks", "_wait")
@@ -114,10 +114,10 @@ class TrioRow:
         return len(tasks)
 
 
-def row_maker() -> Callable[[], Row]:
-    """What makes rows for tasks of the event loop that runs here."""
+def batch_maker() -> Callable[[], WaitBatch]:
+    """What makes batches for tasks of the event loop that runs here."""
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
-        return partial(AsyncioRow, asyncio.get_running_loop().create_future)
+        return partial(AsyncioWaitBatch, asyncio.get_running_loop().create_future)
     from trio import lowlevel  # needed on its own event loop only
 
-    return partial(TrioRow, lowlevel)
+    return partial(TrioWaitBatch, lowlevel)

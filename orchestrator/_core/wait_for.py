@@ -26,27 +26,26 @@ def explain_now(machine: StartupMachine, life: Life | None, ended: str | None) -
     return explain(known, now, ended, probe, next_probe_at=next_at, loop_lag_seconds=lag)
 
 
-async def wait_for(stage: Stage, life: Life, timeout_seconds: float | None) -> StageChanged:
+async def wait_for(stage: Stage, timeout_seconds: float | None, life: Life) -> StageChanged:
     """`Orchestrator.wait_for`, on any event loop."""
     if life.loop.is_current:
-        return await _wait_here(stage, life, timeout_seconds)
+        return await _wait_here(stage, timeout_seconds, life)
     try:
-        return await Call(partial(_wait_here, stage, life, timeout_seconds), life.loop).wait()
+        return await Call(partial(_wait_here, stage, timeout_seconds, life), life.loop).wait()
     except CancelledError:
         raise _stopped_before(stage) from None
 
 
-def wait_for_sync(stage: Stage, life: Life, timeout_seconds: float | None) -> StageChanged:
+def wait_for_sync(stage: Stage, timeout_seconds: float | None, life: Life) -> StageChanged:
     """`Orchestrator.wait_for_sync`."""
     if life.loop.is_current:
         raise WrongThread(
             "wait_for_sync would block the event loop that it waits for: await wait_for instead"
         )
     limit = None if timeout_seconds is None else timeout_seconds + _THREAD_SECONDS
+    call = Call(partial(_wait_here, stage, timeout_seconds, life), life.loop)
     try:
-        return Call(partial(_wait_here, stage, life, timeout_seconds), life.loop).wait_blocking(
-            limit
-        )
+        return call.wait_blocking(limit)
     except CancelledError:
         raise _stopped_before(stage) from None
     except StartupTimeout:
@@ -55,7 +54,7 @@ def wait_for_sync(stage: Stage, life: Life, timeout_seconds: float | None) -> St
         raise _not_in_time(stage, life, timeout_seconds or 0.0) from None
 
 
-async def _wait_here(stage: Stage, life: Life, timeout_seconds: float | None) -> StageChanged:
+async def _wait_here(stage: Stage, timeout_seconds: float | None, life: Life) -> StageChanged:
     events = life.feed.subscribe()
     until = math.inf if timeout_seconds is None else life.clock.now() + timeout_seconds
     with life.clock.cancel_at(until):

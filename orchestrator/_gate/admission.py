@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
+from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._errors import NotRunning
 from orchestrator._gate.counts import AdmissionCounts, GateStats
 from orchestrator._gate.hold_queue import HoldQueue, Outcome, Ticket
 from orchestrator._gate.holding import check
@@ -24,7 +24,7 @@ from orchestrator._gate.visit import Visit
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock
 from orchestrator._runtime.clock import LoopClock
-from states import Stage, StageChanged
+from states import Stage
 
 _STOPPED_AT_ONCE = 16
 """How many refusals begin in each turn of the event loop during a shutdown."""
@@ -269,17 +269,13 @@ class Admission:
     def _is_degraded(self) -> bool:
         return self.startup.stage is Stage.DEGRADED
 
-    async def _follow(self, _: StageChanged) -> None:
-        """Called with the first event, and runs in the orchestrator's own task until it is left.
-
-        So there is one subscriber for all that are held, and its end tells of the shutdown.
-        """
+    async def _follow(self, events: Subscription) -> None:
+        """Runs beside the start-up: one subscriber for all that are held."""
         if self.stopped:
             return
         self._keep_up()
         life = self._life
         try:
-            events = self.startup.subscribe()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.turnstile.run)
                 async for event in events:
@@ -292,8 +288,6 @@ class Admission:
                     if self._open_sockets is not None and event.current is Stage.DEGRADED:
                         tasks.start_soon(self._open_sockets.close, self.clock, self._is_degraded)
                 tasks.cancel_scope.cancel()
-        except NotRunning:
-            pass  # left before this task ran for the first time
         finally:
             if life == self.startup.life_number:  # else its event loop was given up long ago
                 self.stop()

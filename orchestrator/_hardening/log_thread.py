@@ -13,12 +13,12 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import Context, copy_context
-from copy import copy
 from typing import TypeAlias
 
 from orchestrator._errors import ends_process
+from orchestrator._hardening.log_handlers import drop_stuck_handlers, handlers_of
 
 PREFIX = "orchestrator_"
 """With this begins the name of every attribute that our log records have besides logging's own. An
@@ -29,6 +29,8 @@ _MOST_LINES = 256
 
 _LEAVING_SECONDS = 0.5
 """How long an orchestrator that is left, and the end of the process, wait for the last lines."""
+
+_LOOK_SECONDS = 0.005
 
 _Line: TypeAlias = tuple[logging.Logger, logging.LogRecord, Context]
 
@@ -86,6 +88,11 @@ class _Writer:
         """Block until all is written; return whether it is."""
         return self._idle.wait(timeout_seconds)
 
+    def end(self) -> None:
+        """The process ends: what cannot be written now is lost, and holds nobody up."""
+        if not self.wait():
+            drop_stuck_handlers()
+
     def _write_all(self) -> None:
         try:
             while True:
@@ -115,7 +122,7 @@ class _Writer:
                 return
             if isinstance(passed, logging.LogRecord):  # from Python 3.12 on a filter may replace it
                 record = passed
-            handlers = _handlers_of(logger)
+            handlers = handlers_of(logger)
         except BaseException as error:  # it is the application's
             self._lost("a filter", error)
             return
@@ -139,49 +146,8 @@ class _Writer:
                 )
 
 
-_SERVERS = ("uvicorn.error", "gunicorn.error", "hypercorn.error", "_granian", "daphne", "celery")
-"""Loggers that servers set up for themselves, while they leave the root logger as it is."""
-
-
-def _handlers_of(logger: logging.Logger) -> list[logging.Handler]:
-    """Those of the logger; where nobody would show the line, the server's, or standard error."""
-    if not logger.disabled:
-        own = list(_handlers_from(logger))
-        if logger.handlers or _shows(own):
-            return own
-    for name in _SERVERS:
-        theirs = logging.getLogger(name)
-        if not theirs.disabled and _shows(found := list(_handlers_from(theirs))):
-            return [_Named(one) for one in found]
-    return [_Named(logging.lastResort)] if logging.lastResort is not None else []
-
-
-def _shows(handlers: list[logging.Handler]) -> bool:
-    return any(not isinstance(one, logging.NullHandler) for one in handlers)
-
-
-def _handlers_from(logger: logging.Logger) -> Iterator[logging.Handler]:
-    at: logging.Logger | None = logger
-    while at is not None:
-        yield from at.handlers
-        at = at.parent if at.propagate else None
-
-
-class _Named(logging.Handler):
-    """Puts our name in front: the formats of servers show none."""
-
-    def __init__(self, handler: logging.Handler) -> None:
-        super().__init__(max(handler.level, logging.WARNING))
-        self._handler = handler
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        named = copy(record)
-        named.msg = f"startup-orchestrator: {record.msg}"
-        return bool(self._handler.handle(named))
-
-
 _writer = _Writer()
-atexit.register(_writer.wait)  # after this `logging` closes the handlers
+atexit.register(_writer.end)  # after this `logging` closes the handlers
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_writer.begin_anew)
 
@@ -217,14 +183,12 @@ class Log:
     async def aclose(self) -> None:
         """Wait until all is written, for at most 0.5 s; the event loop goes on meanwhile."""
         import anyio.lowlevel  # settings are read without an event loop
-        import anyio.to_thread
 
-        if _writer.idle:
-            await anyio.lowlevel.checkpoint()
-            return
-        # Of its own, since the application may have taken all of the shared threads.
-        limiter = anyio.CapacityLimiter(1)
-        await anyio.to_thread.run_sync(_writer.wait, limiter=limiter, abandon_on_cancel=True)
+        await anyio.lowlevel.checkpoint()
+        # No thread waits for it: when Python ends, none can be started.
+        with anyio.move_on_after(_LEAVING_SECONDS):
+            while not _writer.idle:  # noqa: ASYNC110  a thread makes it so, which has no loop
+                await anyio.sleep(_LOOK_SECONDS)
 
     def _note(
         self,
@@ -258,21 +222,13 @@ class Log:
         path, line, function = "", 0, ""
         with contextlib.suppress(Exception):
             path, line, function, _ = logger.findCaller(stacklevel=4)
-        with contextlib.suppress(Exception):
-            return logger.makeRecord(
-                logger.name, level, path, line, message, args, traceback, function, extra
-            )
-        # The application's record factory is broken, or it has set one of the attributes itself.
+        parts = (logger.name, level, path, line, message, args, traceback, function)
         try:
-            record = logger.makeRecord(
-                logger.name, level, path, line, message, args, traceback, function
-            )
-        except Exception:  # its own record is worth less than the line
-            record = logging.LogRecord(
-                logger.name, level, path, line, message, args, traceback, function
-            )
+            record = logger.makeRecord(*parts)
+        except Exception:  # the application's record factory is worth less than the line
+            record = logging.LogRecord(*parts)
         for name, value in extra.items():
-            if not hasattr(record, name):
+            if not hasattr(record, name):  # else the application has set it itself
                 with contextlib.suppress(AttributeError):  # a record with fixed attributes
                     setattr(record, name, value)
         return record
@@ -289,32 +245,3 @@ def wait_until_written() -> bool:
 def write_at_once() -> None:
     """Write each line where it is logged, for tests, which look for it in the next moment."""
     _writer.at_once = True
-
-
-# -- the engine -----------------------------------------------------------------------------------
-
-
-class _QuietEngine:
-    """Keeps `transitions` from logging while it works for us.
-
-    Its lines say less than ours do. And they are made in the middle of a transition, where a record
-    factory of the application that raises would leave the machine in between.
-    """
-
-    def __init__(self) -> None:
-        self._ours: set[int] = set()
-        self._theirs = logging.getLogger("transitions.core")
-        self._is_enabled = self._theirs.isEnabledFor
-        self._theirs.isEnabledFor = self._is_enabled_for  # type: ignore[method-assign]  # the one place where it is decided before a record is made
-
-    def _is_enabled_for(self, level: int) -> bool:
-        return threading.get_ident() not in self._ours and self._is_enabled(level)
-
-    def __enter__(self) -> None:
-        self._ours.add(threading.get_ident())
-
-    def __exit__(self, *_: object) -> None:
-        self._ours.discard(threading.get_ident())
-
-
-quiet_engine = _QuietEngine()

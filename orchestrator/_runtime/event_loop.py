@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import contextvars
+import math
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from functools import partial
-from typing import Any, Generic, TypeVar
+from types import ModuleType
+from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 
@@ -15,9 +18,16 @@ ResultT = TypeVar("ResultT")
 Result = Callable[[], Coroutine[Any, Any, ResultT]]
 """What gives the result of a call."""
 
-# Who waits for the task is told by other means, so it gives nothing.
+# Whoever waits for the task learns its result by other means.
 Main = Callable[[], Coroutine[Any, Any, None]]
 """What a task of its own runs."""
+
+_LOOK_SECONDS = 0.5
+"""How often one who waits for another event loop looks whether that loop still exists."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class EventLoop:
@@ -48,7 +58,7 @@ class EventLoop:
 
         self._current_token = lowlevel.current_trio_token
         self._token = lowlevel.current_trio_token()
-        self._spawn = lowlevel.spawn_system_task
+        self._lowlevel = lowlevel
         self.call = self._token.run_sync_soon
         self.now = lowlevel.current_clock().current_time
 
@@ -63,11 +73,9 @@ class EventLoop:
             return False
 
     @property
-    def in_task(self) -> bool:
-        """Whether one of its tasks runs in this thread now."""
-        if not self.is_current:
-            return False
-        return self._asyncio is None or asyncio.current_task(self._asyncio) is not None
+    def closed(self) -> bool:
+        """Whether it was closed with tasks left in it. trio ends every task first."""
+        return self._asyncio is not None and self._asyncio.is_closed()
 
     @property
     def ended(self) -> bool:
@@ -80,18 +88,104 @@ class EventLoop:
             return True
         return False
 
-    def spawn(self, main: Main, name: str) -> None:
+    def spawn(
+        self, main: Main, name: str, done: Callable[[], object] = _nothing
+    ) -> "SpawnedTask | None":
         """Run `main` in a task that no scope, group or cancellation of the caller reaches.
 
-        The task has a copy of the caller's context variables. `main` must not raise. On trio it is
-        a system task: trio itself cancels it when the main task of `trio.run` has ended.
+        The task has a copy of the caller's context variables. On trio it is a system task: trio
+        itself cancels it when the main task of `trio.run` has ended, and what it raises is dropped.
+
+        Args:
+            main: What it runs.
+            name: The task's name.
+            done: Called when the task has ended, also where it never got a turn.
+
+        Returns:
+            The task; `None` where the loop is ending and takes no more of them.
         """
         if self._asyncio is not None:
             task = self._asyncio.create_task(main(), name=name)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        else:
-            self._spawn(main, name=name, context=contextvars.copy_context())
+            task.add_done_callback(lambda _: done())
+            return _AsyncioTask(task)
+        return _TrioTask.begin(self._lowlevel, main, name, done)
+
+
+class SpawnedTask(Protocol):
+    """A task that has neither parent nor group."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the one that runs now."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel it. On asyncio once: cancelling over and over would keep the loop busy."""
+        ...
+
+    def abandon(self) -> None:
+        """Let the event loop end without it. trio waits for it whatever we do."""
+        ...
+
+
+class _AsyncioTask:
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    @property
+    def is_current(self) -> bool:
+        return asyncio.current_task() is self._task
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+    def abandon(self) -> None:
+        # `asyncio.run` cancels all tasks that it knows and waits for each of them.
+        # This function is documented, for those who write task classes of their own.
+        asyncio.tasks._unregister_task(self._task)  # noqa: SLF001  there is no other way
+
+
+class _TrioTask:
+    def __init__(self, lowlevel: ModuleType) -> None:
+        self._lowlevel = lowlevel
+        self._scope = anyio.CancelScope()
+        self._task: object = None
+
+    @classmethod
+    def begin(
+        cls, lowlevel: ModuleType, main: Main, name: str, done: Callable[[], object]
+    ) -> "_TrioTask | None":
+        self = cls(lowlevel)
+
+        async def run() -> None:
+            try:
+                with self._scope:
+                    await main()
+            except BaseException as error:
+                # Of anything else `main` has told, and trio would end with a TrioInternalError.
+                if isinstance(error, anyio.get_cancelled_exc_class()):
+                    raise
+            finally:
+                done()
+
+        try:
+            context = contextvars.copy_context()
+            self._task = lowlevel.spawn_system_task(run, name=name, context=context)
+        except RuntimeError:  # `trio.run` is past its main task
+            return None
+        return self
+
+    @property
+    def is_current(self) -> bool:
+        return self._lowlevel.current_task() is self._task
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+    def abandon(self) -> None:
+        pass
 
 
 class Call(Generic[ResultT]):
@@ -124,7 +218,10 @@ class Call(Generic[ResultT]):
         self._outcome.add_done_callback(finish)
         self._begin()
         try:
-            await done.wait()
+            while not done.is_set():
+                with anyio.move_on_after(_LOOK_SECONDS):
+                    await done.wait()
+                self._give_up_without_loop()
         except BaseException:
             self._cancel()
             raise
@@ -137,16 +234,31 @@ class Call(Generic[ResultT]):
             TimeoutError: When it is not there in time.
             concurrent.futures.CancelledError: When the loop, or what runs on it, ends before that.
         """
+        until = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
         self._begin()
         try:
-            return self._outcome.result(timeout_seconds)
+            while not self._outcome.done() and (left := until - time.monotonic()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    self._outcome.exception(min(left, _LOOK_SECONDS))
+                self._give_up_without_loop()
+            return self._outcome.result(0)
         except BaseException:
             self._cancel()
             raise
 
+    def _give_up_without_loop(self) -> None:
+        """A loop that was closed before our turn in it has told nobody."""
+        if self._loop.ended:
+            self._outcome.cancel()
+
     def _begin(self) -> None:
+        def begin() -> None:
+            name = "startup-orchestrator call"
+            if self._loop.spawn(self._run, name, self._outcome.cancel) is None:
+                self._outcome.cancel()
+
         try:
-            self._loop.call(lambda: self._loop.spawn(self._run, "startup-orchestrator call"))
+            self._loop.call(begin)
         except RuntimeError:
             self._outcome.cancel()
 
@@ -166,12 +278,6 @@ class Call(Generic[ResultT]):
                     self._outcome.set_result(await self._function())
         except Exception as error:  # it is the caller's
             self._outcome.set_exception(error)
-        finally:
-            self._outcome.cancel()  # it was cut short, unless there is an outcome
 
 
-def _nothing() -> None:
-    pass
-
-
-__all__ = ["Call", "CancelledError", "EventLoop", "Main"]
+__all__ = ["Call", "CancelledError", "EventLoop", "Main", "SpawnedTask"]

@@ -82,6 +82,7 @@ class _Run:
         self._entered = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leave: asyncio.Event | None = None
+        self._closing = False
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._main, name="startup-orchestrator", daemon=True)
 
@@ -96,6 +97,7 @@ class _Run:
             raise self.error
 
     def close(self) -> None:
+        self._closing = True  # first: there may be no loop yet, and it looks at this once there is
         if self._loop is not None and self._leave is not None:
             with contextlib.suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._leave.set)
@@ -111,7 +113,10 @@ class _Run:
             self._entered.set()
 
     async def _serve(self) -> None:
-        self._loop, self._leave = asyncio.get_running_loop(), asyncio.Event()
+        self._leave = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._closing:
+            return
         async with self._context:
             self._entered.set()
             await self._leave.wait()

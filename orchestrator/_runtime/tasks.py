@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVarTuple
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator._errors import ends_process
 from orchestrator._hardening.guard import name_of
@@ -102,7 +103,65 @@ def is_stray_cancellation() -> bool:
     """
     if anyio.current_effective_deadline() == -math.inf:
         return False  # a scope around was cancelled
-    with contextlib.suppress(RuntimeError):  # trio: there only scopes cancel
+    try:
         task = asyncio.current_task()
-        return task is None or not task.cancelling()
-    return False
+    except RuntimeError:  # trio: there only scopes cancel
+        return False
+    return task is None or not task.cancelling()
+
+
+async def take_back_cancel(ends: Callable[[], bool]) -> bool:
+    """Go on after a cancellation with which the application hit a task of ours; on asyncio.
+
+    `task.cancel()`, unlike a scope, asks for nothing in return, so any code that holds the task,
+    or runs in it, can do it. Call this in the `except` block.
+
+    Args:
+        ends: Whether the task is to end anyway. When an event loop ends, all of its tasks are
+            cancelled in one turn, and whatever makes this true may run after us.
+
+    Returns:
+        Whether the task goes on. If not, let the exception out.
+    """
+    task = _asyncio_task()
+    if task is None or not task.cancelling() or ends():
+        return False
+    while task.cancelling():
+        task.uncancel()
+    await anyio.lowlevel.checkpoint()
+    return not ends()
+
+
+class Uncancelled:
+    """Takes back what plain code of the application does to the task in which it is called.
+
+    That code awaits nothing, so no cancellation that it orders can be meant for us. Use it as a
+    context manager around the call, and await `settle` before anything else is awaited.
+    """
+
+    def __init__(self) -> None:
+        self._ordered = False
+
+    def __enter__(self) -> None:
+        task = _asyncio_task()
+        self._before = 0 if task is None else task.cancelling()
+
+    def __exit__(self, *_: object) -> None:
+        task = _asyncio_task()
+        while task is not None and task.cancelling() > self._before:
+            task.uncancel()
+            self._ordered = True
+
+    async def settle(self) -> None:
+        """Before Python 3.13 the cancellation still arrives, at the next `await`: at this one."""
+        if self._ordered:
+            self._ordered = False
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+
+def _asyncio_task() -> "asyncio.Task[object] | None":
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # trio, or no event loop at all
+        return None

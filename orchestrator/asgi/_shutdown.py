@@ -1,6 +1,5 @@
 """A shutdown as the gate sees it: those held are answered before the server hears of it."""
 
-import contextlib
 import math
 import signal
 from collections.abc import Callable
@@ -9,11 +8,10 @@ from types import TracebackType
 import anyio
 import anyio.lowlevel
 
+from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._errors import NotRunning
 from orchestrator._gate.admission import Admission
 from orchestrator._runtime.signals import Release, call_on_signal
-from states import StageChanged
 
 _NUMBERS = tuple(
     signal.Signals[name]
@@ -40,7 +38,6 @@ class Shutdown:
 
     def __init__(self, startup: Orchestrator, admission: Admission, *, on_signals: bool) -> None:
         self.put_in_front: Callable[[], None] = lambda: None
-        self._startup = startup
         self._admission = admission
         self._unanswered = 0
         self._all_answered = anyio.Event()
@@ -62,10 +59,8 @@ class Shutdown:
         if not self._unanswered:
             self._all_answered.set()
 
-    async def _hear_signals(self, _: StageChanged) -> None:
-        """Called with the first event, and runs until the orchestrator is left."""
-        if not self._startup.running:
-            return
+    async def _hear_signals(self, events: Subscription) -> None:
+        """Runs beside the start-up."""
         heard, signals = anyio.create_memory_object_stream[Release](math.inf)
 
         async def answer() -> None:
@@ -74,16 +69,18 @@ class Shutdown:
                 await self._written()
                 release()
 
-        with contextlib.suppress(NotRunning), heard, signals:
-            events = self._startup.subscribe()
-            with call_on_signal(
+        with (
+            heard,
+            signals,
+            call_on_signal(
                 heard.send_nowait, *_NUMBERS, unanswered=lambda: self._unanswered
-            ) as self.put_in_front:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(answer)
-                    async for _ in events:
-                        pass  # only its end matters
-                    tasks.cancel_scope.cancel()
+            ) as self.put_in_front,
+        ):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(answer)
+                async for _ in events:
+                    pass  # only its end matters
+                tasks.cancel_scope.cancel()
 
     async def _written(self) -> None:
         """Wait until all of them are answered, and the answers are with the transports."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator._core.feed import HISTORY, MOST_ROWS, ROW, Feed
+from orchestrator._core.feed import BATCH, HISTORY, MOST_BATCHES, Feed
 from states import Stage, StageChanged, TimerFired
 
 pytestmark = pytest.mark.anyio
@@ -61,14 +61,14 @@ async def test_the_final_event_is_never_lost_and_a_stop_ends_every_stream() -> N
 
 
 async def test_a_stop_ends_streams_even_when_delivery_was_cancelled() -> None:
-    feed, seen = Feed(), [list[int]() for _ in range(ROW * MOST_ROWS * 2)]
+    feed, seen = Feed(), [list[int]() for _ in range(BATCH * MOST_BATCHES * 2)]
     async with anyio.create_task_group() as tasks:
         for numbers in seen:
             tasks.start_soon(collect, feed, numbers)
         await anyio.wait_all_tasks_blocked()
         feed.publish(event(1))
         feed.close()
-        feed.wake_remaining()
+        feed.resume_remaining()
     assert seen == [[1]] * len(seen)
 
 
@@ -100,7 +100,7 @@ async def test_a_subscriber_that_lags_too_far_is_told_how_many_it_missed() -> No
 
 
 async def test_very_many_subscribers_are_resumed_in_slices_with_others_running_between() -> None:
-    feed, turns, total = Feed(), list[int](), ROW * 20
+    feed, turns, total = Feed(), list[int](), BATCH * 20
     woken = 0
 
     async def wait_for_one() -> None:
@@ -124,11 +124,11 @@ async def test_very_many_subscribers_are_resumed_in_slices_with_others_running_b
             await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
     steps = [after - before for before, after in itertools.pairwise(turns)]
-    assert max(steps) <= 2 * ROW
+    assert max(steps) <= 2 * BATCH
 
 
 async def test_a_few_subscribers_are_resumed_without_delivery() -> None:
-    feed, seen = Feed(), [list[int]() for _ in range(ROW + 1)]
+    feed, seen = Feed(), [list[int]() for _ in range(BATCH + 1)]
     async with anyio.create_task_group() as tasks:
         for numbers in seen:
             tasks.start_soon(collect, feed, numbers)
@@ -140,7 +140,7 @@ async def test_a_few_subscribers_are_resumed_without_delivery() -> None:
 
 
 async def test_one_that_is_cancelled_while_others_are_resumed_is_left_out() -> None:
-    feed, resumed, total = Feed(), list[int](), ROW * 20
+    feed, resumed, total = Feed(), list[int](), BATCH * 20
     scopes = [anyio.CancelScope() for _ in range(total)]
 
     async def subscriber(number: int) -> None:
@@ -193,21 +193,21 @@ async def test_an_event_between_cancelling_and_leaving_is_not_lost() -> None:
 async def test_subscribers_that_leave_leave_nothing_behind() -> None:
     feed = Feed()
     async with anyio.create_task_group() as tasks:
-        for _ in range(ROW * 3 + 5):
+        for _ in range(BATCH * 3 + 5):
             tasks.start_soon(collect, feed, [])
         await anyio.wait_all_tasks_blocked()
-        assert [len(row) for row in feed._rows] == [ROW, ROW, ROW, 5]
+        assert [len(batch) for batch in feed._batches] == [BATCH, BATCH, BATCH, 5]
         tasks.cancel_scope.cancel()
-    assert sum(len(row) for row in feed._rows) == 0
-    assert len(feed._rows) <= 1
+    assert sum(len(batch) for batch in feed._batches) == 0
+    assert len(feed._batches) <= 1
 
 
 async def test_waiting_and_leaving_over_and_over_does_not_grow() -> None:
     feed = Feed()
-    for _ in range(3 * ROW):
+    for _ in range(3 * BATCH):
         with anyio.move_on_after(0):
             await anext(feed.subscribe())
-    assert len(feed._rows) <= 1
+    assert len(feed._batches) <= 1
 
 
 @settings(

@@ -35,6 +35,7 @@ from orchestrator import (
     Stopped,
     WrongThread,
 )
+from orchestrator._runtime.loop_thread import _Run
 from orchestrator.testing import REFUSED, ManualClock, ScriptedProbe, StageLog
 
 SECONDS = 30.0
@@ -119,6 +120,35 @@ async def test_conditions_begin_anew_and_an_old_block_has_no_say_in_a_new_start_
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("new_task", [True, False])
+async def test_of_two_blocks_of_two_start_ups_the_later_may_end_first(new_task: bool) -> None:
+    startup = made(conditions=("listener",))
+    old, may_end = contextlib.ExitStack(), anyio.Event()
+
+    async def hold() -> None:
+        with startup.condition("listener"):
+            await may_end.wait()
+
+    async with anyio.create_task_group() as tasks:
+        async with startup:
+            if new_task:
+                tasks.start_soon(hold)
+            else:
+                old.enter_context(startup.condition("listener"))
+            await startup.wait_for(Stage.READY, timeout_seconds=SECONDS)
+        async with startup:
+            with startup.condition("listener"):
+                await startup.wait_for(Stage.READY, timeout_seconds=SECONDS)
+            await startup.wait_for(Stage.DEGRADED, timeout_seconds=SECONDS)
+            startup.condition("listener").set(True)
+            old.close()
+            may_end.set()
+            await startup.wait_for(Stage.READY, timeout_seconds=SECONDS)
+            await anyio.wait_all_tasks_blocked()
+            assert startup.ready
+
+
+@pytest.mark.anyio
 async def test_a_callback_of_a_running_start_up_belongs_to_it_alone() -> None:
     startup = made()
     called: list[str] = []
@@ -152,13 +182,50 @@ async def test_after_a_failed_entry_it_can_be_entered() -> None:
 
     observer, diary = Broken(), Diary()
     startup = made(observer, diary)
-    with pytest.raises(BaseExceptionGroup):
+    with pytest.raises(SystemExit):
         await startup.start()
     assert not startup.running
+    await startup.aclose()  # it was raised already
     observer.fails = False
     async with startup:
         await startup.wait_for(Stage.READY, timeout_seconds=SECONDS)
     assert diary.told[-6:] == ONE_LIFE
+
+
+@pytest.mark.anyio
+async def test_an_observer_that_was_never_started_is_not_stopped() -> None:
+    class Unprepared(ScriptedProbe):
+        def prepare(self, policy: Policy) -> None:  # the port's
+            raise ValueError("boom")
+
+    diary = Diary()
+    startup = Orchestrator(Unprepared(), observers=[diary])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="boom"):
+            await startup.start()
+        await startup.aclose()
+    assert diary.told == []
+
+
+@pytest.mark.anyio
+async def test_what_is_asked_while_it_is_entered_says_so_and_what_is_registered_counts() -> None:
+    said, called = list[str](), list[int]()
+
+    class Asks(Observer):
+        def started(self, context: StartupContext) -> None:  # the port's
+            startup.on(Stage.READY)(lambda event: called.append(event.sequence))
+            for ask in (startup.subscribe, lambda: startup.condition("c").set(True)):
+                with pytest.raises(NotRunning) as raised:
+                    ask()
+                said.append(str(raised.value))
+
+    startup = made(Asks(), conditions=("c",))
+    for _ in range(2):
+        async with startup:
+            startup.condition("c").set(True)
+            await startup.wait_for(Stage.READY, timeout_seconds=SECONDS)
+    assert all("being entered" in text for text in said)
+    assert called == [3, 3]
 
 
 @pytest.mark.anyio
@@ -330,22 +397,40 @@ def test_a_loop_that_was_closed_under_it_is_said_and_does_no_harm(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     diary = Diary()
-    startup = made(diary)
+    startup = made(diary, conditions=("c",))
 
     async def enter() -> None:
         await startup.start()
+        startup.condition("c").set(True)
         await startup.wait_for(Stage.READY, timeout_seconds=SECONDS)
 
+    def wait() -> None:
+        with contextlib.suppress(Stopped):
+            startup.wait_for_sync(Stage.DEGRADED)
+
+    waiter = threading.Thread(target=wait)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(enter())
+    waiter.start()
+    loop.run_until_complete(asyncio.sleep(0.05))  # it may be in the middle of anything
     loop.close()
+    assert startup.ended == "the orchestrator's event loop was closed"
+    assert not startup.ready
+    startup.condition("c").set(False)
+    waiter.join(SECONDS)
+    assert not waiter.is_alive()
+    startup.stop()
     asyncio.run(startup.aclose())
     assert "not left before its event loop was closed" in caplog.text
     assert diary.told == ONE_LIFE[:-1]
 
     async def live() -> None:
         async with startup:
+            startup.condition("c").set(True)
             await startup.wait_for(Stage.READY, timeout_seconds=SECONDS)
+
+            gc.collect()  # what is left of the one before has no say in this one
+            assert startup.ended is None
 
     asyncio.run(live())
     assert diary.told == ONE_LIFE[:-1] + ONE_LIFE
@@ -411,6 +496,17 @@ def test_a_thread_is_started_and_closed_by_hooks() -> None:
         running.close()
         running.close()
         assert not startup.running
+
+
+def test_a_thread_that_is_closed_before_it_has_a_loop_ends() -> None:
+    """As at a Ctrl-C just after it was started."""
+    run = _Run(made())
+    with pytest.raises(RuntimeError):  # it cannot wait for what was not started
+        run.close()
+    run.thread.start()
+    run.thread.join(SECONDS)
+    assert not run.thread.is_alive()
+    assert run.error is None
 
 
 def test_a_callback_may_close_the_thread_that_it_runs_in() -> None:
@@ -510,14 +606,18 @@ def test_a_loop_that_is_blocked_does_not_hold_up_who_waits_with_a_limit() -> Non
 
 _FORKS = """
 import os, sys
-from orchestrator import Orchestrator, Policy, Stage
+from orchestrator import ConditionSpec, Orchestrator, Policy, Stage
 from orchestrator.testing import ScriptedProbe
 
-startup = Orchestrator(ScriptedProbe(), policy=Policy())
+startup = Orchestrator(
+    ScriptedProbe(), policy=Policy(), conditions=[ConditionSpec("mine", required=False)]
+)
 running = startup.run_in_thread()
 if sys.argv[1] == "entered":
     running.start()
     startup.wait_for_sync(Stage.READY, timeout_seconds=30)
+    block = startup.condition("mine")
+    block.__enter__()
 for _ in range(2):
     child = os.fork()
     if not child:
@@ -525,6 +625,8 @@ for _ in range(2):
         assert not startup.running and not startup.ready and startup.ended is None
         with startup.run_in_thread():
             startup.wait_for_sync(Stage.READY, timeout_seconds=30)
+        if sys.argv[1] == "entered":
+            block.__exit__(None, None, None)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 assert startup.running is (sys.argv[1] == "entered")

@@ -694,6 +694,11 @@ async def test_waiting_for_a_stage_by_its_name_and_for_booting() -> None:
         assert event.current is Stage.READY
         with pytest.raises(ValueError, match="no event leads to booting"):
             await startup.wait_for(Stage.BOOTING)
+        for limit in ("5", True):
+            with pytest.raises(TypeError, match="timeout_seconds must be a number"):
+                await startup.wait_for(Stage.READY, timeout_seconds=limit)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="NaN"):
+            startup.wait_for_sync(Stage.READY, timeout_seconds=math.nan)
 
 
 async def test_a_second_start_at_the_same_time_is_a_clear_error() -> None:

@@ -292,6 +292,31 @@ def test_the_last_lines_are_written_before_the_process_ends_in_forked_ones_too()
     ]
 
 
+_HANGS = """
+import logging, threading
+from orchestrator._hardening.log_thread import logger
+
+class Hangs(logging.Handler):
+    def emit(self, record):
+        print("hangs", flush=True)
+        threading.Event().wait()
+
+class Closes(logging.Handler):
+    def close(self):
+        print("closed", flush=True)
+
+logging.basicConfig(level=logging.INFO, handlers=[Hangs(), Closes()])
+logger.info("the last words")
+"""
+
+
+def test_a_handler_that_hangs_does_not_keep_the_process_from_ending() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _HANGS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("hangs\nclosed\n", "")
+
+
 # -- records --------------------------------------------------------------------------------------
 
 

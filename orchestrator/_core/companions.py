@@ -1,0 +1,126 @@
+"""What runs beside a start-up: callbacks and gates today, each in a task of its own.
+
+A companion is an async function. It is begun with the start-up, or when it is registered later, and
+gets a row of events of its own: the latest change of stage at once, then each later one. The row
+ends when the orchestrator is stopped or left, and then the companion has to end too: it has 1 s for
+what it has not seen, is then cancelled, and is abandoned 0.5 s later.
+
+Its task is no child of the orchestrator's: whatever it raises or swallows, and whoever cancels it,
+the machine goes on and the service can end.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+
+from orchestrator._core.feed import Feed, Subscription
+from orchestrator._errors import ends_process
+from orchestrator._hardening.guard import name_of
+from orchestrator._hardening.log_thread import logger
+from orchestrator._runtime.event_loop import EventLoop, SpawnedTask
+from orchestrator._runtime.tasks import take_back_cancel
+
+# What a coroutine yields and is sent is the event loop's business.
+Companion = Callable[[Subscription], Coroutine[Any, Any, None]]
+"""Runs beside one start-up until its row of events ends."""
+
+_DRAIN_SECONDS = 1.0
+_CANCEL_SECONDS = 0.5
+
+
+class Companions:
+    """The companions of one start-up. All of it is called on the event loop.
+
+    Args:
+        loop: The event loop.
+        feed: Where the changes of stage are published.
+        fail: Called when a companion asks for the end of the process, as by `sys.exit()`.
+    """
+
+    def __init__(self, loop: EventLoop, feed: Feed, fail: Callable[[BaseException], None]) -> None:
+        self._loop = loop
+        self._feed = feed
+        self._fail = fail
+        self._tasks: set[SpawnedTask] = set()
+        self._patience = anyio.CancelScope()
+        self._idle: anyio.Event | None = None  # while somebody waits for it
+
+    @property
+    def run_here(self) -> bool:
+        """Whether this is called by one of them."""
+        return any(task.is_current for task in self._tasks)
+
+    def begin(self, companion: Companion) -> None:
+        """Begin one; no more of them once the feed is closed."""
+        if self._feed.closed:
+            return
+        events = self._feed.subscribe()
+
+        async def run() -> None:
+            await self._run(companion, events)
+
+        def done() -> None:
+            self._tasks.discard(task)
+            if not self._tasks and self._idle is not None:
+                self._idle.set()
+
+        spawned = self._loop.spawn(run, "startup-orchestrator companion", done)
+        if spawned is not None:
+            task = spawned
+            self._tasks.add(task)
+
+    def hurry(self) -> None:
+        """Give them no more time for what they have not seen."""
+        self._patience.cancel()
+
+    async def drain(self) -> None:
+        """The feed is closed: let them see what they have not seen, for at most 1 s."""
+        with self._patience, anyio.move_on_after(_DRAIN_SECONDS) as scope:
+            await self._wait()
+        if scope.cancelled_caught:
+            logger.warning(
+                "%d callbacks were still running %g s after the stop, and are cancelled",
+                len(self._tasks),
+                _DRAIN_SECONDS,
+            )
+
+    async def end(self) -> None:
+        """Cancel those that still run; go on without those that do not end."""
+        if not self._tasks:
+            return
+        for task in self._tasks:
+            task.cancel()
+        with anyio.move_on_after(_CANCEL_SECONDS, shield=True):
+            await self._wait()
+        if self._tasks:
+            logger.warning(
+                "%d callbacks do not end when they are cancelled, and are abandoned: something in"
+                " them catches the cancellation (except: or except BaseException:) and goes on",
+                len(self._tasks),
+            )
+            for task in self._tasks:
+                task.abandon()
+
+    async def _wait(self) -> None:
+        if self._tasks:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    async def _run(self, companion: Companion, events: Subscription) -> None:
+        try:
+            await companion(events)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise  # nobody runs it any more
+            if ends_process(error):
+                self._fail(error)
+                raise
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                if not await take_back_cancel(lambda: self._feed.closed):
+                    raise
+                logger.error(
+                    "%s was cancelled by the application, and has ended", name_of(companion)
+                )
+            else:
+                logger.error("%s raised, and has ended", name_of(companion), error=error)
