@@ -68,24 +68,24 @@ SERVERS = (
         "hypercorn",
         "--bind {bind} --worker-class asyncio --workers 0",
         Behaviour(crash="1011"),
-        "Run it with `--workers 0`. Otherwise SIGTERM reaches only its parent process, and those"
-        " held are cut off with 500 after `--graceful-timeout` (3 s).",
+        "Run it with `--workers 0`. Otherwise SIGTERM reaches only its parent process, and held"
+        " clients are cut off with 500 after `--graceful-timeout` (3 s).",
     ),
     Server(
         "hypercorn, trio",
         "hypercorn",
         "--bind {bind} --worker-class trio --graceful-timeout 1",
         Behaviour(crash="1011", stopped="cut off", stopped_http="cut off"),
-        "Those held are cut off after `--graceful-timeout` (3 s), since SIGTERM reaches only its"
-        " parent process; with `--workers 0` at once, since it has no handler for SIGTERM then.",
+        "Held clients are cut off after `--graceful-timeout` (3 s), since SIGTERM reaches only its"
+        " parent process; with `--workers 0` at once, since it then has no handler for SIGTERM.",
     ),
     Server(
         "granian",
         "granian",
         "--interface asgi --host 127.0.0.1 --port {port}",
         Behaviour(crash="1005", leaving="no"),
-        "It does not tell the application that a client has left while its handshake or request"
-        " is held. The place is given back at ready, or after `hold_seconds`.",
+        "The application does not learn that a client has left while its handshake or request is"
+        " held. Its place is freed at ready, or after `hold_seconds`.",
     ),
     Server(
         "daphne",
@@ -93,17 +93,16 @@ SERVERS = (
         "--bind 127.0.0.1 --port {port}",
         Behaviour(
             lifespan="no",
-            uploads="held once it is whole",
+            uploads="held once it is complete",
             refused="403",
             crash="1011",
             degraded="4013",
             stopped="403",
         ),
-        "It lacks the extension `websocket.http.response`, so a refused WebSocket is a 403 without"
-        " `Retry-After`. It has no lifespan: with `manage_lifespan=True` the first"
-        " request, which may be one to a health endpoint, enters the orchestrator. At SIGTERM"
-        " it cuts off whoever has been let in. It lets no application close with 1013:"
-        " 4013 takes its place.",
+        "It lacks the extension `websocket.http.response`, so a refused WebSocket gets a 403"
+        " without `Retry-After`. It has no lifespan: with `manage_lifespan=True` the first request,"
+        " even one to a health endpoint, enters the orchestrator. At SIGTERM it cuts off all"
+        " admitted clients. It does not let applications close with 1013, and sends 4013 instead.",
     ),
     Server(
         "gunicorn, `uvicorn_worker.UvicornWorker`",
@@ -116,8 +115,8 @@ SERVERS = (
         "gunicorn",
         _GUNICORN + "asgi",
         Behaviour(refused="403", crash="1011", stopped="403"),
-        "It lacks the extension `websocket.http.response`: a refused WebSocket is a 403 without"
-        " `Retry-After`.",
+        "It lacks the extension `websocket.http.response`, so a refused WebSocket gets a 403"
+        " without `Retry-After`.",
     ),
 )
 
@@ -125,7 +124,7 @@ _COLUMNS = {
     "lifespan": "orchestrator in the state",
     "served": "held, then ready",
     "leaving": "leaving frees the place at once",
-    "uploads": "so does leaving in the middle of an upload",
+    "uploads": "leaving in mid-upload does, too",
     "refused": "refused WebSocket",
     "crash": "handler raises",
     "degraded": "degraded, `close_on_degrade_seconds`",

@@ -168,7 +168,7 @@ async def held_and_served(run: Running) -> dict[str, str]:
     assert await uploads[1].finish() == "one, two"
     leaving_upload = "yes" if freed else "no"
     return {
-        "uploads": leaving_upload if arrived else "held once it is whole",
+        "uploads": leaving_upload if arrived else "held once it is complete",
         "served": "all served" if served == ["pong"] * 4 else str(served),
         "leaving": "yes" if noticed else "no",
         "lifespan": "yes" if response.json()["state"] else "no",
