@@ -1,7 +1,7 @@
-"""The site that `make docs` builds from the Markdown of the repository; nothing in it is fetched.
+"""The site that `make docs` builds from the repository's Markdown, without the network.
 
-The source directory is the whole repository, so that links between pages, and from pages to files
-of it, are the same here as on a code host. Every warning is an error: `sphinx-build -W -n`.
+The source directory is the whole repository, so that links between pages, and from pages to other
+files, work here as on a code host. Every warning is an error: `sphinx-build -W -n`.
 """
 
 import sys
@@ -25,7 +25,7 @@ html_title = project
 html_show_sphinx = False
 html_copy_source = False
 
-myst_heading_anchors = 4  # links to headings, as code hosts understand them
+myst_heading_anchors = 4  # links to headings, as on code hosts
 myst_fence_as_directive = ["mermaid"]
 
 autodoc_member_order = "bysource"
@@ -35,17 +35,17 @@ napoleon_numpy_docstring = False
 
 default_role = "py:obj"
 nitpick_ignore_regex = [
-    # What stands between backticks in a docstring is a link where it is a name, else just code.
+    # Backticks in a docstring make a link if it is a name, otherwise just code.
     ("py:obj", r".*"),
-    # Other projects' names: without the network there is no inventory to look them up in.
+    # Names from other projects: without the network there is no inventory to find them in.
     (
         "py:.*",
         r"(abc|aiohttp|anyio|collections|contextlib|enum|opentelemetry|random|redis|types)\..+",
     ),
     ("py:class", r"pydantic\..+"),
-    ("py:class", r"AnyValue|LoggerProvider"),  # of OpenTelemetry, imported for type checkers only
+    ("py:class", r"AnyValue|LoggerProvider"),  # OpenTelemetry's, imported for type checkers only
     ("py:class", r"states\._policy\.PolicyOverrides"),  # its fields are those of Policy
-    # What the library makes or inherits for itself.
+    # Private classes and type variables.
     ("py:class", r"orchestrator\._(core|gate|runtime)\..+"),
     ("py:class", r"orchestrator\.otel\._setup\..+"),
     ("py:class", r"orchestrator\.web\._state\.Gate"),

@@ -1,4 +1,4 @@
-"""Lets `autodata` find the text below a constant that a package takes from one of its modules."""
+"""Lets `autodata` find the text below a constant that a package imports from its modules."""
 
 import sys
 from typing import Literal
@@ -16,7 +16,7 @@ Kind = Literal[
 
 
 def text_below(name: str, value: object) -> list[str]:
-    """What stands in the source below the line that defines the constant."""
+    """The string below the line that defines the constant."""
     for module in list(sys.modules):
         if module.partition(".")[0] not in PACKAGES:
             continue
@@ -27,15 +27,15 @@ def text_below(name: str, value: object) -> list[str]:
     return []
 
 
-def tell_constants(
+def document_constants(
     _app: Sphinx, kind: Kind, name: str, value: object, _options: Options, lines: list[str]
 ) -> None:
-    """Put the text in the place of what Python says of the value's type."""
+    """Replace the docstring of the value's type with that text."""
     if kind in {"data", "type"}:
         lines[:] = text_below(name.rpartition(".")[2], value) or lines
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Called by Sphinx."""
-    app.connect("autodoc-process-docstring", tell_constants)
+    app.connect("autodoc-process-docstring", document_constants)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""The site's table of contents is the list in `docs/README.md`, so that there is only one."""
+"""Takes the site's table of contents from `docs/README.md`, so that there is only one list."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,14 +14,14 @@ PAGE = re.compile(r"\]\(([\w./-]+)\.md\)")
 
 
 def toctree(pages: Iterable[str], caption: str = "") -> str:
-    """A table of contents that is seen beside the pages only."""
+    """A table of contents for the sidebar only."""
     titled = f":caption: {caption}\n" if caption else ""
     lines = "".join(f"/{page}\n" for page in pages)
     return f"\n```{{toctree}}\n:hidden:\n:titlesonly:\n{titled}\n{lines}```\n"
 
 
 def sections(listed: str) -> Iterator[str]:
-    """A table of contents for each section of the list that names pages."""
+    """A table of contents for each section that lists pages."""
     directory = PurePosixPath(LIST).parent
     for caption, text in SECTION.findall(listed):
         pages = [str(directory / page) for page in dict.fromkeys(PAGE.findall(text))]
@@ -39,7 +39,7 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def add_index(app: Sphinx, exception: Exception | None) -> None:
-    """Let the first page be found under the name that web servers look for."""
+    """Copy the first page to the name that web servers look for."""
     if exception is None and app.builder.name == "html":
         page = Path(app.outdir, app.config.root_doc).with_suffix(".html")
         page.with_name("index.html").write_bytes(page.read_bytes())

@@ -1,4 +1,4 @@
-"""Mermaid diagrams as pictures that are drawn while the site is built: no script, no network."""
+"""Draws Mermaid diagrams while the site is built: no script, no network."""
 
 import hashlib
 from html import escape
@@ -15,23 +15,23 @@ DIRECTORY = "_diagrams"
 
 
 class Mermaid(SphinxDirective):
-    """A fenced block called `mermaid`."""
+    """A fenced block named `mermaid`."""
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """Draw it into a file beside the pages, and show that."""
+        """Draw it into a file next to the pages, and show that."""
         source = "\n".join(self.content)
         try:
             drawing = mmdr.render(source).svg()
-        except Exception as error:  # it has no class of its own for its errors
+        except Exception as error:  # it has no error class of its own
             raise self.error(f"this diagram cannot be drawn: {error}") from error
         name = f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.svg"
         path = Path(self.env.app.outdir, DIRECTORY, name)
         path.parent.mkdir(exist_ok=True)
         path.write_text(drawing, encoding="utf-8")
         url = f"{'../' * self.env.docname.count('/')}{DIRECTORY}/{name}"
-        # White behind it, since the drawing is made for it and the site may be dark.
+        # On white, which the drawing is made for; the site may be dark.
         html = (
             f'<a href="{url}"><img src="{url}" alt="{escape(source)}"'
             ' style="background: white; width: 100%"></a>'

@@ -1,4 +1,4 @@
-"""Leaves the fields of a `NamedTuple` to its docstring, as those of a dataclass are."""
+"""Leaves the fields of a `NamedTuple` to its docstring, as with a dataclass."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ class _Any(NamedTuple):
 
 
 _FIELD = type(vars(_Any)["field"])
-"""What stands for a field in every named tuple; "Alias for field number 0" is all it says."""
+"""The type of a named tuple's fields, whose docstring says only "Alias for field number 0"."""
 
 
 def leave_fields(
     _app: Sphinx, _kind: str, _name: str, member: object, _skip: bool, _options: Options
 ) -> bool | None:
-    """Whether the member has no entry of its own; None leaves that to Sphinx."""
+    """Whether to skip the member; None leaves that to Sphinx."""
     return True if isinstance(member, _FIELD) else None
 
 
