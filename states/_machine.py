@@ -7,10 +7,11 @@ from types import MappingProxyType
 
 from transitions import Machine
 
+from states._counters import Counters, declared
 from states._errors import IllegalFact
 from states._events import Snapshot, StageChanged
 from states._facts import ConditionChanged, Fact
-from states._ledger import Ledger, declared
+from states._guards import HOLDS
 from states._policy import Policy
 from states._stages import Stage
 from states._table import LEGAL, TABLE
@@ -20,16 +21,17 @@ ENGINE_NAME = "startup-orchestrator"
 
 
 _STAGES = {stage.value: stage for stage in Stage}
+_LEGAL = {stage.value: legal for stage, legal in LEGAL.items()}  # a member is slow to look up
 
 
-def _engine(ledger: Ledger) -> dict[type[Fact], Callable[[Fact], object]]:
+def _engine(counters: Counters) -> dict[type[Fact], Callable[[Fact], object]]:
     """Build the table into a `transitions.Machine`; return what to call for each type of fact.
 
     The engine is given the stages' values: of members of an enumeration it would look up the name a
     dozen times for each transition, which is a tenth of what a transition costs.
     """
     machine = Machine(
-        model=ledger,
+        model=counters,
         states=list(_STAGES),
         initial=Stage.BOOTING.value,
         model_attribute="engine_stage",
@@ -37,7 +39,7 @@ def _engine(ledger: Ledger) -> dict[type[Fact], Callable[[Fact], object]]:
         name=ENGINE_NAME,
     )
     for row in TABLE:
-        guard = getattr(ledger, row.guard.name.lower())
+        guard = partial(HOLDS[row.guard], counters)
         for fact in row.facts:
             machine.add_transition(
                 fact.__name__, row.source.value, row.target.value, conditions=guard
@@ -48,7 +50,7 @@ def _engine(ledger: Ledger) -> dict[type[Fact], Callable[[Fact], object]]:
     triggers: dict[type[Fact], Callable[[Fact], object]] = {}
     for legal in LEGAL.values():
         for fact in legal:
-            triggers[fact] = partial(machine.events[fact.__name__].trigger, ledger)
+            triggers[fact] = partial(machine.events[fact.__name__].trigger, counters)
     return triggers
 
 
@@ -74,20 +76,20 @@ class StartupMachine:
         conditions: Mapping[str, bool] | Iterable[str] = (),
         started_at: float = 0.0,
     ) -> None:
-        self._ledger = Ledger(policy or Policy(), declared(conditions), started_at)
-        self._trigger = _engine(self._ledger)
+        self._counters = Counters(policy or Policy(), declared(conditions), started_at)
+        self._trigger = _engine(self._counters)
         self._sequence = 0
-        self.stage: Stage = self._ledger.stage
+        self.stage: Stage = self._counters.stage
 
     @property
     def was_ready(self) -> bool:
         """Whether the service has ever been ready."""
-        return self._ledger.ready_since is not None
+        return self._counters.ready_since is not None
 
     @property
     def wake_at(self) -> float | None:
         """When the machine wants its next `TimerFired`, in monotonic seconds; `None`: not now."""
-        return self._ledger.wake_at
+        return self._counters.wake_at
 
     def receive(self, fact: Fact) -> StageChanged | None:
         """Take one fact; return the transition that it caused, if any.
@@ -95,62 +97,59 @@ class StartupMachine:
         Raises:
             IllegalFact: When the fact cannot be true now. The machine has not changed.
         """
-        ledger = self._ledger
-        previous = ledger.stage
-        self._refuse_illegal(fact, previous)
-        ledger.count(fact)
-        self._trigger[type(fact)](fact)
-        reached = _STAGES[ledger.engine_stage]
-        if reached is previous:
-            return None
-        elapsed = fact.at - ledger.since
-        ledger.enter(reached, fact.at)
-        self._sequence += 1
-        self.stage = reached
-        all_there = ledger.probe_answers and not ledger.unmet
-        waits_for = () if all_there else ledger.waits_for()
-        return StageChanged(self._sequence, previous, reached, fact, fact.at, elapsed, waits_for)
-
-    def _refuse_illegal(self, fact: Fact, stage: Stage) -> None:
-        if type(fact) not in LEGAL[stage]:
-            raise IllegalFact(f"{type(fact).__name__} cannot be true in stage {stage}")
-        if not fact.at >= self._ledger.last_at or fact.at == math.inf:  # `not >=` also refuses NaN
+        counters = self._counters
+        previous = counters.stage
+        if type(fact) not in _LEGAL[counters.engine_stage]:
+            raise IllegalFact(f"{type(fact).__name__} cannot be true in stage {previous}")
+        if not counters.last_at <= fact.at < math.inf:  # NaN is not either
             raise IllegalFact(
                 f"{type(fact).__name__} is at {fact.at}, before the last fact's"
-                f" {self._ledger.last_at}: time cannot run backwards"
+                f" {counters.last_at}: time cannot run backwards"
             )
-        if type(fact) is ConditionChanged and fact.name not in self._ledger.conditions:
-            known = ", ".join(map(repr, self._ledger.conditions)) or "none"
+        if type(fact) is ConditionChanged and fact.name not in counters.conditions:
+            known = ", ".join(map(repr, counters.conditions)) or "none"
             raise IllegalFact(f"condition {fact.name!r} was never declared; declared: {known}")
+        counters.count(fact)
+        self._trigger[type(fact)](fact)
+        reached = _STAGES[counters.engine_stage]
+        if reached is previous:
+            return None
+        elapsed = fact.at - counters.since
+        counters.enter(reached, fact.at)
+        self._sequence += 1
+        self.stage = reached
+        all_there = counters.probe_answers and not counters.unmet
+        waits_for = () if all_there else counters.waits_for()
+        return StageChanged(self._sequence, previous, reached, fact, fact.at, elapsed, waits_for)
 
     @property
     def snapshot(self) -> Snapshot:
         """All that the machine knows, at the time of its last fact."""
-        ledger = self._ledger
-        seconds = dict(ledger.stage_seconds)
-        seconds[ledger.stage] += ledger.last_at - ledger.since
-        failed = ledger.last_failure
+        counters = self._counters
+        seconds = dict(counters.stage_seconds)
+        seconds[counters.stage] += counters.last_at - counters.since
+        failed = counters.last_failure
         return Snapshot(
-            stage=ledger.stage,
-            since=ledger.since,
-            last_at=ledger.last_at,
+            stage=counters.stage,
+            since=counters.since,
+            last_at=counters.last_at,
             sequence=self._sequence,
-            in_startup=ledger.in_startup,
+            in_startup=counters.in_startup,
             was_ready=self.was_ready,
-            attempts=ledger.attempts,
-            failures_in_row=ledger.failures_in_row,
-            congested_in_row=ledger.congested_in_row,
-            probe_answers=ledger.probe_answers,
-            last_success_at=ledger.last_success_at,
+            attempts=counters.attempts,
+            failures_in_row=counters.failures_in_row,
+            congested_in_row=counters.congested_in_row,
+            probe_answers=counters.probe_answers,
+            last_success_at=counters.last_success_at,
             last_failure=failed.failure if failed else None,
             last_failure_at=failed.at if failed else None,
-            outage_since=ledger.outage_since,
-            budget_ends_at=ledger.budget_ends_at,
-            grace_seconds=ledger.grace_seconds,
-            grace_left_seconds=ledger.grace_left_seconds,
-            grace_stalls=ledger.stalls,
-            falls=ledger.falls,
-            conditions=MappingProxyType(dict(ledger.conditions)),
-            waits_for=ledger.waits_for(),
+            outage_since=counters.outage_since,
+            budget_ends_at=counters.budget_ends_at,
+            grace_seconds=counters.grace_seconds,
+            grace_left_seconds=counters.grace_left_seconds,
+            grace_stalls=counters.stalls,
+            falls=counters.falls,
+            conditions=MappingProxyType(dict(counters.conditions)),
+            waits_for=counters.waits_for(),
             stage_seconds=MappingProxyType(seconds),
         )

@@ -68,12 +68,59 @@ class PolicyOverrides(TypedDict, total=False):
     flap_grace_cap_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """The numbers that a field may have; `str()` says them.
+
+    Attributes:
+        least: The smallest.
+        most: The largest; where none is given, whatever is below 1e9.
+        above: Whether it must be above `least`.
+        whole: Whether it must be a whole number, however large.
+    """
+
+    least: float
+    most: float | None = None
+    above: bool = False
+    whole: bool = False
+
+    def hold(self, value: object) -> bool:
+        """Whether the value is such a number."""
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        if not (value > self.least if self.above else value >= self.least):  # also NaN
+            return False
+        return self.whole or (value < _TOO_LARGE if self.most is None else value <= self.most)
+
+    def refusal(self, value: object) -> str:
+        """What to say of a value that is none."""
+        too_large = isinstance(value, int | float) and value >= _TOO_LARGE
+        return f"{self} and below 1e9" if too_large and self._open_ended else str(self)
+
+    @property
+    def _open_ended(self) -> bool:
+        return self.most is None and not self.whole
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        if self.most is not None:
+            return f"{kind} from {self.least:g} to {self.most:g}"
+        return f"{kind} above {self.least:g}" if self.above else f"{kind} of {self.least:g} or more"
+
+
+def _bounded(default: float, bounds: _Bounds, why: str) -> float:
+    return field(default=default, metadata={"why": why, "allowed": str(bounds), "bounds": bounds})
+
+
 def _positive(default: float, why: str) -> float:
-    return field(default=default, metadata={"why": why, "allowed": "a number above 0"})
+    return _bounded(default, _Bounds(0, above=True), why)
 
 
 def _not_negative(default: float, why: str) -> float:
-    return field(default=default, metadata={"why": why, "allowed": "a number of 0 or more"})
+    return _bounded(default, _Bounds(0), why)
+
+
+_WHOLE = _Bounds(1, whole=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +162,8 @@ class Policy:
         metadata={
             "why": "How many failed attempts in a row turn ready into degraded. One dropped"
             " connection is no outage.",
-            "allowed": "a whole number of 1 or more",
+            "allowed": str(_WHOLE),
+            "bounds": _WHOLE,
         },
     )
     probe_interval_seconds: float = _positive(
@@ -130,12 +178,10 @@ class Policy:
     retry_first_seconds: float = _positive(
         0.01, "The first step between attempts while Redis is away. Refusals cost Redis nothing."
     )
-    retry_growth: float = field(
-        default=2.0,
-        metadata={
-            "why": "How much longer each step is than the one before, until the steady step.",
-            "allowed": "a number of 1 or more",
-        },
+    retry_growth: float = _bounded(
+        2.0,
+        _Bounds(1),
+        "How much longer each step is than the one before, until the steady step.",
     )
     retry_steady_seconds: float = _positive(
         0.17, "The step at which the ramp levels out; attempts are evenly spaced from there on."
@@ -146,12 +192,10 @@ class Policy:
         " is noticed within that share of it.",
     )
     retry_cap_seconds: float = _positive(1.0, "The longest step between attempts.")
-    retry_jitter: float = field(
-        default=0.1,
-        metadata={
-            "why": "Each step is varied by up to this share, so that instances drift apart.",
-            "allowed": "a number from 0 to 0.5",
-        },
+    retry_jitter: float = _bounded(
+        0.1,
+        _Bounds(0, most=0.5),
+        "Each step is varied by up to this share, so that instances drift apart.",
     )
     congestion_cap_seconds: float = _positive(
         5.0,
@@ -161,13 +205,11 @@ class Policy:
     permanent_retry_seconds: float = _positive(
         30.0, "How often a permanent failure is checked again: secrets rotate, addresses change."
     )
-    stall_seconds: float = field(
-        default=0.25,
-        metadata={
-            "why": "A gap between two facts that is longer than this was a stall of the event loop:"
-            " half of this much of it counts as grace, and the rest does not.",
-            "allowed": "a number of 0.02 or more",
-        },
+    stall_seconds: float = _bounded(
+        0.25,
+        _Bounds(0.02),
+        "A gap between two facts that is longer than this was a stall of the event loop:"
+        " half of this much of it counts as grace, and the rest does not.",
     )
     flap_window_seconds: float = _not_negative(
         60.0, "A ready that lasted this long is calm: the falls before it are forgotten."
@@ -180,8 +222,10 @@ class Policy:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            if "allowed" in spec.metadata:
-                self._check_range(spec.name, spec.metadata["allowed"])
+            bounds: _Bounds | None = spec.metadata.get("bounds")
+            value = getattr(self, spec.name)
+            if bounds is not None and not bounds.hold(value):
+                raise PolicyError(spec.name, value, bounds.refusal(value))
         if not isinstance(self.platform, Platform):
             raise PolicyError("platform", self.platform, "one of " + ", ".join(Platform))
         self._check_together()
@@ -200,27 +244,6 @@ class Policy:
         """
         gcp: PolicyOverrides = {"budget_seconds": 60.0, "grace_seconds": 0.5}
         return cls(platform=platform, **({**gcp, **overrides} if platform.is_gcp else overrides))
-
-    def _check_range(self, name: str, allowed: str) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if name == "failures_to_degrade":
-            good = isinstance(value, int) and number and value >= 1
-        elif not number or not abs(value) < _TOO_LARGE:  # `not <` also refuses NaN
-            good = False
-        elif name == "stall_seconds":
-            good = value >= 0.02  # noqa: PLR2004  the bound is spelt out in `allowed`
-        elif name == "retry_growth":
-            good = value >= 1
-        elif name == "retry_jitter":
-            good = 0 <= value <= 0.5  # noqa: PLR2004  the bound is spelt out in `allowed`
-        else:
-            good = value > 0 if "above 0" in allowed else value >= 0
-        if not good:
-            bounded = name in ("failures_to_degrade", "retry_jitter")
-            if number and value >= _TOO_LARGE and not bounded:
-                allowed += " and below 1e9"
-            raise PolicyError(name, value, allowed)
 
     def _check_together(self) -> None:
         def at_most(name: str, limit: float, what: str) -> None:

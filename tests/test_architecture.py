@@ -309,7 +309,7 @@ FAULTS = [
     (circles, "orchestrator/_core/feed.py", "from orchestrator._core.driver import Driver\n"),
     (circles, "orchestrator/redis/_url.py", "from orchestrator.redis._probe import RedisProbe\n"),
     (impure_states, "states/_machine.py", "import time\n"),
-    (impure_states, "states/_ledger.py", "from orchestrator import _errors\n"),
+    (impure_states, "states/_counters.py", "from orchestrator import _errors\n"),
     (
         second_feeders,
         "orchestrator/_core/orchestrator.py",

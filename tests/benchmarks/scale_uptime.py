@@ -77,7 +77,7 @@ async def read(events: Subscription) -> None:
 
 def attempts(startup: Orchestrator) -> int:
     """How many there were."""
-    return startup._machine._ledger.attempts
+    return startup._machine._counters.attempts
 
 
 def transitions(startup: Orchestrator) -> int:

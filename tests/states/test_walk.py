@@ -41,7 +41,7 @@ POLICY = Policy(
 REFUSED = Failure(FailureKind.TRANSIENT, "ConnectionRefusedError", "refused")
 WRONG = Failure(FailureKind.PERMANENT, "AuthenticationError", "wrong password")
 
-State = dict[str, Any]  # the attributes of a ledger, as they are
+State = dict[str, Any]  # the attributes of a counters, as they are
 Key = tuple[object, ...]
 
 
@@ -50,11 +50,11 @@ class Walker:
 
     def __init__(self, conditions: dict[str, bool]) -> None:
         self.machine = StartupMachine(POLICY, conditions)
-        self.ledger = self.machine._ledger
+        self.counters = self.machine._counters
         self.names = tuple(conditions)
 
     def save(self) -> State:
-        state = dict(vars(self.ledger))
+        state = dict(vars(self.counters))
         for name in ("conditions", "unmet", "stage_seconds"):
             state[name] = state[name].copy()
         return state
@@ -62,33 +62,33 @@ class Walker:
     def load(self, state: State) -> None:
         for name, value in state.items():
             copied = name in {"conditions", "unmet", "stage_seconds"}
-            setattr(self.ledger, name, value.copy() if copied else value)
-        self.machine.stage = self.ledger.stage
+            setattr(self.counters, name, value.copy() if copied else value)
+        self.machine.stage = self.counters.stage
 
     def key(self) -> Key:
         """What decides the future, relative to now; whatever is past its meaning is cut off."""
-        ledger, now = self.ledger, self.ledger.last_at
-        grace = ledger.stage is Stage.GRACE
-        budget = ledger.budget_ends_at
-        ready = ledger.ready_since
+        counters, now = self.counters, self.counters.last_at
+        grace = counters.stage is Stage.GRACE
+        budget = counters.budget_ends_at
+        ready = counters.ready_since
         return (
-            ledger.stage,
-            ledger.in_startup,
-            ledger.probe_answers,
-            min(ledger.failures_in_row, POLICY.failures_to_degrade),
-            tuple(sorted(ledger.unmet)),
-            None if budget is None or not ledger.in_startup else max(0.0, budget - now),
-            min(ledger.falls, 4),
-            min(ledger.proved_seconds, 5 * STEP) if grace else None,
-            min(ledger.unproved_seconds, 5 * STEP) if grace else None,
-            None if ledger.stalled_at is None else min(now - ledger.stalled_at, STEP),
-            None if ready is None or ledger.stage is not Stage.READY else min(now - ready, 1.0),
+            counters.stage,
+            counters.in_startup,
+            counters.probe_answers,
+            min(counters.failures_in_row, POLICY.failures_to_degrade),
+            tuple(sorted(counters.unmet)),
+            None if budget is None or not counters.in_startup else max(0.0, budget - now),
+            min(counters.falls, 4),
+            min(counters.proved_seconds, 5 * STEP) if grace else None,
+            min(counters.unproved_seconds, 5 * STEP) if grace else None,
+            None if counters.stalled_at is None else min(now - counters.stalled_at, STEP),
+            None if ready is None or counters.stage is not Stage.READY else min(now - ready, 1.0),
         )
 
     def facts(self) -> Iterator[Fact]:
         """Every legal fact, at once, one step later, and after a stall."""
         for gap in (0.0, STEP, 3 * STEP):
-            at = self.ledger.last_at + gap
+            at = self.counters.last_at + gap
             candidates: list[Fact] = [
                 BootFinished(at),
                 ProbeSucceeded(at, 0.0),
@@ -102,26 +102,26 @@ class Walker:
 
 
 def check(before: State, fact: Fact, event: StageChanged | None, walker: Walker) -> None:
-    ledger = walker.ledger
-    where = f"{before['stage']} --{fact}--> {ledger.stage}"
-    assert (event is None) == (ledger.stage is before["stage"]), where
-    if ledger.stage is Stage.READY:
-        assert not ledger.unmet, f"ready with a required condition false: {where}"
-        assert ledger.failures_in_row < POLICY.failures_to_degrade, where
-    if ledger.stage is Stage.GRACE:
-        assert ledger.probe_answers, f"grace without an answer: {where}"
-        assert ledger.in_startup or not ledger.unmet, (
+    counters = walker.counters
+    where = f"{before['stage']} --{fact}--> {counters.stage}"
+    assert (event is None) == (counters.stage is before["stage"]), where
+    if counters.stage is Stage.READY:
+        assert not counters.unmet, f"ready with a required condition false: {where}"
+        assert counters.failures_in_row < POLICY.failures_to_degrade, where
+    if counters.stage is Stage.GRACE:
+        assert counters.probe_answers, f"grace without an answer: {where}"
+        assert counters.in_startup or not counters.unmet, (
             f"a later grace with nothing to prove: {where}"
         )
-    if ledger.stage is Stage.DEGRADED:
-        assert ledger.unmet or not ledger.probe_answers, f"degraded though all is well: {where}"
+    if counters.stage is Stage.DEGRADED:
+        assert counters.unmet or not counters.probe_answers, f"degraded though all is well: {where}"
     if event is None:
         return
     if event.current is Stage.GRACE:
-        assert ledger.proved_seconds == ledger.unproved_seconds == 0.0, f"old proof: {where}"
+        assert counters.proved_seconds == counters.unproved_seconds == 0.0, f"old proof: {where}"
     if event.current is Stage.READY:
         assert event.previous is Stage.GRACE, where
-        assert ledger.probe_answers, f"ready without a success after the last failure: {where}"
+        assert counters.probe_answers, f"ready without a success after the last failure: {where}"
         proved = before["proved_seconds"]
         if isinstance(fact, ProbeSucceeded):
             gap = fact.at - before["last_at"]

@@ -1,8 +1,4 @@
-"""What the machine keeps count of, and the guards that read it.
-
-Each guard answers one line of the table. They only read; counting is done before, in `count`, so
-that a guard sees the fact already included.
-"""
+"""What the machine keeps count of."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +7,6 @@ from states._facts import (
     BootFinished,
     ConditionChanged,
     Fact,
-    FailureKind,
     ProbeFailed,
     ProbeSucceeded,
 )
@@ -22,7 +17,7 @@ _ROUNDING_SECONDS = 1e-6
 """Sums of floating-point seconds may fall short of a whole by less than this."""
 
 
-class Ledger:
+class Counters:
     """The counters of one machine, moved by `count` and `enter`; `engine_stage` by the engine."""
 
     def __init__(self, policy: Policy, conditions: Mapping[str, bool], started_at: float) -> None:
@@ -182,48 +177,6 @@ class Ledger:
                 Missing(name, self.conditions[name].reason) for name in sorted(self.unmet)
             )
         return probe + conditions
-
-    # -- guards -----------------------------------------------------------------------------------
-
-    def always(self, _fact: Fact) -> bool:
-        """No guard."""
-        return True
-
-    def permanent(self, fact: Fact) -> bool:
-        """The failure is permanent."""
-        return isinstance(fact, ProbeFailed) and fact.failure.kind is FailureKind.PERMANENT
-
-    def budget_spent(self, fact: Fact) -> bool:
-        """The start-up budget is spent."""
-        return self.budget_ends_at is not None and fact.at >= self.budget_ends_at
-
-    def proved(self, _fact: Fact) -> bool:
-        """Grace is served and every required condition holds."""
-        return not self.unmet and not self.grace_left_seconds
-
-    def budget_spent_unmet(self, fact: Fact) -> bool:
-        """The budget is spent and a required condition does not hold."""
-        return bool(self.unmet) and self.budget_spent(fact)
-
-    def startup_goes_on(self, fact: Fact) -> bool:
-        """Still in start-up, the failure is transient and budget is left."""
-        return self.in_startup and not self.permanent(fact) and not self.budget_spent(fact)
-
-    def failures_confirmed(self, _fact: Fact) -> bool:
-        """The failures in a row reach the policy's number."""
-        return self.failures_in_row >= self.policy.failures_to_degrade
-
-    def required_lost(self, _fact: Fact) -> bool:
-        """A required condition does not hold."""
-        return bool(self.unmet)
-
-    def required_lost_later(self, _fact: Fact) -> bool:
-        """A required condition does not hold, start-up being over."""
-        return bool(self.unmet) and not self.in_startup
-
-    def recoverable(self, _fact: Fact) -> bool:
-        """Redis answers and every required condition holds."""
-        return self.probe_answers and not self.unmet
 
 
 def declared(conditions: Mapping[str, bool] | Iterable[str]) -> dict[str, bool]:
