@@ -87,7 +87,7 @@ class Life:
     @property
     def ended(self) -> str | None:
         """Why no more facts are taken; `None` while they are. From any thread."""
-        if self.driver.ended is None and self.loop.closed:
+        if self.driver.ended is None and self.loop.is_closed():
             return "the orchestrator's event loop was closed"
         return self.driver.ended
 

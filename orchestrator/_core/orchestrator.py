@@ -123,7 +123,9 @@ class Orchestrator:
         if self._machine.stage is not _READY:
             return False
         life = self._life  # there is none where a test pretends the stage
-        return life is None or life.ended is None or not self.enabled
+        if life is None or not self.enabled:
+            return True
+        return life.driver.ended is None and not life.loop.is_closed()
 
     @property
     def was_ready(self) -> bool:

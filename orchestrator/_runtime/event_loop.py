@@ -37,6 +37,8 @@ class EventLoop:
         call: Calls a function on the loop soon, from any thread; raises `RuntimeError` once the
             loop has ended.
         now: Its clock, readable from any thread: monotonic seconds.
+        is_closed: Whether it was closed with tasks left in it; trio ends every task first. Gates
+            ask for every request.
 
     Raises:
         RuntimeError: Outside of an event loop.
@@ -45,6 +47,7 @@ class EventLoop:
     def __init__(self) -> None:
         self.call: Callable[[Callable[[], object]], object]
         self.now: Callable[[], float]
+        self.is_closed: Callable[[], bool] = bool  # never
         self._asyncio: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references
         if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
@@ -53,6 +56,7 @@ class EventLoop:
             context = contextvars.copy_context()
             self.call = partial(loop.call_soon_threadsafe, context=context)
             self.now = loop.time
+            self.is_closed = loop.is_closed
             return
         from trio import lowlevel  # needed on its own event loop only
 
@@ -71,11 +75,6 @@ class EventLoop:
             return self._current_token() is self._token
         except RuntimeError:
             return False
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed with tasks left in it. trio ends every task first."""
-        return self._asyncio is not None and self._asyncio.is_closed()
 
     @property
     def ended(self) -> bool:
