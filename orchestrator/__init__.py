@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator._core.orchestrator import Orchestrator
     from orchestrator._errors import (
         AlreadyStarted,
+        ConditionOrderError,
         DuplicateCondition,
         NotRunning,
         OrchestratorError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from orchestrator._gate.metrics import GateFigures, GateMetrics
     from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext, Target
+    from orchestrator.checks import Check, Task
     from states import (
         BootFinished,
         ConditionChanged,
@@ -53,9 +55,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AlreadyStarted",
     "BootFinished",
+    "Check",
     "Clock",
     "Condition",
     "ConditionChanged",
+    "ConditionOrderError",
     "ConditionSpec",
     "ConditionState",
     "DuplicateCondition",
@@ -87,6 +91,7 @@ __all__ = [
     "Stopped",
     "Subscription",
     "Target",
+    "Task",
     "TimerFired",
     "UnknownCondition",
     "WrongThread",
@@ -94,8 +99,10 @@ __all__ = [
 
 _HOMES = {
     "orchestrator._core.conditions": ("Condition", "ConditionSpec"),
+    "orchestrator.checks": ("Check", "Task"),
     "orchestrator._errors": (
         "AlreadyStarted",
+        "ConditionOrderError",
         "DuplicateCondition",
         "NotRunning",
         "OrchestratorError",

@@ -32,6 +32,10 @@ class DuplicateCondition(OrchestratorError, ValueError):
     """A condition that was declared, or entered, twice."""
 
 
+class ConditionOrderError(OrchestratorError, ValueError):
+    """Conditions that come after each other in a circle, or after one that was never declared."""
+
+
 class Stopped(OrchestratorError):
     """The orchestrator was left while somebody waited for a stage."""
 

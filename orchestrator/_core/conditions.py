@@ -1,7 +1,7 @@
 """Conditions: named things that must be true, held true by the code that makes them so."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Self
@@ -37,8 +37,8 @@ class ConditionSpec:
 _LIST = "write conditions=['cache', ConditionSpec('billing', required=False)]"
 
 
-def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, bool]:
-    """Names with whether each is required.
+def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, ConditionSpec]:
+    """The declarations by name.
 
     Names are kept as one printable line: what cannot be shown is escaped.
 
@@ -49,7 +49,7 @@ def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, bool]:
     """
     if isinstance(conditions, str):
         raise ValueError(f"conditions must be a list of names: write [{one_line(conditions)!r}]")
-    declared: dict[str, bool] = {}
+    declared: dict[str, ConditionSpec] = {}
     for item in require_items(conditions, "conditions", "a list", _LIST):
         spec = ConditionSpec(item) if isinstance(item, str) else item
         if not isinstance(spec, ConditionSpec):
@@ -64,7 +64,7 @@ def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, bool]:
             )
         if name in declared:
             raise DuplicateCondition(f"condition {name!r} is declared twice; drop one of them")
-        declared[name] = spec.required
+        declared[name] = spec
     return declared
 
 
@@ -86,9 +86,12 @@ class Condition:
     nothing, since tasks come up and end in a shutdown as chance has it.
     """
 
-    def __init__(self, name: str, tell: Tell, life: Callable[[], int]) -> None:
+    def __init__(
+        self, name: str, tell: Tell, life: Callable[[], int], beat: Callable[[str], None]
+    ) -> None:
         self.name = name
         self._tell = tell
+        self._beat = beat
         self._life = life
         self._held: list[tuple[int, int]] = []  # open blocks: where each is, and in which start-up
 
@@ -107,6 +110,13 @@ class Condition:
         """
         require_flag(satisfied, "satisfied", "write set(bool(...)), and call what is a function")
         self._tell(self.name, satisfied, reason_of(reason))
+
+    def beat(self) -> None:
+        """Say that the task that holds the condition still works; see `Task.stale_seconds`.
+
+        It costs next to nothing, and may be called in any thread.
+        """
+        self._beat(self.name)
 
     def __enter__(self) -> Self:
         life = self._life()
@@ -156,13 +166,20 @@ class Conditions:
     """The declared conditions of one orchestrator, by name.
 
     Args:
-        declared: Names with whether each is required.
+        declared: Their names.
         tell: Passes on what is said of one.
         life: The number of the start-up.
+        beat: Takes a sign of life of the task that holds one.
     """
 
-    def __init__(self, declared: Mapping[str, bool], tell: Tell, life: Callable[[], int]) -> None:
-        self._handles = {name: Condition(name, tell, life) for name in declared}
+    def __init__(
+        self,
+        declared: Iterable[str],
+        tell: Tell,
+        life: Callable[[], int],
+        beat: Callable[[str], None],
+    ) -> None:
+        self._handles = {name: Condition(name, tell, life, beat) for name in declared}
 
     def handle(self, name: str) -> Condition:
         """The handle on a condition, always the same one.

@@ -22,6 +22,7 @@ import anyio
 from orchestrator._core.companions import Companion, Companions
 from orchestrator._core.driver import Driver
 from orchestrator._core.feed import Feed
+from orchestrator._core.keeping import Keeping
 from orchestrator._core.parts import Parts, target_of
 from orchestrator._core.transition_log import TransitionLog
 from orchestrator._errors import NotRunning, WrongThread
@@ -35,6 +36,11 @@ from states import StartupMachine
 
 _MOST_SECONDS = 5.0
 """How long one that is cancelled while it leaves waits for the end, which takes 4 s at most."""
+
+_ELSEWHERE = (
+    "the orchestrator must be left on the event loop on which it was entered: give fixture and test"
+    " the same loop; what run_in_thread() returned has close()"
+)
 
 
 class Life:
@@ -51,6 +57,7 @@ class Life:
         feed: Where changes of stage are published.
         driver: What feeds the machine.
         companions: What runs beside it.
+        keeping: What keeps conditions.
         running: Whether it is entered now.
         stopping: Whether no more facts are taken. True before `running` becomes False.
         over: Whether it was left, and all of it has ended. See also `is_over`.
@@ -69,13 +76,14 @@ class Life:
         self._started_at = min(now, clock.started_at()) if parts.first else now
         self.machine = StartupMachine(parts.policy, parts.conditions, self._started_at)
         self.feed = Feed()
+        self.keeping = Keeping(self.machine, parts.kept, clock, parts.random)
         self.driver = Driver(
             self.machine,
             self.feed,
             parts.probe,
             Pacer(parts.policy, parts.random),
             clock,
-            (TransitionLog(), *parts.observers),
+            (TransitionLog(), self.keeping, *parts.observers),
             parts.policy,
         )
         self._entered, self._joined = anyio.Event(), anyio.Event()
@@ -123,11 +131,7 @@ class Life:
         """
         if not self.is_over():
             if not self.loop.is_current:
-                raise WrongThread(
-                    "the orchestrator must be left on the event loop on which it was entered. In"
-                    " tests, give fixture and test the same loop; what run_in_thread() returned has"
-                    " close()"
-                )
+                raise WrongThread(_ELSEWHERE)
             self.leave()
             if self.companions.run_here:  # its own end is waited for
                 return
@@ -154,7 +158,7 @@ class Life:
         self.companions.hurry()
         if not isinstance(error, GeneratorExit):  # in which nothing can be awaited
             # Bounded, since what is cancelled may be a part of it, such as a probe's attempt.
-            with anyio.move_on_after(_MOST_SECONDS, shield=True):
+            with anyio.move_on_after(_MOST_SECONDS + self.keeping.stop_seconds, shield=True):
                 await self._ended.wait()
 
     def leave(self) -> None:
@@ -192,10 +196,7 @@ class Life:
     # -- from anywhere -----------------------------------------------------------------------------
 
     def on_loop(self, function: Callable[[], object]) -> None:
-        """Call it now where this is the event loop's thread; else have the event loop call it.
-
-        Nothing is called once the event loop has ended.
-        """
+        """Call it now on the event loop; soon from another thread; not once the loop has ended."""
         if self.loop.is_current:
             function()
             return
@@ -203,11 +204,7 @@ class Life:
             self.loop.call(function)
 
     def require_running(self, how: str) -> Self:
-        """This, while it runs.
-
-        Raises:
-            NotRunning: Before and after; `how` says what to do.
-        """
+        """This, while it runs; else `NotRunning` with `how` to use it."""
         if not self.running:
             when = "any more: it was left" if self.stopping else "yet: it is being entered"
             raise NotRunning(f"the orchestrator does not run {when}; {how}")
@@ -268,12 +265,14 @@ class Life:
             self._entered.set()
             await self._joined.wait()
             tasks.start_soon(uninterrupted(self._drive))
+            tasks.start_soon(uninterrupted(self.keeping.run), self.driver.tell)
             try:
                 await self._leaving.wait()
             finally:
                 self.stop()  # at once: companions may look at it in this turn of the loop
             self._see_cancelled()
             await self.companions.drain()
+            await self.keeping.stop()
             tasks.cancel_scope.cancel()
 
     async def _drive(self) -> None:

@@ -12,6 +12,7 @@ from orchestrator._core.companions import Companion
 from orchestrator._core.conditions import Condition, Conditions, ConditionSpec, declare
 from orchestrator._core.explanation import Explanation
 from orchestrator._core.feed import Subscription
+from orchestrator._core.keeping import kept_among, refuse_kept
 from orchestrator._core.life import Life
 from orchestrator._core.parts import Parts, check_parts, observers_of, stages_of, waited_for
 from orchestrator._core.wait_for import explain_now, wait_for, wait_for_sync
@@ -39,16 +40,14 @@ class Orchestrator:
             await startup.wait_for(Stage.READY)
 
     Entering returns at once; the stages run beside the application, in a task of their own. So
-    entering and leaving may be in two tasks, as in fixtures and hooks: `start` and `aclose` do the
-    same. Applications without an event loop use `run_in_thread`.
-
-    It may be entered again after it was left: that is a new start-up, and a new trace. `stage`,
-    `explain`, `wait_for`, `on`, `stop` and conditions may be used from any thread.
+    you may enter in one task and leave in another, as fixtures and hooks do with `start` and
+    `aclose`. Without an event loop, use `run_in_thread`. Entering again is a new start-up. `stage`,
+    `explain`, `wait_for`, `on`, `stop` and conditions work from any thread.
 
     Args:
         probe: What is asked, usually a `RedisProbe`.
         policy: Thresholds and durations; the defaults of `Policy` if not given.
-        conditions: What must be true besides Redis: names, or `ConditionSpec` for optional ones.
+        conditions: What must be true besides Redis: names, `ConditionSpec`, `Check` and `Task`.
         observers: Who sees every fact, such as an `OpenTelemetryObserver`.
         clock: Where time comes from; the event loop's if not given.
         enabled: False is the rollback: nothing is probed, and the service is ready at once.
@@ -56,6 +55,7 @@ class Orchestrator:
 
     Raises:
         DuplicateCondition: When a condition is declared twice.
+        ConditionOrderError: When conditions come after each other in a circle, or after an unknown.
         TypeError: When an argument is of the wrong type. The text never holds its value.
     """
 
@@ -77,9 +77,12 @@ class Orchestrator:
         self._observers = observers_of(observers)
         self._clock: Clock = clock or LoopClock()
         self._random = random
-        self._declared = declare(conditions)
+        specs = declare(conditions)
+        self._declared = {name: spec.required for name, spec in specs.items()}
+        self._kept = kept_among(specs)
         self.life_number: int = 0
-        self._conditions = Conditions(self._declared, self._tell, lambda: self.life_number)
+        number = partial(getattr, self, "life_number")
+        self._conditions = Conditions(self._declared, self._tell, number, self._beat)
         self._companions: list[Companion] = []
         self._machine = StartupMachine(self.policy, self._declared)
         self._life: Life | None = None
@@ -139,7 +142,7 @@ class Orchestrator:
     # -- events ------------------------------------------------------------------------------------
 
     def subscribe(self) -> Subscription:
-        """A row of events: the latest at once, then each later one, once and in order.
+        """Stream stage changes: the latest first, then each new one exactly once, in order.
 
         Raises:
             NotRunning: Before the orchestrator is entered or after it was left.
@@ -178,14 +181,11 @@ class Orchestrator:
     def on(self, *stages: Stage) -> Callable[[CallbackT], CallbackT]:
         """Decorate a plain or async function to be called each time one of `stages` is entered.
 
-        It is called with the event, one call at a time, in order, in a task of its own; if the
-        service is in such a stage already, at once. What it raises is logged once and counted, and
-        it is called again at the next event. Plain functions run on the event loop and must not
-        block it. When the orchestrator is left, callbacks get 1 s to see what they have not seen,
-        and are then cancelled. `aclose` in a callback begins to leave, and returns at once.
-
-        What is registered before the orchestrator is entered is called in every start-up; what is
-        registered later, in this one only.
+        It gets the event, one call at a time, in order, in a task of its own; if the service is in
+        such a stage already, at once. What it raises is logged once, and it is called again at the
+        next event. Plain functions must not block. When the orchestrator is left, callbacks get 1 s
+        for what they have not seen, and are cancelled. `aclose` in a callback only begins to leave.
+        What is registered before entering is called in every start-up; what comes later, in this.
         """
         wanted = stages_of(stages)
 
@@ -203,22 +203,18 @@ class Orchestrator:
         return register
 
     def accompany(self, companion: Companion) -> None:
-        """Run `companion` beside every start-up from now on, and beside the present one."""
+        """Run it beside the present start-up and each later one."""
         self._companions.append(companion)
         if self._life is not None:
             self._life.accompany(companion)
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """The observers, in the order in which they are told."""
+        """The observers, in their order."""
         return tuple(self._observers)
 
     def observe(self, observer: Observer) -> None:
-        """Add an observer before the orchestrator is entered.
-
-        Raises:
-            AlreadyStarted: Later: it would not see the whole start-up.
-        """
+        """Add an observer before the orchestrator is entered; later it raises `AlreadyStarted`."""
         if self._life is not None and not self._life.is_over():
             raise AlreadyStarted("add observers before the orchestrator is entered")
         self._observers += observers_of([observer])
@@ -234,7 +230,12 @@ class Orchestrator:
         return self._conditions.handle(name)
 
     def _tell(self, name: str, satisfied: bool, reason: str) -> None:
+        refuse_kept(name, self._kept)
         (self._life or self._require_running()).tell(name, satisfied, reason)
+
+    def _beat(self, name: str) -> None:
+        if self._life is not None:
+            self._life.keeping.beat(name, self._life.now())
 
     # -- entering and leaving ----------------------------------------------------------------------
 
@@ -260,18 +261,16 @@ class Orchestrator:
             with startup.run_in_thread():
                 startup.wait_for_sync(Stage.READY)
 
-        For applications without an event loop: scripts, Flask, Django under WSGI, Celery workers.
-        Where a server forks, do it after the fork, in the server's hook for that. Where `with` does
-        not fit, what this returns has `start` and `close`.
+        For scripts, Flask, Django under WSGI, Celery workers. Where a server forks, do it in the
+        server's hook after the fork. Where `with` does not fit, use `start` and `close` of this.
         """
         return LoopThread(self)
 
     def stop(self) -> None:
         """Begin to leave: the stage stays as it is, no more facts are taken, every stream ends.
 
-        Call it before a service shuts down its background tasks, so that conditions that fall now
-        are not taken for an outage. From then on health checks fail and gates refuse new requests,
-        while those inside go on. `lifespan` calls it before the application's own shutdown.
+        Call it before a service ends its background tasks: what falls then is no outage. Health
+        checks fail and gates refuse new requests. `lifespan` calls it before the shutdown.
         """
         if (life := self._life) is not None and not life.is_over():
             life.on_loop(life.stop)
@@ -284,7 +283,7 @@ class Orchestrator:
             )
         first, self._process = self._process != os.getpid(), os.getpid()
         observers, companions = tuple(self._observers), tuple(self._companions)
-        given = self._probe, self.policy, self._declared, observers, companions
+        given = self._probe, self.policy, self._declared, self._kept, observers, companions
         parts = Parts(*given, self._clock, self._random, self.enabled, first)
         self._life = life = Life(parts)
         self._machine = life.machine

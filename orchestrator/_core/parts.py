@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from orchestrator._core.companions import Companion
+from orchestrator._core.keeping import KeptCondition
 from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
@@ -22,6 +23,7 @@ class Parts:
         probe: What is asked.
         policy: Thresholds and durations.
         conditions: The declared conditions, and whether each is required.
+        kept: Those that keep themselves.
         observers: Who sees every fact.
         companions: What runs beside it from its beginning.
         clock: Where time comes from.
@@ -34,6 +36,7 @@ class Parts:
     probe: Probe
     policy: Policy
     conditions: Mapping[str, bool]
+    kept: Mapping[str, KeptCondition]
     observers: Sequence[Observer]
     companions: Sequence[Companion]
     clock: Clock
@@ -50,7 +53,7 @@ class Parts:
         )
         policy = Policy(platform=self.policy.platform, grace_seconds=0.0)
         conditions = dict.fromkeys(self.conditions, False)
-        return replace(self, probe=AlwaysAnswers(), policy=policy, conditions=conditions)
+        return replace(self, probe=AlwaysAnswers(), policy=policy, conditions=conditions, kept={})
 
     def context(self, target: Target, started_at: float) -> StartupContext:
         """What observers are told before the first fact."""

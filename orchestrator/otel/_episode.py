@@ -75,7 +75,7 @@ STOPPED = "stopped"
 
 
 @dataclass(slots=True)
-class Stay:
+class Visit:
     """One stay in one stage; `error` says what ended it, where that was a failure."""
 
     stage: Stage
@@ -85,15 +85,15 @@ class Stay:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """One attempt; `stay` is the stay that holds it wholly, `None` where none does."""
+class Attempt:
+    """One attempt; `visit` is the stay that holds it wholly, `None` where none does."""
 
     number: int
     began_at: float
     ended_at: float
     loop_lag_seconds: float
     failure: Failure | None
-    stay: Stay | None
+    visit: Visit | None
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ class Transition:
     error_type: str = ""
 
 
-def _stays() -> FirstAndLast[Stay]:
+def _visits() -> FirstAndLast[Visit]:
     return FirstAndLast(STAGES_FIRST, 2)
 
 
@@ -142,7 +142,7 @@ def _transitions() -> FirstAndLast[Transition]:
     return FirstAndLast(STAGES_FIRST, 2)
 
 
-def _attempts() -> FirstAndLast[AttemptRecord]:
+def _attempts() -> FirstAndLast[Attempt]:
     return FirstAndLast(ATTEMPTS_FIRST, 1)
 
 
@@ -160,7 +160,7 @@ class Episode:
         began_at: The start of the root span.
         ended_at: Its end; meaningful once there is an `outcome`.
         outcome: `ready`, `degraded` or `stopped`; empty while it goes on.
-        stays: The stays in stages, in order.
+        visits: The stays in stages, in order.
         transitions: The changes of stage, in order.
         attempts: The attempts, in order.
         waits: The times for which conditions did not hold, by their beginnings.
@@ -171,7 +171,7 @@ class Episode:
             short, what it still waited for.
         falls: How often the service has fallen from ready so far.
         unmet: The required conditions that did not hold at the end.
-        stay: The current stay; `None` before the first and between episodes.
+        visit: The current stay; `None` before the first and between episodes.
     """
 
     name: EpisodeName
@@ -179,9 +179,9 @@ class Episode:
     began_at: float
     ended_at: float = 0.0
     outcome: str = ""
-    stays: FirstAndLast[Stay] = field(default_factory=_stays)
+    visits: FirstAndLast[Visit] = field(default_factory=_visits)
     transitions: FirstAndLast[Transition] = field(default_factory=_transitions)
-    attempts: FirstAndLast[AttemptRecord] = field(default_factory=_attempts)
+    attempts: FirstAndLast[Attempt] = field(default_factory=_attempts)
     waits: FirstAndLast[ConditionWait] = field(default_factory=_waits)
     failed_stage: Stage | None = None
     stopped_stage: Stage | None = None
@@ -189,35 +189,35 @@ class Episode:
     reason: str = ""
     falls: int = 0
     unmet: tuple[str, ...] = ()
-    stay: Stay | None = None
+    visit: Visit | None = None
 
     def enter(self, stage: Stage, at: float) -> None:
         """A stay in `stage` begins."""
-        self.stay = Stay(stage, at)
-        self.stays.append(self.stay)
+        self.visit = Visit(stage, at)
+        self.visits.append(self.visit)
 
     def leave(self, at: float, error: str = "") -> None:
         """The current stay ends, with a failure if there is an `error`."""
-        if self.stay is not None:
-            self.stay.ended_at = at
-            self.stay.error = error
-            self.stay = None
+        if self.visit is not None:
+            self.visit.ended_at = at
+            self.visit.error = error
+            self.visit = None
 
     def attempted(self, fact: ProbeSucceeded | ProbeFailed) -> None:
         """An attempt ended, in the current stay."""
         began_at = max(self.began_at, attempt_began_at(fact))
         ended_at = max(began_at, fact.at - fact.loop_lag_seconds)
-        stay = self.stay
-        if stay is not None and began_at < stay.began_at:
-            if began_at < stay.began_at - _SLACK_SECONDS:
-                stay = None  # it was under way when the stage changed
+        visit = self.visit
+        if visit is not None and began_at < visit.began_at:
+            if began_at < visit.began_at - _SLACK_SECONDS:
+                visit = None  # it was under way when the stage changed
             else:
-                began_at = stay.began_at
+                began_at = visit.began_at
                 ended_at = max(began_at, ended_at)
         failure = fact.failure if isinstance(fact, ProbeFailed) else None
         self.attempts.append(
-            AttemptRecord(
-                self.attempts.total + 1, began_at, ended_at, fact.loop_lag_seconds, failure, stay
+            Attempt(
+                self.attempts.total + 1, began_at, ended_at, fact.loop_lag_seconds, failure, visit
             )
         )
 

@@ -1,0 +1,199 @@
+"""Conditions that keep themselves: each runs beside the start-up once what it comes after holds.
+
+A keeper is a coroutine of a condition, such as the attempts of a check or a supervised task. All
+keepers of a start-up run side by side. When the orchestrator is left, they are stopped one after
+the other, each before those that it comes after.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+
+import anyio
+
+from orchestrator._core.conditions import ConditionSpec, Tell
+from orchestrator._core.order import PROBE, in_order, names_of
+from orchestrator._errors import DuplicateCondition
+from orchestrator._hardening.log_thread import logger
+from orchestrator._ports import Clock, Observer
+from states import Fact, StageChanged, StartupMachine
+
+
+class KeptCondition(ConditionSpec):
+    """The declaration of a condition that keeps itself. Subclass it and write `keep`.
+
+    Args:
+        name: Its name, as it appears in events, pages and traces.
+        required: Whether ready needs it; one that is not required only reports.
+        after: The conditions that must hold before it begins; `redis` is the orchestrator's own
+            probe. One that falls later does not stop it.
+    """
+
+    after: tuple[str, ...]
+    stop_seconds: float = 0.0
+    """How long it may take to end once it is cancelled."""
+
+    def __init__(self, name: str, *, required: bool = True, after: Iterable[str] = ()) -> None:
+        super().__init__(name, required)
+        object.__setattr__(self, "after", names_of(after))
+
+    @abstractmethod
+    async def keep(self, kept: "Kept") -> None:
+        """Say with `kept.set` whether the condition holds, until cancelled.
+
+        Once cancelled it must end soon, whatever code of the application does.
+        """
+
+
+class Kept:
+    """What a keeper gets to work with.
+
+    Attributes:
+        name: The condition's name.
+        clock: The time.
+        random: The source of jitter.
+        beats_at: When the condition's `beat` was called last; `-inf` before.
+    """
+
+    def __init__(self, name: str, spec: KeptCondition, keeping: "Keeping") -> None:
+        self.name = name
+        self.spec = spec
+        self.clock = keeping.clock
+        self.random = keeping.random
+        self.beats_at = -math.inf
+        self.began = False
+        self._after = spec.after
+        self._keeping = keeping
+        self._said: tuple[bool, str] | None = None
+        self.scope = anyio.CancelScope()
+        self.ended = anyio.Event()
+
+    def set(self, satisfied: bool, reason: str = "") -> None:
+        """Say whether the condition holds, and why. Saying the same again costs nothing."""
+        if self._said != (satisfied, reason):
+            self._said = (satisfied, reason)
+            self._keeping.tell(self.name, satisfied, reason)
+
+    async def until_its_turn(self) -> None:
+        """Wait until all that the condition comes after holds; meanwhile say what it waits for."""
+        while missing := self._keeping.missing(self._after):
+            self.set(False, "after " + ", ".join(missing))
+            await self._keeping.changed()
+
+    async def until_something_falls(self) -> str:
+        """Wait until one falls that the condition comes after; return what to say then."""
+        while not (missing := self._keeping.missing(self._after)):
+            await self._keeping.changed()
+        return "after " + ", ".join(missing)
+
+
+def kept_among(specs: Mapping[str, ConditionSpec]) -> dict[str, KeptCondition]:
+    """The conditions that keep themselves, each behind all that it comes after.
+
+    Raises:
+        ConditionOrderError: When a name is unknown, or conditions wait for each other in a circle.
+    """
+    kept = {name: spec for name, spec in specs.items() if isinstance(spec, KeptCondition)}
+    order = in_order({name: spec.after for name, spec in kept.items()}, specs)
+    return {name: kept[name] for name in order}
+
+
+def refuse_kept(name: str, kept: Mapping[str, KeptCondition]) -> None:
+    """Let nobody else set a condition that keeps itself.
+
+    Raises:
+        DuplicateCondition: When it is one.
+    """
+    if name in kept:
+        raise DuplicateCondition(
+            f"condition {name!r} is held by the {type(kept[name]).__name__} that was declared;"
+            " nothing else can set it"
+        )
+
+
+class Keeping(Observer):
+    """The keepers of one start-up.
+
+    Args:
+        machine: What is known.
+        specs: The conditions that keep themselves, each behind all that it comes after.
+        clock: The time.
+        random: The source of jitter.
+    """
+
+    def __init__(
+        self,
+        machine: StartupMachine,
+        specs: Mapping[str, KeptCondition],
+        clock: Clock,
+        random: Random | None,
+    ) -> None:
+        self.clock = clock
+        self.random = random or Random()  # noqa: S311  spreads instances; nothing secret
+        self._machine = machine
+        self._kept = {name: Kept(name, spec, self) for name, spec in specs.items()}
+        self._changed: anyio.Event | None = None
+        self.tell: Tell
+
+    @property
+    def stop_seconds(self) -> float:
+        """How long stopping them all takes at most."""
+        return sum(kept.spec.stop_seconds for kept in self._kept.values() if kept.began)
+
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+        """Look again whether those that wait for their turn have it."""
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Which of these do not hold."""
+        known = self._machine.snapshot
+        return [
+            name
+            for name in names
+            if not (known.probe_answers if name == PROBE else known.conditions[name].satisfied)
+        ]
+
+    async def changed(self) -> None:
+        """Return when something may hold that did not hold before."""
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
+    def beat(self, name: str, at: float) -> None:
+        """The condition of this name still holds; from any thread."""
+        if name in self._kept:
+            self._kept[name].beats_at = at
+
+    async def run(self, tell: Tell) -> None:
+        """Run all keepers, until they are stopped or cancelled.
+
+        Args:
+            tell: Says of a condition whether it holds, and why.
+        """
+        self.tell = tell
+        async with anyio.create_task_group() as tasks:
+            for kept in self._kept.values():
+                kept.began = True
+                tasks.start_soon(self._keep, kept)
+
+    async def stop(self) -> None:
+        """Stop them one after the other, the last of the order first."""
+        for kept in reversed(self._kept.values()):
+            if kept.began:
+                kept.scope.cancel()
+                await kept.ended.wait()
+
+    async def _keep(self, kept: Kept) -> None:
+        try:
+            with kept.scope:
+                await kept.until_its_turn()
+                await kept.spec.keep(kept)
+        except Exception as error:  # whatever a keeper does, the others and the machine go on
+            what = type(error).__name__
+            logger.error("condition %s is kept no longer", kept.name, error=error)
+            kept.set(False, f"its keeper ended with {what}")
+        finally:
+            kept.ended.set()

@@ -1,0 +1,100 @@
+"""A function as a probe."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from orchestrator._hardening.arguments import wrong_type
+from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line
+from orchestrator._ports import Probe, ProbeResult, Target
+from orchestrator._probing.abandonable import AbandonableProbe, failed
+from orchestrator._runtime.clock import LoopClock
+from orchestrator._runtime.tasks import must_pass
+from states import Failure, FailureKind
+
+CallFunction = Callable[[], object] | Callable[[], Awaitable[object]]
+"""Takes nothing. It says no by returning False, or by raising."""
+
+
+def call(function: CallFunction, *, name: str = "") -> Probe:
+    """A probe that calls a function, sync or async.
+
+    Example::
+
+        Check("disk", call(lambda: shutil.disk_usage("/data").free > 1e9))
+
+    The check holds where the function returns anything but False. What it raises is a failure, of
+    which only the type is shown. An async function runs on the event loop, and is cancelled when
+    its time is up; a sync one runs in a thread of its own, and is left behind.
+
+    Args:
+        function: Takes nothing.
+        name: What is asked, as it appears in pages and traces; the function's name if not given.
+
+    Raises:
+        TypeError: When it is no function.
+    """
+    given: object = function
+    if not callable(given):
+        raise wrong_type(given, "function", "a function", "write call(fn), without the parentheses")
+    shown = name or getattr(function, "__qualname__", type(function).__name__)
+    target = Target(system=one_line(shown, MOST_NAME_CHARACTERS))
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  an object with an async __call__
+    ):
+        return _AsyncCall(function, target)
+    return _SyncCall(function, target)
+
+
+class _SyncCall(AbandonableProbe):
+    def __init__(self, function: CallFunction, target: Target) -> None:
+        super().__init__()
+        self._function = function
+        self._target = target
+
+    @property
+    def target(self) -> Target:
+        """The function, by name."""
+        return self._target
+
+    def ask(self, deadline: float) -> Failure | None:
+        """Call it."""
+        outcome = self._function()
+        if inspect.iscoroutine(outcome):
+            outcome.close()
+            return failed("TypeError", "it returned a coroutine; give the async function itself")
+        return _verdict(outcome)
+
+
+class _AsyncCall(Probe):
+    def __init__(self, function: CallFunction, target: Target) -> None:
+        self._function = function
+        self._target = target
+
+    @property
+    def target(self) -> Target:
+        """The function, by name."""
+        return self._target
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        """Call it, and cancel it when its time is up."""
+        clock = LoopClock()
+        began_at = clock.now()
+        failure: Failure | None = Failure(
+            FailureKind.TRANSIENT, "TimeoutError", f"no answer within {timeout_seconds:g} s"
+        )
+        with anyio.move_on_after(timeout_seconds):
+            try:
+                outcome = self._function()
+                failure = _verdict(await outcome if inspect.isawaitable(outcome) else outcome)
+            except BaseException as error:
+                # `sys.exit` in a probe ends its attempt, and no more.
+                if must_pass(error) and not isinstance(error, SystemExit):
+                    raise
+                failure = failed(type(error).__name__)
+        return ProbeResult(clock.now() - began_at, failure)
+
+
+def _verdict(outcome: object) -> Failure | None:
+    return failed("False", "it said no") if outcome is False else None

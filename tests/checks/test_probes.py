@@ -1,0 +1,260 @@
+"""The probes of `orchestrator.checks` on real sockets, files and functions."""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from orchestrator import Probe, ProbeResult
+from orchestrator.checks import call, file, http, tcp
+from states import FailureKind
+
+pytestmark = pytest.mark.anyio
+
+
+@contextmanager
+def server(*answers: bytes, hold: float = 0.0) -> Iterator[int]:
+    """Answers each connection with the next of these, and closes; with `hold`, only later."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for answer in answers:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            with sock:
+                sock.recv(65536)
+                time.sleep(hold)
+                sock.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+async def asked(probe: Probe, timeout_seconds: float = 5.0) -> ProbeResult:
+    with anyio.fail_after(30):
+        return await probe.attempt(timeout_seconds)
+
+
+async def why(probe: Probe, timeout_seconds: float = 5.0) -> str:
+    failure = (await asked(probe, timeout_seconds)).failure
+    return "" if failure is None else failure.reason
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+# -- functions -------------------------------------------------------------------------------------
+
+
+async def async_true() -> bool:
+    return True
+
+
+async def async_false() -> bool:
+    return False
+
+
+def leaves() -> None:
+    raise SystemExit(3)
+
+
+def divides() -> float:
+    return 1 / 0
+
+
+async def async_divides() -> float:
+    return 1 / 0
+
+
+def make_coroutine() -> object:
+    return async_false()
+
+
+class SaysNo:
+    async def __call__(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda: True, ""),
+        (lambda: None, ""),
+        (lambda: False, "it said no"),
+        (divides, "it ended with ZeroDivisionError"),
+        (leaves, "it ended with SystemExit"),
+        (async_true, ""),
+        (async_false, "it said no"),
+        (async_divides, "it ended with ZeroDivisionError"),
+        (SaysNo(), "it said no"),
+        (make_coroutine, "it returned a coroutine; give the async function itself"),
+    ],
+)
+async def test_a_function_says_yes_or_no(function: Callable[[], object], reason: str) -> None:
+    probe = call(function)
+    assert [await why(probe), await why(probe)] == [reason, reason]
+
+
+async def test_a_function_that_hangs_costs_one_thread_and_delays_nobody() -> None:
+    let_go = threading.Event()
+    probe = call(let_go.wait)
+    before = threading.active_count()
+    for _ in range(3):
+        began_at = time.perf_counter()
+        assert await why(probe, 0.05) == "no answer within 0.05 s"
+        assert time.perf_counter() - began_at < 5
+    assert threading.active_count() == before + 1
+    let_go.set()
+    assert await why(probe) == ""
+
+
+async def test_an_answer_that_comes_after_its_attempt_is_not_the_next_ones() -> None:
+    answers = iter([True, False])
+    first, done = threading.Event(), threading.Event()
+
+    def answer() -> bool:
+        first.wait()
+        try:
+            return next(answers)
+        finally:
+            done.set()
+
+    probe = call(answer)
+    assert await why(probe, 0.05) == "no answer within 0.05 s"
+    first.set()
+    while threading.active_count() > 1 and any(
+        one.name == "startup-check" for one in threading.enumerate()
+    ):
+        await anyio.sleep(0.01)
+    await anyio.sleep(0.01)
+    assert done.is_set()
+    assert await why(probe) == "it said no"
+
+
+async def test_an_async_function_that_hangs_is_cancelled() -> None:
+    cancelled = []
+
+    async def hang() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.append(True)
+
+    assert await why(call(hang), 0.05) == "no answer within 0.05 s"
+    assert cancelled
+
+
+# -- ports, files ----------------------------------------------------------------------------------
+
+
+async def test_a_port_answers_or_says_why_not() -> None:
+    with server(b"") as port:
+        assert await why(tcp("127.0.0.1", port)) == ""
+    gone = free_port()
+    assert await why(tcp("127.0.0.1", gone)) == f"127.0.0.1:{gone} refused the connection"
+    assert "name" in await why(tcp("no-such-host.invalid", 80))
+
+
+async def test_a_file_must_be_there_and_new_enough(tmp_path: Path) -> None:
+    path = tmp_path / "ready"
+    assert await why(file(path)) == f"{path} is not there"
+    path.touch()
+    assert await why(file(path)) == ""
+    os.utime(path, (time.time() - 100, time.time() - 100))
+    assert f"{path} is older than 10 s" in await why(file(path, newer_than_seconds=10))
+    assert await why(file(path, newer_than_seconds=1000)) == ""
+
+
+# -- HTTP ------------------------------------------------------------------------------------------
+
+
+def response(status: int, body: bytes = b"") -> bytes:
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "kind"),
+    [
+        (response(204), "", None),
+        (response(503), "answered 503", FailureKind.TRANSIENT),
+        (response(301), "answered 301", FailureKind.TRANSIENT),
+        (response(401), "answered 401", FailureKind.PERMANENT),
+        (b"SSH-2.0-OpenSSH\r\n", "speaks no HTTP", FailureKind.TRANSIENT),
+        (b"", "", FailureKind.TRANSIENT),
+    ],
+)
+async def test_an_http_service_answers_or_says_why_not(
+    answer: bytes, reason: str, kind: FailureKind | None
+) -> None:
+    with server(answer) as port:
+        failure = (await asked(http(f"http://127.0.0.1:{port}/health?token=hunter2"))).failure
+    if kind is None:
+        assert failure is None
+    else:
+        assert failure is not None
+        assert reason in failure.reason
+        assert "hunter2" not in failure.reason
+        assert failure.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"checks": {"db": "up"}}', ""),
+        (b'{"checks": {"db": "down"}}', "checks.db is not as it should be"),
+        (b'{"checks": []}', "checks.db is not as it should be"),
+        (b"hello", "answered no JSON"),
+    ],
+)
+async def test_a_field_of_the_answer_can_decide(body: bytes, reason: str) -> None:
+    with server(response(200, body)) as port:
+        probe = http(f"http://127.0.0.1:{port}/", field=("checks.db", "up"))
+        assert reason in await why(probe)
+
+
+async def test_a_server_that_drips_ends_with_the_attempt() -> None:
+    with server(response(200), response(200), hold=0.5) as port:
+        probe = http(f"http://127.0.0.1:{port}/")
+        assert "no answer" in await why(probe, 0.05)
+
+
+async def test_a_server_that_speaks_no_tls_is_told_apart() -> None:
+    with server(response(400)) as port:
+        assert "TLS with 127.0.0.1" in await why(http(f"https://127.0.0.1:{port}/"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "billing", "ftp://x/", "http://", "http://u:hunter2@x/", "http://x:0/", "http://x y/"],
+)
+def test_a_url_that_cannot_be_asked_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="url") as refused:
+        http(url)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_an_attempt_left_behind_does_not_hold_up_the_end_of_the_loop() -> None:
+    let_go = threading.Event()
+    probe = call(let_go.wait)
+    began_at = time.perf_counter()
+    asyncio.run(why(probe, 0.05))
+    assert time.perf_counter() - began_at < 5
+    let_go.set()
+    asyncio.run(why(probe, 5))

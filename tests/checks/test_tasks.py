@@ -1,0 +1,298 @@
+"""Supervised tasks: started in their order, watched, restarted, and stopped in time."""
+
+import contextlib
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+from anyio.abc import TaskStatus
+
+from orchestrator import Stage, Task
+from orchestrator.testing import virtual_startup
+
+pytestmark = pytest.mark.anyio
+
+
+async def for_ever() -> None:
+    await anyio.sleep_forever()
+
+
+async def test_a_task_is_up_once_it_runs_and_ends_with_the_orchestrator() -> None:
+    ended: list[str] = []
+
+    async def listen() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("listener")
+
+    run = virtual_startup(conditions=[Task("listener", listen)])
+    async with run.startup as startup:
+        await run.clock.advance(0.1)
+        assert startup.stage is Stage.READY
+        assert not ended
+    assert ended == ["listener"]
+
+
+async def test_a_task_that_takes_a_status_is_up_when_it_says_so() -> None:
+    subscribed = anyio.Event()
+
+    async def listen(*, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        await subscribed.wait()
+        task_status.started()
+        await anyio.sleep_forever()
+
+    run = virtual_startup(conditions=[Task("listener", listen)])
+    async with run.startup as startup:
+        await run.clock.advance(1)
+        assert str(startup.stage) == "grace"
+        subscribed.set()
+        await run.clock.advance(0.1)
+        assert startup.stage is Stage.READY
+
+
+class Crash(BaseException):
+    pass
+
+
+def raises(error: BaseException) -> Callable[[], Awaitable[None]]:
+    async def fail() -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("hunter2"), SystemExit(3), Crash(), ExceptionGroup("g", [OSError()])]
+)
+async def test_a_task_that_fails_is_started_again_and_its_error_reaches_nobody(
+    error: BaseException,
+) -> None:
+    runs = 0
+
+    async def listen() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise error
+        await anyio.sleep_forever()
+
+    run = virtual_startup(conditions=[Task("listener", listen)])
+    async with run.startup as startup:
+        await run.clock.advance(1)
+        assert runs == 3
+        assert startup.stage is Stage.READY
+        assert "hunter2" not in str(startup.explain())
+
+
+async def test_the_reason_is_the_type_of_what_it_raised() -> None:
+    run = virtual_startup(conditions=[Task("listener", raises(ValueError("hunter2")))])
+    async with run.startup as startup:
+        await run.clock.advance(1)
+        assert startup.explain().conditions["listener"].reason == "its task ended with ValueError"
+
+
+async def test_a_crash_loop_ends_for_good_and_says_so() -> None:
+    runs = 0
+
+    async def fail() -> None:
+        nonlocal runs
+        runs += 1
+        raise ValueError
+
+    run = virtual_startup(conditions=[Task("listener", fail, most_restarts=5)])
+    async with run.startup as startup:
+        await run.clock.advance(600)
+        assert runs == 6
+        assert "there were 5 restarts in 300 s" in startup.explain().conditions["listener"].reason
+
+
+async def test_one_that_ends_is_down_and_is_not_started_again_where_that_was_said() -> None:
+    runs = 0
+
+    async def once() -> None:
+        nonlocal runs
+        runs += 1
+
+    run = virtual_startup(conditions=[Task("once", once, restart=False, required=False)])
+    async with run.startup as startup:
+        await run.clock.advance(60)
+        assert (runs, startup.explain().conditions["once"].satisfied) == (1, False)
+
+
+async def test_a_task_waits_for_what_it_comes_after_also_when_it_is_started_again() -> None:
+    fails, runs = anyio.Event(), 0
+
+    async def listen() -> None:
+        nonlocal runs
+        runs += 1
+        await fails.wait()
+        raise OSError
+
+    run = virtual_startup(
+        "refused 2s, ok",
+        conditions=[Task("listener", listen, after=["redis", "database"]), "database"],
+    )
+    async with run.startup as startup:
+        await run.clock.advance(1)
+        assert runs == 0
+        startup.condition("database").set(True)
+        await run.clock.advance(3)
+        assert (runs, startup.stage) == (1, Stage.READY)
+        startup.condition("database").set(False)
+        await run.clock.advance(1)
+        assert runs == 1  # what falls later does not stop it
+        fails.set()
+        await run.clock.advance(60)
+        assert runs == 1
+        assert startup.explain().conditions["listener"].reason == "after database"
+        startup.condition("database").set(True)
+        await run.clock.advance(1)
+        assert runs > 1
+
+
+async def test_a_task_can_stop_with_what_it_comes_after() -> None:
+    runs, ended = 0, 0
+
+    async def listen() -> None:
+        nonlocal runs, ended
+        runs += 1
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended += 1
+
+    task = Task("listener", listen, after=["database"], stop_with=True)
+    run = virtual_startup(conditions=["database", task])
+    async with run.startup as startup:
+        startup.condition("database").set(True)
+        await run.clock.advance(1)
+        startup.condition("database").set(False)
+        await run.clock.advance(5)
+        assert (runs, ended) == (1, 1)
+        startup.condition("database").set(True)
+        await run.clock.advance(1)
+        assert (runs, ended, startup.stage) == (2, 1, Stage.READY)
+
+
+async def test_one_that_gives_no_sign_is_taken_for_hung() -> None:
+    runs = 0
+    beats = 3
+
+    async def listen() -> None:
+        nonlocal runs
+        runs += 1
+        for _ in range(beats):
+            with run.clock.cancel_at(run.clock.now() + 5):
+                await anyio.sleep_forever()
+            startup.condition("listener").beat()
+        await anyio.sleep_forever()
+
+    run = virtual_startup(conditions=[Task("listener", listen, stale_seconds=10)])
+    async with run.startup as startup:
+        await run.clock.advance(24)
+        assert (runs, startup.stage) == (1, Stage.READY)
+        await run.clock.advance(2)
+        assert runs == 2
+        assert startup.latest is not None
+        assert Stage.DEGRADED in run.stages.stages
+
+
+async def test_tasks_are_stopped_in_the_reverse_of_their_order() -> None:
+    ended: list[str] = []
+
+    def named(name: str) -> Callable[[], Awaitable[None]]:
+        async def work() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.lowlevel.checkpoint()
+                ended.append(name)
+
+        return work
+
+    run = virtual_startup(
+        conditions=[
+            Task("c", named("c"), after=["b"]),
+            Task("a", named("a")),
+            Task("b", named("b"), after=["a"]),
+        ]
+    )
+    async with run.startup:
+        await run.clock.advance(1)
+    assert ended == ["c", "b", "a"]
+
+
+async def test_one_that_ignores_its_cancellation_is_left_behind_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    let_go = anyio.Event()
+
+    async def stubborn() -> None:
+        while not let_go.is_set():
+            with contextlib.suppress(anyio.get_cancelled_exc_class()):
+                await anyio.sleep_forever()
+            with anyio.CancelScope(shield=True):
+                await let_go.wait()
+
+    run = virtual_startup(conditions=[Task("stubborn", stubborn, stop_seconds=2)])
+    async with anyio.create_task_group() as tasks:
+        await run.startup.start()
+        await run.clock.advance(1)
+        tasks.start_soon(run.startup.aclose)
+        await run.clock.advance(5)
+        let_go.set()
+    assert "task stubborn did not end within 2 s" in caplog.text
+
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="none")
+
+
+async def test_no_context_of_whoever_enters_leaks_into_it() -> None:
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append(request_id.get())
+        await anyio.sleep_forever()
+
+    request_id.set("42")
+    run = virtual_startup(conditions=[Task("look", look)])
+    async with run.startup:
+        await run.clock.advance(1)
+    assert seen == ["none"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"stale_seconds": 0}, "stale_seconds is 0; it must be above 0"),
+        ({"stop_seconds": "5"}, "stop_seconds must be a number, not str"),
+        ({"restart": 1}, "restart must be a bool, not int"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=said):
+        Task("listener", for_ever, **wrong)  # type: ignore[arg-type]  # as a user may
+
+
+def test_a_coroutine_in_place_of_its_function_is_refused() -> None:
+    coroutine = for_ever()
+    with pytest.raises(TypeError, match="without the parentheses"):
+        Task("listener", coroutine)  # type: ignore[arg-type]  # as a user may
+    coroutine.close()
+
+
+if sys.version_info >= (3, 12):
+
+    async def test_an_eager_task_factory_does_no_harm() -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        run = virtual_startup(conditions=[Task("listener", for_ever)])
+        async with run.startup as startup:
+            await run.clock.advance(1)
+            assert startup.stage is Stage.READY
