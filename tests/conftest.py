@@ -1,5 +1,6 @@
 """Every asynchronous test runs on both backends."""
 
+import contextlib
 import gc
 import os
 import sys
@@ -14,6 +15,13 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode = False
     sys.pycache_prefix = str(Path(__file__).parents[1] / "build" / "bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+with contextlib.suppress(ModuleNotFoundError):
+    from hypothesis import settings
+
+    # A busy machine may keep any one example for longer than 0.2 s.
+    settings.register_profile("patient", settings.default, deadline=None)
+    settings.load_profile("patient")
 
 
 @pytest.fixture(params=["asyncio", "trio"])
