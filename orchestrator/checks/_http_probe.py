@@ -16,7 +16,7 @@ from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._hardening.text import one_line
 from orchestrator._ports import Target
 from orchestrator._probing.abandonable import AbandonableProbe, failed
-from orchestrator.checks.tcp import connect
+from orchestrator.checks._tcp_probe import connect
 from states import Failure
 
 _MOST_BYTES = 64 * 1024
