@@ -143,9 +143,9 @@ async def test_a_loop_that_hangs_from_the_first_fact_on_is_seen_in_its_stage() -
     observer.started(StartupContext(Policy(), Target(), {}, 0.0, 1.0, 10**18))
     fact = BootFinished(1.0)
     observer.observed(fact, StartupMachine().receive(fact))
-    background = observer._background
-    assert background is not None
-    assert background.begun
+    loop = observer._loop
+    assert loop is not None
+    assert loop.begun
     assert observer.wait_until_written(5.0)
     assert recorded.current_stages == ["probing_redis"]
     observer.stopped(2.0)
