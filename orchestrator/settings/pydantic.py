@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 try:
     from pydantic import (
+        VERSION,
         Field,
         SecretStr,
         ValidationError,
@@ -39,6 +40,14 @@ from orchestrator.settings import DEFAULT_REDIS_URL, PREFIX, Settings, SettingsE
 from states import Policy
 
 __all__ = ["OrchestratorSettings"]
+
+if tuple(map(int, VERSION.split(".")[:2])) < (2, 6):
+    # Its errors would show the values of the model around this one, which may be secrets.
+    raise ModuleNotFoundError(
+        "orchestrator.settings.pydantic needs pydantic 2.6 and pydantic-settings 2.2, or newer, not"
+        f" pydantic {VERSION}: install startup-orchestrator[pydantic]",
+        name="pydantic",
+    )
 
 _HIDDEN = "hidden, as it may be a secret"
 

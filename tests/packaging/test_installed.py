@@ -96,6 +96,14 @@ def test_an_older_pydantic_is_no_obstacle_and_is_named(plain: Environment, tmp_p
     assert "needs pydantic 2.6 and pydantic-settings 2.2, or newer" in done.stderr
 
 
+def test_an_older_pydantic_2_is_named_too(built: Built, tmp_path: Path) -> None:
+    made = environment(tmp_path / "venv", built.wheel, direct(["pydantic"]))
+    code = "import pydantic, pydantic.version\npydantic.VERSION = '2.5.3'\n"
+    code += "import orchestrator.settings.pydantic"
+    done = made.run(made.python, "-c", code, cwd=tmp_path)
+    assert "needs pydantic 2.6 and pydantic-settings 2.2, or newer" in done.stderr
+
+
 def test_without_extras_it_works(plain: Environment, tmp_path: Path) -> None:
     done = plain.run(plain.python, "-W", "error", "-c", IT_WORKS, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "ready transient True\n"), done.stderr
