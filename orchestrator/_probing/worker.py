@@ -30,7 +30,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import anyio
 
 from orchestrator._probing.interruption import Interruption
-from states import Failure
+from states import Failure, FailureKind
 
 
 class Answer(NamedTuple):
@@ -67,7 +67,7 @@ class Session(Protocol):
         ...
 
     def ask(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> Answer:
-        """Ask once.
+        """Ask once. An exception is a transient failure, of which only the type is shown.
 
         Args:
             deadline: When the attempt ends, in monotonic seconds.
@@ -85,7 +85,10 @@ class Session(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Let go of a connection that belongs to the process before a fork."""
+        """Let go of a connection that belongs to the process before a fork.
+
+        Close its descriptors only: send nothing, and take no lock.
+        """
         ...
 
 
@@ -251,9 +254,7 @@ class Worker(Generic[_SessionT]):
             question.start()
             answer, self._late = self._late, None
             if answer is None or answer.failure is None:
-                answer = self.session.ask(
-                    question.deadline, question.timeout_seconds, question.patience_seconds
-                )
+                answer = self._ask(question)
             with self._lock:
                 self._running = None
                 interrupted = self.session.interruption.interrupted
@@ -263,6 +264,16 @@ class Worker(Generic[_SessionT]):
                     self.session.close()
             question.finish(answer)
             del question  # A parked thread must not keep the event loop's objects alive.
+
+    def _ask(self, question: Question) -> Answer:
+        try:
+            return self.session.ask(
+                question.deadline, question.timeout_seconds, question.patience_seconds
+            )
+        except Exception as error:  # it must not end the thread, or nothing would answer
+            self.session.close()
+            kind = type(error).__name__
+            return Answer(Failure(FailureKind.TRANSIENT, kind, f"the probe itself gave {kind}"))
 
     def _take(self) -> Question | None:
         while True:

@@ -64,7 +64,11 @@ class GreetingSession:
             self._socket.close()
         self._socket = None
 
-    abandon = close
+    def abandon(self) -> None:
+        """Close the descriptors and nothing else: after a fork the connection is the parent's."""
+        self.interruption.abandon()
+        if self._socket is not None:
+            self._socket.close()
 
 
 async def test_an_orchestrator_is_ready_when_another_server_answers() -> None:
@@ -87,3 +91,17 @@ async def test_an_orchestrator_is_ready_when_another_server_answers() -> None:
         policy = Policy(grace_seconds=0.0, retry_first_seconds=0.01)
         async with Orchestrator(probe, policy=policy) as startup:
             await startup.wait_for(Stage.READY, timeout_seconds=20)
+
+
+class RaisingSession(GreetingSession):
+    def ask(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> Answer:
+        raise LookupError("hunter2")
+
+
+async def test_a_session_that_raises_has_failed_and_is_asked_again() -> None:
+    probe = BlockingProbe(partial(RaisingSession, 1), "raising-probe")
+    for _ in range(2):
+        result = await probe.attempt(5)
+        assert result.failure is not None
+        assert result.failure.reason == "the probe itself gave LookupError"
+    await probe.aclose()
