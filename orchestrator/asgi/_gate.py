@@ -74,8 +74,8 @@ class ReadinessGate(GateFace):
             for each message of a WebSocket.
         stop_on_sigterm: Refuse what is held when SIGTERM, SIGINT or SIGQUIT arrives. Most servers
             tell an application of their shutdown only after every open request has ended. The
-            server's own handler runs once all of them are answered. It waits 0.3 s for the next
-            answer, longer where the event loop gets no turn in that time, and 8 s at most.
+            server's own handler runs once all responses are out, or 0.3 s pass without another
+            one (longer where the event loop gets no turn), and after 8 s at most.
         on_admission: Called with the outcome of each request: `admitted`, `refused`, `left`,
             `overflow` or `timed_out`.
         on_close: Called with each close code that the application causes, or with
