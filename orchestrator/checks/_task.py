@@ -80,6 +80,7 @@ class Task(KeptCondition):
     stop_seconds: float
     most_restarts: int
     restart_window_seconds: float
+    logged: set[type[BaseException]]
 
     def __init__(  # noqa: PLR0913  each is an option of its own
         self,
@@ -108,6 +109,7 @@ class Task(KeptCondition):
             "stop_seconds": stop_seconds,
             "most_restarts": most_restarts,
             "restart_window_seconds": restart_window_seconds,
+            "logged": set(),
         }
         _check("stop_seconds", stop_seconds)
         _check("most_restarts", most_restarts)
@@ -116,6 +118,17 @@ class Task(KeptCondition):
             _check("stale_seconds", stale_seconds, above_zero=True)
         for field, value in values.items():
             object.__setattr__(self, field, value)
+
+    def log_failure(self, error: BaseException) -> None:
+        """Log what the task raised: with its traceback the first time, and then in one line."""
+        kind = type(error)
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            return
+        if kind in self.logged:
+            logger.warning("task %s has failed again with %s", self.name, kind.__name__)
+        else:
+            self.logged.add(kind)
+            logger.error("task %s has failed with %s", self.name, kind.__name__, error=error)
 
     async def keep(self, kept: Kept) -> None:
         """Run the task, again and again, until cancelled."""
@@ -226,8 +239,7 @@ class _Run:
         except BaseException as error:
             # `sys.exit` in a task would leave through the event loop, past the application.
             self._reason = f"its task ended with {type(error).__name__}"
-            if not isinstance(error, anyio.get_cancelled_exc_class()):
-                logger.error("task %s has failed", self._spec.name, error=error)
+            self._spec.log_failure(error)
 
     def started(self, value: object = None) -> None:
         """`task_status.started()`: the task is up."""
