@@ -40,7 +40,7 @@ nitpick_ignore_regex = [
     # Names from other projects: without the network there is no inventory to find them in.
     (
         "py:.*",
-        r"(abc|aiohttp|anyio|collections|contextlib|enum|opentelemetry|random|redis|types)\..+",
+        r"(abc|aiohttp|anyio|collections|contextlib|enum|opentelemetry|os|random|redis|ssl|types)\..+",
     ),
     ("py:class", r"pydantic\..+"),
     ("py:class", r"AnyValue|LoggerProvider"),  # OpenTelemetry's, imported for type checkers only

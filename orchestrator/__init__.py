@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     )
     from orchestrator._gate.metrics import GateFigures, GateMetrics
     from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext, Target
-    from orchestrator.checks import Check, Task
+    from orchestrator.checks._check import Check
+    from orchestrator.checks._task import Task
     from states import (
         BootFinished,
         ConditionChanged,
@@ -99,7 +100,8 @@ __all__ = [
 
 _HOMES = {
     "orchestrator._core.conditions": ("Condition", "ConditionSpec"),
-    "orchestrator.checks": ("Check", "Task"),
+    "orchestrator.checks._check": ("Check",),
+    "orchestrator.checks._task": ("Task",),
     "orchestrator._errors": (
         "AlreadyStarted",
         "ConditionOrderError",

@@ -57,17 +57,17 @@ class Kept:
     """
 
     def __init__(self, name: str, spec: KeptCondition, keeping: "Keeping") -> None:
-        self.name = name
-        self.spec = spec
-        self.clock = keeping.clock
-        self.random = keeping.random
-        self.beats_at = -math.inf
-        self.began = False
+        self.name: str = name
+        self.spec: KeptCondition = spec
+        self.clock: Clock = keeping.clock
+        self.random: Random = keeping.random
+        self.beats_at: float = -math.inf
+        self.began: bool = False
         self._after = spec.after
         self._keeping = keeping
         self._said: tuple[bool, str] | None = None
-        self.scope = anyio.CancelScope()
-        self.ended = anyio.Event()
+        self.scope: anyio.CancelScope = anyio.CancelScope()
+        self.ended: anyio.Event = anyio.Event()
 
     def set(self, satisfied: bool, reason: str = "") -> None:
         """Say whether the condition holds, and why. Saying the same again costs nothing."""
@@ -129,8 +129,8 @@ class Keeping(Observer):
         clock: Clock,
         random: Random | None,
     ) -> None:
-        self.clock = clock
-        self.random = random or Random()  # noqa: S311  spreads instances; nothing secret
+        self.clock: Clock = clock
+        self.random: Random = random or Random()  # noqa: S311  spreads instances; nothing secret
         self._machine = machine
         self._kept = {name: Kept(name, spec, self) for name, spec in specs.items()}
         self._changed: anyio.Event | None = None

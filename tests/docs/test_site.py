@@ -22,6 +22,7 @@ MODULES = {
     "orchestrator": "orchestrator",
     "orchestrator.aiohttp": "aiohttp",
     "orchestrator.asgi": "asgi",
+    "orchestrator.checks": "checks",
     "orchestrator.otel": "otel",
     "orchestrator.redis": "redis",
     "orchestrator.settings": "settings",
