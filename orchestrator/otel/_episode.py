@@ -75,7 +75,7 @@ STOPPED = "stopped"
 
 
 @dataclass(slots=True)
-class Visit:
+class Stay:
     """One stay in one stage; `error` says what ended it, where that was a failure."""
 
     stage: Stage
@@ -85,15 +85,15 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One attempt; `visit` is the stay that holds it wholly, `None` where none does."""
+class AttemptRecord:
+    """One attempt; `stay` is the stay that holds it wholly, `None` where none does."""
 
     number: int
     began_at: float
     ended_at: float
     loop_lag_seconds: float
     failure: Failure | None
-    visit: Visit | None
+    stay: Stay | None
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ class Transition:
     error_type: str = ""
 
 
-def _visits() -> FirstAndLast[Visit]:
+def _stays() -> FirstAndLast[Stay]:
     return FirstAndLast(STAGES_FIRST, 2)
 
 
@@ -142,7 +142,7 @@ def _transitions() -> FirstAndLast[Transition]:
     return FirstAndLast(STAGES_FIRST, 2)
 
 
-def _attempts() -> FirstAndLast[Attempt]:
+def _attempts() -> FirstAndLast[AttemptRecord]:
     return FirstAndLast(ATTEMPTS_FIRST, 1)
 
 
@@ -160,7 +160,7 @@ class Episode:
         began_at: The start of the root span.
         ended_at: Its end; meaningful once there is an `outcome`.
         outcome: `ready`, `degraded` or `stopped`; empty while it goes on.
-        visits: The stays in stages, in order.
+        stays: The stays in stages, in order.
         transitions: The changes of stage, in order.
         attempts: The attempts, in order.
         waits: The times for which conditions did not hold, by their beginnings.
@@ -171,7 +171,7 @@ class Episode:
             short, what it still waited for.
         falls: How often the service has fallen from ready so far.
         unmet: The required conditions that did not hold at the end.
-        visit: The current stay; `None` before the first and between episodes.
+        stay: The current stay; `None` before the first and between episodes.
     """
 
     name: EpisodeName
@@ -179,9 +179,9 @@ class Episode:
     began_at: float
     ended_at: float = 0.0
     outcome: str = ""
-    visits: FirstAndLast[Visit] = field(default_factory=_visits)
+    stays: FirstAndLast[Stay] = field(default_factory=_stays)
     transitions: FirstAndLast[Transition] = field(default_factory=_transitions)
-    attempts: FirstAndLast[Attempt] = field(default_factory=_attempts)
+    attempts: FirstAndLast[AttemptRecord] = field(default_factory=_attempts)
     waits: FirstAndLast[ConditionWait] = field(default_factory=_waits)
     failed_stage: Stage | None = None
     stopped_stage: Stage | None = None
@@ -189,35 +189,35 @@ class Episode:
     reason: str = ""
     falls: int = 0
     unmet: tuple[str, ...] = ()
-    visit: Visit | None = None
+    stay: Stay | None = None
 
     def enter(self, stage: Stage, at: float) -> None:
         """A stay in `stage` begins."""
-        self.visit = Visit(stage, at)
-        self.visits.append(self.visit)
+        self.stay = Stay(stage, at)
+        self.stays.append(self.stay)
 
     def leave(self, at: float, error: str = "") -> None:
         """The current stay ends, with a failure if there is an `error`."""
-        if self.visit is not None:
-            self.visit.ended_at = at
-            self.visit.error = error
-            self.visit = None
+        if self.stay is not None:
+            self.stay.ended_at = at
+            self.stay.error = error
+            self.stay = None
 
     def attempted(self, fact: ProbeSucceeded | ProbeFailed) -> None:
         """An attempt ended, in the current stay."""
         began_at = max(self.began_at, attempt_began_at(fact))
         ended_at = max(began_at, fact.at - fact.loop_lag_seconds)
-        visit = self.visit
-        if visit is not None and began_at < visit.began_at:
-            if began_at < visit.began_at - _SLACK_SECONDS:
-                visit = None  # it was under way when the stage changed
+        stay = self.stay
+        if stay is not None and began_at < stay.began_at:
+            if began_at < stay.began_at - _SLACK_SECONDS:
+                stay = None  # it was under way when the stage changed
             else:
-                began_at = visit.began_at
+                began_at = stay.began_at
                 ended_at = max(began_at, ended_at)
         failure = fact.failure if isinstance(fact, ProbeFailed) else None
         self.attempts.append(
-            Attempt(
-                self.attempts.total + 1, began_at, ended_at, fact.loop_lag_seconds, failure, visit
+            AttemptRecord(
+                self.attempts.total + 1, began_at, ended_at, fact.loop_lag_seconds, failure, stay
             )
         )
 

@@ -13,7 +13,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from orchestrator import __version__
 from orchestrator._gate.metrics import GateFigures, GateMetrics
 from orchestrator._gate.refusals import APPLICATION_ERROR
-from orchestrator.otel._metrics import is_unset_meter_provider
+from orchestrator.otel._machine_metrics import is_unset_meter_provider
 from orchestrator.otel._providers import SCHEMA_URL
 
 _HELD_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30)

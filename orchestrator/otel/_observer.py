@@ -19,7 +19,7 @@ from orchestrator.otel._log_events import EventLog, Events
 from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._trace import parent_context
 from orchestrator.otel._write_loop import WriteLoop
-from orchestrator.otel._writer import Writer
+from orchestrator.otel._writer import EpisodeWriter
 from states import Fact, Stage, StageChanged
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class OpenTelemetryObserver(Observer):
         log = None if events == "span" else EventLog(logger_provider, __version__, SCHEMA_URL)
         self._providers = Providers(tracer_provider, meter_provider, log)
         self._span_events = events != "log"
-        self._writer: Writer | None = None
+        self._writer: EpisodeWriter | None = None
         self._loop: WriteLoop | None = None
         self._told: deque[_Told] = deque()
         self._due_at = 0.0
@@ -127,7 +127,7 @@ class OpenTelemetryObserver(Observer):
         self._loop = None
         if not context.enabled:
             return
-        writer = Writer(
+        writer = EpisodeWriter(
             context, parent_context(os.environ), self._providers, span_events=self._span_events
         )
         self._told = deque(maxlen=_MOST_FACTS)
@@ -217,7 +217,7 @@ class _WriteAll:
         told: Where the event loop's thread notes it.
     """
 
-    def __init__(self, writer: Writer, told: deque[_Told]) -> None:
+    def __init__(self, writer: EpisodeWriter, told: deque[_Told]) -> None:
         self._writer = writer
         self._told = told
         self._failed = False

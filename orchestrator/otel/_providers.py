@@ -8,7 +8,7 @@ from opentelemetry.trace import Tracer, TracerProvider
 
 from orchestrator import __version__
 from orchestrator.otel._log_events import EventLog
-from orchestrator.otel._metrics import is_unset_meter_provider
+from orchestrator.otel._machine_metrics import is_unset_meter_provider
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 

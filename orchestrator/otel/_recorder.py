@@ -81,9 +81,9 @@ class Recorder:
         failure = self._failure
         waits_for = [] if failure is None else [Missing(None, failure.reason, failure.error_type)]
         waits_for += [Missing(w.name, w.reason) for w in self._waits.values() if w.required]
-        if episode.visit is not None:
-            episode.stopped_stage = episode.visit.stage
-            reasons = [f"stopped in {episode.visit.stage}"]
+        if episode.stay is not None:
+            episode.stopped_stage = episode.stay.stage
+            reasons = [f"stopped in {episode.stay.stage}"]
             if waits_for:
                 reasons.append(missing_in_words(waits_for))
             episode.reason = shortened(": ".join(reasons))

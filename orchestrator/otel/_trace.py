@@ -24,7 +24,7 @@ from opentelemetry.util.types import AttributeValue
 from orchestrator._ports import StartupContext, Target
 from orchestrator.otel._episode import (
     CONDITION_NOT_MET,
-    Attempt,
+    AttemptRecord,
     ConditionWait,
     Episode,
     EpisodeName,
@@ -155,19 +155,19 @@ class TraceWriter:
 
     def _write_children(self, make: _Maker, episode: Episode, root: _Parent) -> None:
         stages: dict[int, _Parent] = {}
-        for visit in episode.visits:
-            stages[id(visit)] = self._child(
+        for stay in episode.stays:
+            stages[id(stay)] = self._child(
                 make,
-                f"{episode.name} {visit.stage}",
-                {"orchestrator.stage": visit.stage.value},
-                (visit.began_at, visit.ended_at),
+                f"{episode.name} {stay.stage}",
+                {"orchestrator.stage": stay.stage.value},
+                (stay.began_at, stay.ended_at),
                 root,
-                error=visit.error,
+                error=stay.error,
             )
         for wait in episode.waits:
             self._write_wait(make, episode, wait, root)
         for attempt in episode.attempts:
-            self._write_attempt(make, attempt, stages.get(id(attempt.visit), root))
+            self._write_attempt(make, attempt, stages.get(id(attempt.stay), root))
 
     def _write_wait(
         self, make: _Maker, episode: Episode, wait: ConditionWait, root: _Parent
@@ -190,7 +190,7 @@ class TraceWriter:
         name, times = f"condition {wait.name}", (wait.began_at, wait.ended_at)
         self._child(make, name, attributes, times, root, error=error)
 
-    def _write_attempt(self, make: _Maker, attempt: Attempt, parent: _Parent) -> None:
+    def _write_attempt(self, make: _Maker, attempt: AttemptRecord, parent: _Parent) -> None:
         attributes = self._ping | {
             "orchestrator.attempt": attempt.number,
             "orchestrator.probe.loop_lag_seconds": attempt.loop_lag_seconds,

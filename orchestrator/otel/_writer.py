@@ -19,7 +19,7 @@ from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import StartupContext
 from orchestrator.otel._episode import Episode, EpisodeName
 from orchestrator.otel._flush import Flusher
-from orchestrator.otel._metrics import MetricsWriter
+from orchestrator.otel._machine_metrics import MetricsWriter
 from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._recorder import Recorder
 from orchestrator.otel._trace import TraceWriter
@@ -64,7 +64,7 @@ class _Backlog:
             yield self._later.popleft()
 
 
-class Writer:
+class EpisodeWriter:
     """Takes the facts of one orchestrator, and writes each episode when it has ended.
 
     Where one signal cannot be written, it is said once; the other signals are, and so is whatever

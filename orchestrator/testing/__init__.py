@@ -15,7 +15,7 @@ from orchestrator.testing._manual_clock import ManualClock
 from orchestrator.testing._pretend import Pretence, pretend
 from orchestrator.testing._script import REFUSED, WORDS, WRONG_PASSWORD, ScriptError
 from orchestrator.testing._scripted_probe import ScriptedProbe
-from orchestrator.testing._stages import StageLog
+from orchestrator.testing._stage_log import StageLog
 from orchestrator.testing._virtual import VirtualStartup, virtual_startup
 
 __all__ = [

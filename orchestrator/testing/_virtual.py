@@ -8,7 +8,7 @@ from orchestrator._core.conditions import ConditionSpec
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator.testing._manual_clock import ManualClock
 from orchestrator.testing._scripted_probe import ScriptedProbe
-from orchestrator.testing._stages import StageLog
+from orchestrator.testing._stage_log import StageLog
 from states import Failure, Policy
 
 

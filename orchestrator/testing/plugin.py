@@ -10,7 +10,7 @@ from orchestrator._hardening.log_thread import write_at_once
 from orchestrator.testing._manual_clock import ManualClock
 from orchestrator.testing._pretend import Pretence, pretend
 from orchestrator.testing._scripted_probe import ScriptedProbe
-from orchestrator.testing._stages import StageLog
+from orchestrator.testing._stage_log import StageLog
 from orchestrator.testing._virtual import VirtualStartup, virtual_startup
 from states import Policy, Stage
 

@@ -29,7 +29,7 @@ ATTEMPTS_KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class ShownAttempt:
     """One attempt, as the page shows it.
 
     Attributes:
@@ -45,7 +45,7 @@ class Attempt:
     failure: Failure | None
 
 
-class Recorder(Observer):
+class History(Observer):
     """Sees every fact, keeps the last ones, and wakes whoever waits for the next.
 
     Attributes:
@@ -61,7 +61,7 @@ class Recorder(Observer):
         self.failures = 0
         self.version = 0
         self._stages: deque[StageChanged] = deque(maxlen=STAGES_KEPT)
-        self._attempts: deque[Attempt] = deque(maxlen=ATTEMPTS_KEPT)
+        self._attempts: deque[ShownAttempt] = deque(maxlen=ATTEMPTS_KEPT)
         self._changed: anyio.Event | None = None
 
     # -- the observer ------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class Recorder(Observer):
 
     def _keep(self, at: float, latency_seconds: float, failure: Failure | None) -> None:
         number = self._attempts[-1].number + 1 if self._attempts else 1
-        self._attempts.append(Attempt(number, at, latency_seconds, failure))
+        self._attempts.append(ShownAttempt(number, at, latency_seconds, failure))
 
     # -- for the streams ---------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Recorder(Observer):
         newest = takewhile(lambda changed: changed.sequence > sequence, reversed(self._stages))
         return list(newest)[::-1]
 
-    def attempts_after(self, number: int) -> list[Attempt]:
+    def attempts_after(self, number: int) -> list[ShownAttempt]:
         """The attempts that are kept and have a higher number."""
         newest = takewhile(lambda attempt: attempt.number > number, reversed(self._attempts))
         return list(newest)[::-1]
@@ -157,8 +157,8 @@ class Traced(Protocol):
         ...
 
 
-def attach(startup: Orchestrator, recorder: Recorder) -> Callable[[], str | None]:
-    """Let the recorder see every fact from now on; return what tells the trace's id.
+def attach(startup: Orchestrator, history: History) -> Callable[[], str | None]:
+    """Let the history see every fact from now on; return what tells the trace's id.
 
     Raises:
         AlreadyStarted: When the orchestrator is entered already: what it has seen is gone.
@@ -168,6 +168,6 @@ def attach(startup: Orchestrator, recorder: Recorder) -> Callable[[], str | None
             "web_app(startup) is made too late: make it before the orchestrator is entered, so that"
             " the page knows the start-up from its beginning"
         )
-    startup.observe(recorder)
+    startup.observe(history)
     traced = [observer for observer in startup.observers if isinstance(observer, Traced)]
     return lambda: next((found for one in traced if (found := one.trace_id)), None)

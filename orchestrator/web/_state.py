@@ -8,7 +8,7 @@ from orchestrator._core.explanation import cause_in_words
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.counts import AdmissionCounts
 from orchestrator._runtime.clock import process_age_seconds
-from orchestrator.web._history import Attempt, Recorder
+from orchestrator.web._history import History, ShownAttempt
 from states import ConditionState, Failure, StageChanged
 
 Json = Mapping[str, object]
@@ -38,7 +38,7 @@ class StateReader:
 
     Args:
         startup: The orchestrator.
-        recorder: What was recorded of it.
+        history: What was recorded of it.
         gate: Its gate, if it is to be shown.
         trace_id: Tells the id of the start-up's trace.
         trace_url: Where a trace is shown: a URL with `{trace_id}` in it.
@@ -47,35 +47,35 @@ class StateReader:
     def __init__(
         self,
         startup: Orchestrator,
-        recorder: Recorder,
+        history: History,
         gate: Gate | None,
         trace_id: Callable[[], str | None],
         trace_url: str | None,
     ) -> None:
         self._startup = startup
-        self._recorder = recorder
+        self._history = history
         self._gate = gate
         self._trace_id = trace_id
         self._trace_url = trace_url
 
     def read(self) -> Json:
         """The state as it is now."""
-        recorder, startup = self._recorder, self._startup
+        history, startup = self._history, self._startup
         known = startup.explain()
-        now = recorder.stage_since + known.in_stage_seconds
+        now = history.stage_since + known.in_stage_seconds
         in_stage_seconds, stage_seconds = known.in_stage_seconds, dict(known.stage_seconds)
-        if recorder.context is not None:
-            age_seconds = now - recorder.context.started_at
+        if history.context is not None:
+            age_seconds = now - history.context.started_at
         else:  # the orchestrator is not entered yet, and knows of no clock
             age_seconds = in_stage_seconds = stage_seconds[known.stage] = process_age_seconds()
-        at_unix_seconds = recorder.unix_seconds(now)
+        at_unix_seconds = history.unix_seconds(now)
         state: dict[str, object] = {
             "stage": known.stage,
             "since_seconds": _rounded(in_stage_seconds),
             "waits_for": known.waits_for,
             "probe": known.probe,
             "attempts": known.attempts,
-            "failures": recorder.failures,
+            "failures": history.failures,
             "failures_in_row": known.failures_in_row,
             "last_failure": known.last_failure and _failure(known.last_failure),
             "next_probe_seconds": _rounded(known.next_probe_seconds),
@@ -86,7 +86,7 @@ class StateReader:
                 name: _condition(condition, now) for name, condition in known.conditions.items()
             },
             "stage_seconds": {stage: _rounded(seconds) for stage, seconds in stage_seconds.items()},
-            "sequence": recorder.last_sequence,
+            "sequence": history.last_sequence,
             "was_ready": startup.was_ready,
             "running": startup.running,
             "ended": startup.ended,
@@ -108,17 +108,17 @@ class StateReader:
             "sequence": changed.sequence,
             "previous": changed.previous,
             "current": changed.current,
-            "cause": cause_in_words(changed, self._recorder.probe),
-            "at_unix_seconds": _rounded(self._recorder.unix_seconds(changed.at)),
+            "cause": cause_in_words(changed, self._history.probe),
+            "at_unix_seconds": _rounded(self._history.unix_seconds(changed.at)),
             "elapsed_seconds": _rounded(changed.elapsed_seconds),
         }
 
-    def attempt(self, attempt: Attempt) -> Json:
+    def attempt(self, attempt: ShownAttempt) -> Json:
         """An attempt."""
         failure = attempt.failure
         told: dict[str, object] = {
             "number": attempt.number,
-            "at_unix_seconds": _rounded(self._recorder.unix_seconds(attempt.at)),
+            "at_unix_seconds": _rounded(self._history.unix_seconds(attempt.at)),
             "latency_seconds": round(attempt.latency_seconds, 6),
             "ok": failure is None,
         }

@@ -10,7 +10,7 @@ from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line
 from orchestrator._http.asgi_types import ASGIApp, Header, Receive, Scope, Send, route_path
 from orchestrator._http.hosts import AllowedHosts
 from orchestrator._http.responses import answer_other, as_json, oversized, problem, respond
-from orchestrator.web._history import Recorder, attach
+from orchestrator.web._history import History, attach
 from orchestrator.web._origin import SAFE_HEADERS, is_foreign
 from orchestrator.web._page import policy, render
 from orchestrator.web._state import Gate, StateReader
@@ -77,12 +77,12 @@ def web_app(
     if max_streams < 1:
         raise ValueError(f"max_streams is {max_streams!r}; it must be a whole number of 1 or more")
     hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
-    recorder = Recorder()
-    reader = StateReader(startup, recorder, gate, attach(startup, recorder), trace_url)
+    history = History()
+    reader = StateReader(startup, history, gate, attach(startup, history), trace_url)
     return _WebApp(
         render(one_line(title, MOST_NAME_CHARACTERS)),
         reader,
-        EventStreams(recorder, reader, max_streams),
+        EventStreams(history, reader, max_streams),
         hosts,
     )
 

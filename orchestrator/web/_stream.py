@@ -1,6 +1,6 @@
 """The stream of server-sent events.
 
-A stream is a place in what the recorder keeps, and no queue: it reads on when its client has taken
+A stream is a place in what the history keeps, and no queue: it reads on when its client has taken
 what was sent. So a slow client costs nothing but its own delay, and what it is told then is the
 state of that moment.
 """
@@ -12,7 +12,7 @@ import anyio
 
 from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator._http.responses import PROBLEM_JSON, as_json, problem, respond
-from orchestrator.web._history import Recorder
+from orchestrator.web._history import History
 from orchestrator.web._origin import SAFE_HEADERS
 from orchestrator.web._shutdown_watch import ShutdownWatch
 from orchestrator.web._state import Json, StateReader
@@ -32,13 +32,13 @@ class EventStreams:
     """The open streams of one page.
 
     Args:
-        recorder: What was recorded.
+        history: What was recorded.
         reader: How it is told.
         max_streams: How many may be open at once.
     """
 
-    def __init__(self, recorder: Recorder, reader: StateReader, max_streams: int) -> None:
-        self._recorder = recorder
+    def __init__(self, history: History, reader: StateReader, max_streams: int) -> None:
+        self._history = history
         self._reader = reader
         self._max_streams = max_streams
         self._open = 0
@@ -67,7 +67,7 @@ class EventStreams:
 
     def _end_all(self) -> None:
         self._shutdowns += 1
-        self._recorder.wake()
+        self._history.wake()
 
     async def _write(self, send: Send, sequence: int) -> None:
         try:
@@ -79,23 +79,23 @@ class EventStreams:
             pass  # the client has gone, or takes nothing any more: a TimeoutError is one too
 
     async def _follow(self, send: Send, sequence: int) -> None:
-        recorder, shutdowns = self._recorder, self._shutdowns
+        history, shutdowns = self._history, self._shutdowns
         number, shown, state_at = 0, -1, 0.0
-        if sequence > recorder.last_sequence:
+        if sequence > history.last_sequence:
             sequence = 0  # it was another life of the service that told this client so much
         parts = [f"retry: {RETRY_MILLISECONDS}\n\n"]
         while True:
-            changed = recorder.changed()
-            for stage in recorder.stages_after(sequence):
+            changed = history.changed()
+            for stage in history.stages_after(sequence):
                 sequence = stage.sequence
                 parts.append(frame("stage", self._reader.stage(stage), sequence))
-            for attempt in recorder.attempts_after(number):
+            for attempt in history.attempts_after(number):
                 number = attempt.number
                 parts.append(frame("attempt", self._reader.attempt(attempt)))
-            if shown != recorder.version or anyio.current_time() >= state_at + TICK_SECONDS:
-                shown, state_at = recorder.version, anyio.current_time()
+            if shown != history.version or anyio.current_time() >= state_at + TICK_SECONDS:
+                shown, state_at = history.version, anyio.current_time()
                 parts.append(frame("state", self._reader.read()))
-            ends = recorder.ended or shutdowns != self._shutdowns
+            ends = history.ended or shutdowns != self._shutdowns
             if ends:
                 parts.append(frame("end", {"reason": "the service is stopping"}))
             with anyio.fail_after(SEND_SECONDS):

@@ -18,7 +18,7 @@ _NAMES = {
 """The module and the class for each signal, the same in both packages."""
 
 
-class _Maker(Protocol):
+class _ExporterMaker(Protocol):
     def __call__(self, endpoint: str | None, *, timeout: float) -> object: ...
 
 
@@ -39,7 +39,7 @@ def make_exporter(signal: Signal, protocol: str, endpoint: str | None) -> object
     over_http = PROTOCOLS[protocol] == "http"
     module, name = _NAMES[signal]
     package = f"opentelemetry.exporter.otlp.proto.{PROTOCOLS[protocol]}"
-    maker = cast("_Maker", getattr(import_module(f"{package}.{module}"), name))
+    maker = cast("_ExporterMaker", getattr(import_module(f"{package}.{module}"), name))
     if endpoint and over_http:
         endpoint = f"{endpoint.rstrip('/')}/v1/{signal}"
     timeout_seconds = timeout_of(signal, _EXPORT_TIMEOUT_SECONDS)

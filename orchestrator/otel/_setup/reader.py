@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 
-from orchestrator.otel._metrics import has_measured
+from orchestrator.otel._machine_metrics import has_measured
 
 
 class Reader(PeriodicExportingMetricReader):

@@ -12,7 +12,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.util.types import AttributeValue
 
 from orchestrator._hardening.log_thread import logger
-from orchestrator.otel._metrics import is_unset_meter_provider
+from orchestrator.otel._machine_metrics import is_unset_meter_provider
 from orchestrator.otel._setup.environment import (
     PROTOCOLS,
     Signal,

@@ -1,0 +1,50 @@
+"""One name, one meaning: no class and no file of the product has the name of another."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+SAME_EVERYWHERE = {
+    "__init__": "the face of its folder",
+    "command": "what each command's folder says on the command line",
+    "errors": "the exceptions of its room",
+    "ReadinessGate": "the same gate, for ASGI and for aiohttp",
+}
+"""Names that mean the same wherever they stand."""
+
+STILL_TWO = {
+    "Guard": "a guard of the table, and what guards calls of the application",
+    "Call": "a call of the event loop, and one of the gate of aiohttp",
+    "signals": "of the process, and those that a command waits for",
+    "progress": "the lines of `wait`, and that of a connection",
+}
+"""Names that still stand for two things; one that does no longer must go from here."""
+
+
+def modules() -> Iterator[Path]:
+    for package in ("states", "orchestrator"):
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def named_twice() -> dict[str, list[str]]:
+    places: dict[str, list[str]] = defaultdict(list)
+    for path in modules():
+        where = str(path.relative_to(ROOT))
+        stem = path.stem
+        places[stem if stem == "__init__" else stem.strip("_")].append(where)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name.strip("_")].append(where)
+    return {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_no_class_and_no_file_has_the_name_of_another() -> None:
+    twice = named_twice()
+    assert {n: p for n, p in twice.items() if n not in SAME_EVERYWHERE | STILL_TWO} == {}
+
+
+def test_each_exception_is_needed() -> None:
+    assert set(SAME_EVERYWHERE | STILL_TWO) <= set(named_twice())
