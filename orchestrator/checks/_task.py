@@ -135,7 +135,7 @@ class Task(KeptCondition):
         pause, restarts = _FIRST_PAUSE_SECONDS, deque[float]()
         while True:
             began_at = kept.clock.now()
-            run = _Run(self, kept)
+            run = _TaskRun(self, kept)
             reason = await run.wait()
             kept.set(False, reason)
             now = kept.clock.now()
@@ -162,7 +162,7 @@ class Task(KeptCondition):
             await kept.until_its_turn()
 
 
-class _Run:
+class _TaskRun:
     """One run of the task."""
 
     def __init__(self, spec: Task, kept: Kept) -> None:

@@ -38,11 +38,11 @@ def check(
     URL without a path means /readyz. The exit status is 0 when the service passes or warns, 1 when
     it fails, 2 when nobody answers.
     """
-    from orchestrator.cli.query import check
+    from orchestrator.cli.query import health_check
 
     require_positive("--timeout", timeout)
     try:
-        checked = check.check(url, timeout)
+        checked = health_check.check(url, timeout)
     except Unreachable as error:
         return _nobody(error, quiet=quiet, json=json)
     if json:
