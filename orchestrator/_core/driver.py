@@ -1,8 +1,8 @@
 """The driver: one task that turns time, probe results and conditions into facts.
 
-Everything that happens is put into one inbox; one loop takes it, stamps it with the time, feeds
+Results and conditions are put into one inbox; one loop takes them, stamps them with the time, feeds
 the machine and tells feed and observers. So the state is committed before anyone is told, and no
-locks are needed. Attempts run in a task of their own, one at a time (`_prober`).
+locks are needed. Attempts run in a task of their own, one at a time (`_probing/prober.py`).
 """
 
 import math
