@@ -45,7 +45,7 @@ _LOOK_SECONDS = 0.1
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class _Call:
+class _PacedRequest:
     """One request inside of the application: its visit, and its WebSocket.
 
     Args:
@@ -184,7 +184,7 @@ class ReadinessGate(GateFace):
         self._bypass = paths_of(bypass)
         self._websocket_only = websocket_only
         # By the identity of the request, since what a request can keep differs between versions.
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _PacedRequest] = {}
 
     def setup(self, app: web.Application) -> None:
         """Put the gate in front of `app`, and enter and leave the orchestrator with it."""
@@ -215,7 +215,7 @@ class ReadinessGate(GateFace):
     async def _handle(
         self, request: web.Request, handler: Handler, visit: Visit | None
     ) -> web.StreamResponse:
-        call = self._calls[id(request)] = _Call(request, self._admission, visit)
+        call = self._calls[id(request)] = _PacedRequest(request, self._admission, visit)
         try:
             return await handler(request)
         except Exception as error:

@@ -15,14 +15,6 @@ SAME_EVERYWHERE = {
 }
 """Names that mean the same wherever they stand."""
 
-STILL_TWO = {
-    "Guard": "a guard of the table, and what guards calls of the application",
-    "Call": "a call of the event loop, and one of the gate of aiohttp",
-    "signals": "of the process, and those that a command waits for",
-    "progress": "the lines of `wait`, and that of a connection",
-}
-"""Names that still stand for two things; one that does no longer must go from here."""
-
 
 def modules() -> Iterator[Path]:
     for package in ("states", "orchestrator"):
@@ -43,8 +35,8 @@ def named_twice() -> dict[str, list[str]]:
 
 def test_no_class_and_no_file_has_the_name_of_another() -> None:
     twice = named_twice()
-    assert {n: p for n, p in twice.items() if n not in SAME_EVERYWHERE | STILL_TWO} == {}
+    assert {n: p for n, p in twice.items() if n not in SAME_EVERYWHERE} == {}
 
 
 def test_each_exception_is_needed() -> None:
-    assert set(SAME_EVERYWHERE | STILL_TWO) <= set(named_twice())
+    assert set(SAME_EVERYWHERE) <= set(named_twice())

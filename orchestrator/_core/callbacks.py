@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 
 from orchestrator._core.feed import Subscription
-from orchestrator._hardening.guard import Guard
+from orchestrator._hardening.guard import CallGuard
 from orchestrator._hardening.log_thread import logger
 from orchestrator._runtime.tasks import must_pass, take_back_cancel
 from states import Stage, StageChanged
@@ -15,7 +15,7 @@ Callback = Callable[[StageChanged], object]
 
 async def call_back(stages: frozenset[Stage], callback: Callback, events: Subscription) -> None:
     """Call it for each event that enters one of `stages`, whatever it raises; a companion."""
-    guard, missed = Guard("callback", callback), 0
+    guard, missed = CallGuard("callback", callback), 0
     while True:
         try:
             async for event in events:

@@ -13,7 +13,7 @@ import anyio
 
 from orchestrator._core.feed import Feed
 from orchestrator._errors import ends_process
-from orchestrator._hardening.guard import Guard
+from orchestrator._hardening.guard import CallGuard
 from orchestrator._hardening.log_thread import logger
 from orchestrator._hardening.quiet_engine import quiet_engine
 from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
@@ -68,7 +68,7 @@ class Driver:
         self._pacer = pacer
         self._clock = clock
         self._given = observers
-        self._observers: list[tuple[Observer, Guard]] = []  # those that have begun
+        self._observers: list[tuple[Observer, CallGuard]] = []  # those that have begun
         self._uncancelled = Uncancelled()
         self._prober = Prober(
             probe,
@@ -107,7 +107,7 @@ class Driver:
     def begin_observers(self, context: StartupContext) -> None:
         """Tell every observer of the start; one that raises cannot begin, and is left out."""
         for observer in self._given:
-            guard = Guard("observer", observer)
+            guard = CallGuard("observer", observer)
             try:
                 with self._uncancelled:
                     observer.started(context)

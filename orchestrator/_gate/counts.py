@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateFigures, GateMetrics
 from orchestrator._hardening.arguments import require, wrong_type
-from orchestrator._hardening.guard import Guard
+from orchestrator._hardening.guard import CallGuard
 
 _MOST_CODES = 64
 """An application that invents close codes must not make the counter grow for ever."""
@@ -67,7 +67,7 @@ class GateStats:
         self._on_close = on_close
         self._metrics = metrics
         hooks = {"on_admission": on_admission, "on_close": on_close, "metrics": metrics}
-        self._guards = {name: Guard(name, hook) for name, hook in hooks.items()}
+        self._guards = {name: CallGuard(name, hook) for name, hook in hooks.items()}
 
     def watched_by_metrics(self, figures: GateFigures) -> None:
         """Let the metrics read the figures from now on."""

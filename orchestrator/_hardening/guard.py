@@ -10,7 +10,7 @@ _MOST_KINDS = 4
 """So many types of exceptions of one thing are told, each once."""
 
 
-class Guard:
+class CallGuard:
     """Survives what one thing of the application's raises: says it once, and counts.
 
     Args:

@@ -24,7 +24,7 @@ Ask = Callable[[float], Failure | None]
 failed, or `None`. An exception is a transient failure of which only the type is shown."""
 
 
-class _Call:
+class _BlockingCall:
     """One blocking call in a thread of its own."""
 
     def __init__(self, ask: Ask, deadline: float, name: str) -> None:
@@ -58,7 +58,7 @@ class AbandonableProbe(Probe):
     """A probe whose question blocks. Subclass it and write `ask`."""
 
     def __init__(self) -> None:
-        self._call: _Call | None = None
+        self._call: _BlockingCall | None = None
 
     def ask(self, deadline: float) -> Failure | None:
         """Ask once, in a thread: block until there is an answer, or the deadline is over.
@@ -77,7 +77,7 @@ class AbandonableProbe(Probe):
         if call is None or call.done.is_set() or not call.is_ours:
             # An answer that came after its attempt was over is an old one.
             deadline = time.monotonic() + timeout_seconds
-            call = self._call = _Call(self.ask, deadline, "startup-check")
+            call = self._call = _BlockingCall(self.ask, deadline, "startup-check")
         with anyio.move_on_after(timeout_seconds):
             await call.done.wait()
         if not call.done.is_set():

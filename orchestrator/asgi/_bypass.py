@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Collection
 
 from orchestrator._hardening.arguments import paths_of, wrong_type
-from orchestrator._hardening.guard import Guard
+from orchestrator._hardening.guard import CallGuard
 from orchestrator._http.asgi_types import Scope, route_path
 from orchestrator._http.health_paths import passes
 
@@ -24,7 +24,7 @@ def _asked(bypass: Callable[[Scope], bool]) -> Callable[[Scope], bool]:
     if any(map(inspect.iscoroutinefunction, (bypass, getattr(bypass, "__call__", None)))):  # noqa: B004  it is callable
         # What it returns would be true for every request.
         raise wrong_type(bypass, "bypass", "a plain function", "do not write it with async")
-    guard = Guard("bypass", bypass)
+    guard = CallGuard("bypass", bypass)
 
     def asked(scope: Scope) -> bool:
         answer = False

@@ -20,22 +20,22 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
             return 130  # as shells count what Ctrl-C ends
     # The process is this command's alone: its streams and signals are, too.
     _end_by_ctrl_c()
-    from orchestrator.cli._shell import signals
+    from orchestrator.cli._shell import ending
 
-    signals.end_at_once()
+    ending.end_at_once()
     from orchestrator.cli._shell.output import flush, open_missing_streams
 
     open_missing_streams()
     run = _load()
     came: list[int] = []
     try:
-        signals.raise_ended(came)
+        ending.raise_ended(came)
         status = run(sys.argv[1:])
-        signals.end_at_once()
+        ending.end_at_once()
     except KeyboardInterrupt:
         status = 130
     if came:  # whatever became of the exception
-        return signals.end_by_signal(came[0])
+        return ending.end_by_signal(came[0])
     flush()
     import gc
 
@@ -47,7 +47,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
 
 
 def _end_by_ctrl_c() -> None:
-    """The first of `signals.end_at_once`, without the milliseconds that it takes to load."""
+    """The first of `ending.end_at_once`, without the milliseconds that it takes to load."""
     import _signal  # type: ignore[import-not-found]  # what `signal` itself is made of
 
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else it is ignored

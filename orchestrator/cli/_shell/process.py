@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from orchestrator.cli._shell.ending import IGNORED_BY_PYTHON
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.exit_codes import NOT_EXECUTABLE, NOT_FOUND
 from orchestrator.cli._shell.output import flush
-from orchestrator.cli._shell.signals import IGNORED_BY_PYTHON
 
 _ENVIRONMENT = Path("/proc/self/environ")
 """What the process was given when it began, whatever it has set since; see proc(5)."""

@@ -12,8 +12,8 @@ import anyio
 from rich.console import Console
 
 from orchestrator._runtime.event_loop import EventLoop
+from orchestrator.cli._shell.ending import end_by_signal, obeyed
 from orchestrator.cli._shell.output import print_error
-from orchestrator.cli._shell.signals import end_by_signal, obeyed
 from orchestrator.cli.demo.choices import DemoError, DemoOptions
 from orchestrator.cli.demo.figures import FiguresFile, RunFigures, shortcomings
 from orchestrator.cli.demo.live_view import make_console, make_view

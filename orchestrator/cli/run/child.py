@@ -11,9 +11,9 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
+from orchestrator.cli._shell.ending import IGNORED_BY_PYTHON, numbers
 from orchestrator.cli._shell.output import flush
 from orchestrator.cli._shell.process import cannot_start
-from orchestrator.cli._shell.signals import IGNORED_BY_PYTHON, numbers
 
 _PR_SET_CHILD_SUBREAPER = 36
 """From `linux/prctl.h`: orphans below this process become its own children, as with process 1."""

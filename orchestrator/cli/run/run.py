@@ -16,10 +16,10 @@ from orchestrator._http.hosts import AllowedHosts
 from orchestrator._http.responses import as_json, respond
 from orchestrator._runtime.event_loop import EventLoop
 from orchestrator.asgi import health_app
+from orchestrator.cli._shell.ending import ENDING, end_by_signal, obeyed
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, PERMANENT
 from orchestrator.cli._shell.process import given_environment
-from orchestrator.cli._shell.signals import ENDING, end_by_signal, obeyed
 from orchestrator.cli._shell.startup import is_permanent, load_redis_beside, probe_for
 from orchestrator.cli.run.child import PASSED_ON, STOPS_CMD, Child, become_subreaper
 from orchestrator.cli.run.health_server import HealthServer, open_port, port_of

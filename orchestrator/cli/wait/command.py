@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli._shell.ending import end_by_signal
 from orchestrator.cli._shell.exit_codes import OK
 from orchestrator.cli._shell.options import Command, Json, RedisUrl, Timeout
 from orchestrator.cli._shell.output import lost, note, print_json
 from orchestrator.cli._shell.process import become, named
-from orchestrator.cli._shell.signals import end_by_signal
 
 
 def wait(
@@ -25,11 +25,11 @@ def wait(
     that waiting does not mend, such as a wrong password.
     """
     from orchestrator.cli._shell.startup import settings_for
-    from orchestrator.cli.wait import progress, wait
+    from orchestrator.cli.wait import wait, wait_progress
 
     named(command or ())
     settings = settings_for(redis, timeout)
-    waited = wait.wait(settings, progress.make_progress(quiet=quiet or json))
+    waited = wait.wait(settings, wait_progress.make_progress(quiet=quiet or json))
     if json:
         _tell_json(waited.as_json(), anyway=bool(command))
     else:

@@ -10,16 +10,16 @@ import anyio
 
 from orchestrator import Explanation, Orchestrator, Stage, StageChanged
 from orchestrator._runtime.event_loop import EventLoop
+from orchestrator.cli._shell.ending import obeyed
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, OK, PERMANENT, SIGNALLED
 from orchestrator.cli._shell.output import note
-from orchestrator.cli._shell.signals import obeyed
 from orchestrator.cli._shell.startup import (
     is_permanent,
     load_redis_beside,
     probe_for,
     silence_log,
 )
-from orchestrator.cli.wait.progress import WaitProgress
+from orchestrator.cli.wait.wait_progress import WaitProgress
 from orchestrator.settings import Settings
 
 
