@@ -287,6 +287,7 @@ def test_a_coroutine_in_place_of_its_function_is_refused() -> None:
 
 if sys.version_info >= (3, 12):
 
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
     async def test_an_eager_task_factory_does_no_harm() -> None:
         import asyncio
 

@@ -41,6 +41,23 @@ def program(name: str) -> str:
     return found
 
 
+@pytest.fixture(autouse=True)
+def installed(request: pytest.FixtureRequest) -> None:
+    """Skip before anything is started."""
+    if "proxy" in request.fixturenames:
+        program(request.getfixturevalue("proxy").__name__)
+
+
+@pytest.fixture
+def has_nginx() -> None:
+    program("nginx")
+
+
+@pytest.fixture
+def has_haproxy() -> None:
+    program("haproxy")
+
+
 class Service:
     """One instance: real uvicorn, a gate, and a start-up in the test's hand."""
 
@@ -206,6 +223,7 @@ async def test_with_the_settings_of_the_guide_a_refusal_gets_through(
         assert [await chat(port), await get(port)] == ["pong", "pong"]
 
 
+@pytest.mark.usefixtures("has_haproxy")
 async def test_haproxy_sends_clients_to_whoever_is_ready(tmp_path: Path) -> None:
     async with services() as both, haproxy(both, tmp_path) as port:
         both[1].startup.make_ready()
@@ -236,6 +254,7 @@ async def test_a_time_out_below_the_hold_turns_away_all_who_are_held(
         await until(lambda: all(one.gate.counts.left for one in both))  # the gates notice
 
 
+@pytest.mark.usefixtures("has_nginx")
 async def test_nginx_with_http_503_takes_services_that_start_for_failed(tmp_path: Path) -> None:
     change = ("proxy_next_upstream error timeout;", "proxy_next_upstream error timeout http_503;")
     async with services(hold_seconds=0.1) as both, nginx(both, tmp_path, change) as port:
@@ -246,6 +265,7 @@ async def test_nginx_with_http_503_takes_services_that_start_for_failed(tmp_path
         assert answers["502"]
 
 
+@pytest.mark.usefixtures("has_nginx")
 async def test_nginx_with_http_503_and_without_max_fails_holds_twice(tmp_path: Path) -> None:
     changes = [
         ("proxy_next_upstream error timeout;", "proxy_next_upstream error timeout http_503;"),
@@ -260,6 +280,7 @@ async def test_nginx_with_http_503_and_without_max_fails_holds_twice(tmp_path: P
             assert held(both) == 6
 
 
+@pytest.mark.usefixtures("has_haproxy")
 async def test_haproxy_with_retry_on_503_holds_a_client_again_and_again(tmp_path: Path) -> None:
     change = ("retries 3", "retries 3\n    retry-on 503 conn-failure")
     async with services(hold_seconds=0.1) as both, haproxy(both, tmp_path, change) as port:
@@ -267,6 +288,7 @@ async def test_haproxy_with_retry_on_503_holds_a_client_again_and_again(tmp_path
         assert held(both) == 4
 
 
+@pytest.mark.usefixtures("has_haproxy")
 async def test_haproxy_with_one_check_on_readyz_refuses_by_itself(tmp_path: Path) -> None:
     change = ("default_backend starting", "default_backend ready")
     async with services() as both, haproxy(both, tmp_path, change) as port:
