@@ -112,14 +112,12 @@ def test_what_would_begin_too_late_is_left_out(machine: Machine) -> None:
     assert done.stdout.count(" is left out: ") == 4
 
 
-@pytest.mark.parametrize(("target", "fails"), [("test-minimal", True), ("test-newest", False)])
-def test_a_failure_with_the_newest_versions_is_a_warning(
-    target: str, fails: bool, machine: Machine
-) -> None:
+@pytest.mark.parametrize("target", ["test-minimal", "test-newest"])
+def test_a_failure_with_other_versions_is_a_warning(target: str, machine: Machine) -> None:
     machine.make("make", f'[ "$1" != {target} ] || exit 2')
     done = machine.run(CI="true")
-    assert bool(done.returncode) is fails
-    assert ("WARNING: make test-newest failed" in done.stdout) is not fails
+    assert done.returncode == 0
+    assert f"WARNING: make {target} failed" in done.stdout
 
 
 def test_schemas_that_cannot_be_installed_are_told_and_stop_nothing(tmp_path: Path) -> None:
