@@ -27,6 +27,9 @@ _OLD_TICKS = 1200
 """60 s of `ready`, after which nothing holds up growth but early clients who wait."""
 
 _RETURN_MARGIN_SECONDS = 1.0
+_STALL_SECONDS = 0.15
+"""So long without a tick of 0.05 s the event loop stood still."""
+
 _MOST_RETURNS_SECONDS = 60.0
 """For how long those who are refused again and again count as early."""
 
@@ -52,6 +55,8 @@ class Release:
     def begin_anew(self) -> None:
         """Forget an earlier start-up."""
         self._returning_until = -math.inf
+        self._stood_still_seconds = 0.0
+        self._ticked_at: float | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -61,9 +66,27 @@ class Release:
         self._open_ticks = self._calm_ticks = self._full_ticks = 0
         self._smallest_backlog = math.inf
 
+    def ticked(self, at: float | None) -> None:
+        """The event loop runs at this time; `None`: for now nobody looks.
+
+        Nobody comes back to a loop that stands still. So that time counts for nothing.
+        """
+        if at is not None and self._ticked_at is not None:
+            seconds = at - self._ticked_at
+            if seconds > _STALL_SECONDS:
+                self._stood_still_seconds += seconds
+                self.unsettled()
+        self._ticked_at = at
+
+    def _now(self) -> float:
+        now = self._clock.now()
+        if self._ticked_at is not None and now - self._ticked_at > _STALL_SECONDS:
+            now = self._ticked_at  # the tick that sees the stall is yet to come
+        return now - self._stood_still_seconds
+
     def refused(self, *, is_open: bool) -> None:
         """Somebody was turned away. If that was early, it will be back and still be early."""
-        now = self._clock.now()
+        now = self._now()
         if not is_open:
             self._returning_until = now + self._return_seconds
         elif self.is_early():
@@ -72,7 +95,7 @@ class Release:
 
     def is_early(self) -> bool:
         """Whether one that comes now, while the service is ready, may have been refused before."""
-        now = self._clock.now()
+        now = self._now()
         if self._opened_at == math.inf:
             self._opened_at, self._early_until = now, now + self._return_seconds
         return now < self._early_until
@@ -103,4 +126,4 @@ class Release:
     @property
     def over(self) -> bool:
         """Whether nobody needs a slot any more."""
-        return self._calm_ticks > _CALM_TICKS and self._clock.now() >= self._returning_until
+        return self._calm_ticks > _CALM_TICKS and self._now() >= self._returning_until

@@ -119,13 +119,15 @@ class Turnstile:
         try:
             while True:
                 if self._is_idle():
+                    self._release.ticked(None)
                     self._wake = anyio.Event()
                     await self._wake.wait()
-                due_at = self._clock.now() + TICK_SECONDS
+                now = self._clock.now()
+                self._release.ticked(now)
+                due_at = now + TICK_SECONDS
                 with self._clock.cancel_at(due_at):
                     await anyio.sleep_forever()
-                if self._clock.now() - due_at > TICK_SECONDS:
-                    self._release.unsettled()  # whoever came while the loop stood still comes now
+                self._release.ticked(self._clock.now())
                 self._count_tick()
         finally:
             if self._run is this:  # not the late end of one whose event loop was given up

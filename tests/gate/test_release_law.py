@@ -6,7 +6,7 @@ handler too many finds it empty, and its client is lost.
 """
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.asgi.gate_support import settled
@@ -73,6 +73,22 @@ steps = st.lists(
 )
 
 
+# A stall in which refused clients were to come back: they come after it, and are early still.
+AFTER_A_STALL = [
+    ("arrive", "/accept_receive_work", 2, False),
+    ("arrive", "/receives_in_tasks", 1, True),
+    ("arrive", "/polls", 3, True),
+    ("arrive", "/get", 3, True),
+]
+
+
+@example(
+    before=AFTER_A_STALL,
+    after=[*AFTER_A_STALL[:3], ("jump", 4.0), AFTER_A_STALL[3]],
+    slots=1,
+    work_seconds=0.03,
+    max_held=1,
+)
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
