@@ -6,7 +6,7 @@ the other, each before those that it comes after.
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
@@ -20,7 +20,7 @@ from orchestrator._ports import Clock, Observer
 from states import Fact, StageChanged, StartupMachine
 
 
-class KeptCondition(ConditionSpec):
+class KeptCondition(ConditionSpec, ABC):
     """The declaration of a condition that keeps itself. Subclass it and write `keep`.
 
     Args:

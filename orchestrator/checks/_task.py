@@ -1,15 +1,15 @@
 """A condition that is held by a background task, which is started, watched and restarted.
 
 The task is code of the application, and may do anything: raise, `sys.exit`, return, hang, swallow
-its cancellation. So it runs in a task of its own, outside of every group and with
-none of the context variables of others, is cancelled once, and is left behind if that has no
-effect. Its keeper only waits for what becomes of it:
+its cancellation. So it runs in a task of its own, outside of every group and with none of
+the context variables of others, is cancelled once, and is left behind if that has no effect. Its
+keeper only waits for what becomes of it:
 
 - up: at `task_status.started()` if the function takes `task_status`, else once it runs;
 - down: when it ends, in whatever way, or when it has not called `beat` for `stale_seconds`;
 - again: after a pause that doubles from run to run, once all that it comes after holds again. A run
   that stayed up for long makes the next pause short again. After too many runs in too short a time
-  it stays down.
+  it stays down. A run that was stopped since something fell that it comes after counts for nothing.
 """
 
 import contextvars
@@ -139,6 +139,10 @@ class Task(KeptCondition):
             reason = await run.wait()
             kept.set(False, reason)
             now = kept.clock.now()
+            if run.gave_way:
+                pause = _FIRST_PAUSE_SECONDS
+                await kept.until_its_turn()
+                continue
             if not self.restart:
                 logger.warning("task %s is down for good: %s", self.name, reason)
                 await anyio.sleep_forever()
@@ -171,6 +175,8 @@ class _TaskRun:
         self._takes_status = "task_status" in _parameters(spec.function)
         self._reason = "its task ended"
         self._ended = anyio.Event()
+        self._watched = True
+        self.gave_way = False  # it was stopped since something fell that it comes after
 
     async def wait(self) -> str:
         """Run it until it ends, or must be stopped; return why it is down."""
@@ -186,11 +192,12 @@ class _TaskRun:
         try:
             return await self._until_down()
         finally:
+            self._watched = False
             if not self._ended.is_set():
                 await self._stop(task)
 
     async def _until_down(self) -> str:
-        spec, kept = self._spec, self._kept
+        spec = self._spec
         async with anyio.create_task_group() as watching:
             down: list[str] = []
 
@@ -206,8 +213,13 @@ class _TaskRun:
             if spec.stale_seconds < math.inf:
                 watching.start_soon(watch, self._until_stale)
             if spec.stop_with and spec.after:
-                watching.start_soon(watch, kept.until_something_falls)
+                watching.start_soon(watch, self._until_something_falls)
         return down[0]
+
+    async def _until_something_falls(self) -> str:
+        reason = await self._kept.until_something_falls()
+        self.gave_way = True
+        return reason
 
     async def _until_stale(self) -> str:
         spec, kept = self._spec, self._kept
@@ -242,8 +254,9 @@ class _TaskRun:
             self._spec.log_failure(error)
 
     def started(self, value: object = None) -> None:
-        """`task_status.started()`: the task is up."""
-        self._kept.set(True)
+        """`task_status.started()`: the task is up, unless it is one that was left behind."""
+        if self._watched:
+            self._kept.set(True)
 
 
 def _parameters(function: TaskFunction) -> Iterable[str]:

@@ -177,6 +177,46 @@ async def test_a_task_can_stop_with_what_it_comes_after() -> None:
         assert (runs, ended, startup.stage) == (2, 1, Stage.READY)
 
 
+async def test_giving_way_to_an_outage_is_no_failure_however_often() -> None:
+    runs = 0
+
+    async def listen() -> None:
+        nonlocal runs
+        runs += 1
+        await anyio.sleep_forever()
+
+    task = Task("listener", listen, after=["database"], stop_with=True, most_restarts=2)
+    run = virtual_startup(conditions=["database", task])
+    async with run.startup as startup:
+        for up in [True, False] * 6:
+            startup.condition("database").set(up)
+            await run.clock.advance(1)
+        startup.condition("database").set(True)
+        await run.clock.advance(1)
+        assert (runs, startup.explain().conditions["listener"].satisfied) == (7, True)
+
+
+async def test_a_run_that_was_left_behind_cannot_say_that_the_task_is_up() -> None:
+    let_go, said = anyio.Event(), []
+
+    async def stubborn(*, task_status: TaskStatus[None]) -> None:
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep_forever()
+        with anyio.CancelScope(shield=True):
+            await let_go.wait()
+        task_status.started()
+        said.append(True)
+
+    task = Task("stubborn", stubborn, stale_seconds=5, stop_seconds=1, restart=False)
+    run = virtual_startup(conditions=[task])
+    async with run.startup as startup:
+        await run.clock.advance(10)
+        let_go.set()
+        await run.clock.advance(1)
+        assert said
+        assert not startup.explain().conditions["stubborn"].satisfied
+
+
 async def test_one_that_gives_no_sign_is_taken_for_hung() -> None:
     runs = 0
     beats = 3
