@@ -12,24 +12,19 @@ cancellation of theirs reaches the start-up. Its phases:
   closed. `end` returns then, and raises what had failed.
 """
 
-import contextlib
-from collections.abc import Callable
-from functools import partial
-from typing import Self
-
 import anyio
 
-from orchestrator._core.companions import Companion, Companions
+from orchestrator._core.companions import Companions
 from orchestrator._core.driver import Driver
 from orchestrator._core.feed import Feed
 from orchestrator._core.keeping import Keeping
+from orchestrator._core.life_access import LifeAccess
 from orchestrator._core.parts import Parts, target_of
 from orchestrator._core.transition_log import TransitionLog
-from orchestrator._errors import NotRunning, WrongThread
+from orchestrator._errors import WrongThread
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Target
 from orchestrator._probing.pacing import Pacer
-from orchestrator._runtime.clock import LoopClock
 from orchestrator._runtime.event_loop import EventLoop
 from orchestrator._runtime.tasks import Closable, close_in_time, uninterrupted
 from states import StartupMachine
@@ -43,7 +38,7 @@ _ELSEWHERE = (
 )
 
 
-class Life:
+class Life(LifeAccess):
     """One start-up. Made where it is entered, on the event loop.
 
     Args:
@@ -91,17 +86,6 @@ class Life:
         self.companions = Companions(self.loop, self.feed, self._fail)
         self._failure: BaseException | None = None
         self._detached = False
-
-    @property
-    def ended(self) -> str | None:
-        """Why no more facts are taken; `None` while they are. From any thread."""
-        if self.driver.ended is None and self.loop.is_closed():
-            return "the orchestrator's event loop was closed"
-        return self.driver.ended
-
-    def now(self) -> float:
-        """The clock's reading; from any thread, if the clock allows that, as the loop's does."""
-        return self.loop.now() if isinstance(self.clock, LoopClock) else self.clock.now()
 
     # -- entering and leaving ----------------------------------------------------------------------
 
@@ -192,39 +176,6 @@ class Life:
         self._failure = self._failure or error
         self.leave()
         self.companions.hurry()
-
-    # -- from anywhere -----------------------------------------------------------------------------
-
-    def on_loop(self, function: Callable[[], object]) -> None:
-        """Call it now on the event loop; soon from another thread; not once the loop has ended."""
-        if self.loop.is_current:
-            function()
-            return
-        with contextlib.suppress(RuntimeError):
-            self.loop.call(function)
-
-    def require_running(self, how: str) -> Self:
-        """This, while it runs; else `NotRunning` with `how` to use it."""
-        if not self.running:
-            when = "any more: it was left" if self.stopping else "yet: it is being entered"
-            raise NotRunning(f"the orchestrator does not run {when}; {how}")
-        return self
-
-    def tell(self, name: str, satisfied: bool, reason: str) -> None:
-        """Pass on what is said of a condition. Does nothing once it is stopped, or its loop gone.
-
-        Raises:
-            NotRunning: While it is being entered.
-        """
-        if not (self.running or self.stopping):
-            raise NotRunning("the orchestrator takes no conditions while it is being entered")
-        if not self.stopping:
-            self.on_loop(partial(self.driver.tell, name, satisfied, reason))
-
-    def accompany(self, companion: Companion) -> None:
-        """Begin a companion, in whatever thread this is called, unless this start-up is ending."""
-        if not self.stopping:
-            self.on_loop(partial(self.companions.begin, companion))
 
     # -- the host ----------------------------------------------------------------------------------
 

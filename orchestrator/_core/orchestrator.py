@@ -10,12 +10,12 @@ from typing import Self, TypeVar
 from orchestrator._core.callbacks import Callback, call_back
 from orchestrator._core.companions import Companion
 from orchestrator._core.conditions import Condition, Conditions, ConditionSpec, declare
-from orchestrator._core.explanation import Explanation
 from orchestrator._core.feed import Subscription
 from orchestrator._core.keeping import kept_among, refuse_kept
 from orchestrator._core.life import Life
 from orchestrator._core.parts import Parts, check_parts, observers_of, stages_of, waited_for
-from orchestrator._core.wait_for import explain_now, wait_for, wait_for_sync
+from orchestrator._core.readable_state import ReadableState
+from orchestrator._core.wait_for import wait_for, wait_for_sync
 from orchestrator._errors import AlreadyStarted, NotRunning, WrongThread
 from orchestrator._hardening.arguments import require_flag, wrong_type
 from orchestrator._ports import Clock, Observer, Probe
@@ -28,10 +28,8 @@ CallbackT = TypeVar("CallbackT", bound=Callback)
 
 _USE = "use it inside `async with Orchestrator(...) as startup`"
 
-_READY = Stage.READY  # gates look it up for every request
 
-
-class Orchestrator:
+class Orchestrator(ReadableState):
     """Takes a service through its start-up, and through outages later.
 
     Example::
@@ -87,57 +85,6 @@ class Orchestrator:
         self._machine = StartupMachine(self.policy, self._declared)
         self._life: Life | None = None
         self._process = 0
-
-    # -- state -------------------------------------------------------------------------------------
-
-    @property
-    def stage(self) -> Stage:
-        """The current stage; `booting` until the orchestrator is entered."""
-        return self._machine.stage
-
-    @property
-    def latest(self) -> StageChanged | None:
-        """The last change of stage; `None` before the first."""
-        return None if self._life is None else self._life.feed.latest
-
-    @property
-    def running(self) -> bool:
-        """Whether the orchestrator is entered now."""
-        return self._life is not None and self._life.running
-
-    @property
-    def never_ran_here(self) -> bool:
-        """Whether it was never entered, or on an event loop only that is gone."""
-        return self._life is None or self._life.loop.ended
-
-    @property
-    def ended(self) -> str | None:
-        """Why the orchestrator has ended, as it was stopped or left, or its driver failed.
-
-        It is neither live nor ready then, and gates refuse new requests. `None` before, and always
-        where it is disabled.
-        """
-        life = self._life
-        return life.ended if life is not None and self.enabled else None
-
-    @property
-    def ready(self) -> bool:
-        """Whether the stage is `ready` and the orchestrator has not ended."""
-        if self._machine.stage is not _READY:
-            return False
-        life = self._life  # there is none where a test pretends the stage
-        if life is None or not self.enabled:
-            return True
-        return life.driver.ended is None and not life.loop.is_closed()
-
-    @property
-    def was_ready(self) -> bool:
-        """Whether the service has been ready since the orchestrator was last entered."""
-        return self._machine.was_ready
-
-    def explain(self) -> Explanation:
-        """What the service waits for and why. Works at any time and in any thread. No secrets."""
-        return explain_now(self._machine, self._life, self.ended)
 
     # -- events ------------------------------------------------------------------------------------
 

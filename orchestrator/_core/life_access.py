@@ -1,0 +1,66 @@
+"""A start-up as it is reached from anywhere: from the application's tasks and threads."""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Self
+
+from orchestrator._core.companions import Companion, Companions
+from orchestrator._core.driver import Driver
+from orchestrator._errors import NotRunning
+from orchestrator._ports import Clock
+from orchestrator._runtime.clock import LoopClock
+from orchestrator._runtime.event_loop import EventLoop
+
+
+class LifeAccess:
+    """The part of a `Life` that any thread may use; the life itself sets the attributes."""
+
+    loop: EventLoop
+    clock: Clock
+    driver: Driver
+    companions: Companions
+    running: bool
+    stopping: bool
+
+    @property
+    def ended(self) -> str | None:
+        """Why no more facts are taken; `None` while they are. From any thread."""
+        if self.driver.ended is None and self.loop.is_closed():
+            return "the orchestrator's event loop was closed"
+        return self.driver.ended
+
+    def now(self) -> float:
+        """The clock's reading; from any thread, if the clock allows that, as the loop's does."""
+        return self.loop.now() if isinstance(self.clock, LoopClock) else self.clock.now()
+
+    def on_loop(self, function: Callable[[], object]) -> None:
+        """Call it now on the event loop; soon from another thread; not once the loop has ended."""
+        if self.loop.is_current:
+            function()
+            return
+        with contextlib.suppress(RuntimeError):
+            self.loop.call(function)
+
+    def require_running(self, how: str) -> Self:
+        """This, while it runs; else `NotRunning` with `how` to use it."""
+        if not self.running:
+            when = "any more: it was left" if self.stopping else "yet: it is being entered"
+            raise NotRunning(f"the orchestrator does not run {when}; {how}")
+        return self
+
+    def tell(self, name: str, satisfied: bool, reason: str) -> None:
+        """Pass on what is said of a condition. Does nothing once it is stopped, or its loop gone.
+
+        Raises:
+            NotRunning: While it is being entered.
+        """
+        if not (self.running or self.stopping):
+            raise NotRunning("the orchestrator takes no conditions while it is being entered")
+        if not self.stopping:
+            self.on_loop(partial(self.driver.tell, name, satisfied, reason))
+
+    def accompany(self, companion: Companion) -> None:
+        """Begin a companion, in whatever thread this is called, unless this start-up is ending."""
+        if not self.stopping:
+            self.on_loop(partial(self.companions.begin, companion))

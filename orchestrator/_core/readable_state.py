@@ -1,0 +1,71 @@
+"""What can be read of an orchestrator, at any time and in any thread."""
+
+from orchestrator._core.explanation import Explanation
+from orchestrator._core.life import Life
+from orchestrator._core.wait_for import explain_now
+from states import Stage, StageChanged, StartupMachine
+
+_READY = Stage.READY  # gates look it up for every request
+
+
+class ReadableState:
+    """The state of an orchestrator, which only reads; `Orchestrator` itself changes it.
+
+    Attributes:
+        enabled: False where nothing is probed, and the service is ready at once.
+        life_number: How often it was entered.
+    """
+
+    enabled: bool
+    life_number: int
+    _machine: StartupMachine
+    _life: Life | None
+
+    @property
+    def stage(self) -> Stage:
+        """The current stage; `booting` until the orchestrator is entered."""
+        return self._machine.stage
+
+    @property
+    def latest(self) -> StageChanged | None:
+        """The last change of stage; `None` before the first."""
+        return None if self._life is None else self._life.feed.latest
+
+    @property
+    def running(self) -> bool:
+        """Whether the orchestrator is entered now."""
+        return self._life is not None and self._life.running
+
+    @property
+    def never_ran_here(self) -> bool:
+        """Whether it was never entered, or on an event loop only that is gone."""
+        return self._life is None or self._life.loop.ended
+
+    @property
+    def ended(self) -> str | None:
+        """Why the orchestrator has ended, as it was stopped or left, or its driver failed.
+
+        It is neither live nor ready then, and gates refuse new requests. `None` before, and always
+        where it is disabled.
+        """
+        life = self._life
+        return life.ended if life is not None and self.enabled else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the stage is `ready` and the orchestrator has not ended."""
+        if self._machine.stage is not _READY:
+            return False
+        life = self._life  # there is none where a test pretends the stage
+        if life is None or not self.enabled:
+            return True
+        return life.driver.ended is None and not life.loop.is_closed()
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the service has been ready since the orchestrator was last entered."""
+        return self._machine.was_ready
+
+    def explain(self) -> Explanation:
+        """What the service waits for and why. Works at any time and in any thread. No secrets."""
+        return explain_now(self._machine, self._life, self.ended)
