@@ -51,7 +51,7 @@ HOMES = {
     "redis": {"redis", "cli"},
     "opentelemetry": {"otel", "cli"},
     "grpc": {"otel"},
-    "h11": {"cli"},
+    "h11": {"health"},
     "typer": {"cli"},
     "rich": {"cli"},
     "uvicorn": {"cli"},

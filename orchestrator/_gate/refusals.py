@@ -4,6 +4,7 @@ from random import Random
 
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._hardening.arguments import require, wrong_type
+from orchestrator._http.asgi_types import Header
 from states import Stage
 
 TRY_AGAIN_LATER = 1013
@@ -67,6 +68,11 @@ class RetryAfter:
     def draw(self) -> str:
         """The value of a `Retry-After` header, drawn anew."""
         return str(self._random.randint(self._least, self.most))
+
+
+def retry_after_header(retry_after: RetryAfter) -> Header:
+    """A `Retry-After` header with a new draw."""
+    return (b"retry-after", retry_after.draw().encode())
 
 
 def reason(outcome: Outcome, stage: Stage, stopped: bool, entered: bool) -> str:

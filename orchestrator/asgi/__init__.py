@@ -7,9 +7,9 @@ wrapped: `ReadinessGate(app, startup, manage_lifespan=True, health=True)`.
 """
 
 from orchestrator._gate.counts import AdmissionCounts
+from orchestrator._gate.health_endpoints import health_app
 from orchestrator._http.health_paths import HEALTH_PATHS, health_paths
 from orchestrator.asgi._gate import ReadinessGate
-from orchestrator.asgi._health import health_app
 from orchestrator.asgi._lifespan import lifespan
 
 __all__ = [

@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.face import GateFace
+from orchestrator._gate.health_endpoints import MountHint, health_app
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateMetrics
 from orchestrator._hardening.arguments import wrong_type
@@ -18,7 +19,6 @@ from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS
 from orchestrator._ports import Clock
 from orchestrator.asgi._bypass import passing
 from orchestrator.asgi._connection import CloseWatch, Inbox, may_have_body
-from orchestrator.asgi._health import MountHint, health_app
 from orchestrator.asgi._lifespan import LateStart, WithStartup, run_lifespan
 from orchestrator.asgi._passage import Passage
 from orchestrator.asgi._refusal import Refusal

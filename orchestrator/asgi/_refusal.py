@@ -4,14 +4,14 @@ from http import HTTPStatus
 
 import anyio.lowlevel
 
-from orchestrator._gate.refusals import PRIVATE_TRY_AGAIN_LATER, TRY_AGAIN_LATER, RetryAfter
-from orchestrator._http.asgi_types import Header, Scope, Send
+from orchestrator._gate.refusals import (
+    PRIVATE_TRY_AGAIN_LATER,
+    TRY_AGAIN_LATER,
+    RetryAfter,
+    retry_after_header,
+)
+from orchestrator._http.asgi_types import Scope, Send
 from orchestrator._http.responses import problem, respond
-
-
-def retry_after_header(retry_after: RetryAfter) -> Header:
-    """A `Retry-After` header with a new draw."""
-    return (b"retry-after", retry_after.draw().encode())
 
 
 async def close_try_again_later(send: Send, reason: str) -> None:

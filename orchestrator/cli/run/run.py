@@ -22,9 +22,9 @@ from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, PERMANENT
 from orchestrator.cli._shell.process import given_environment
 from orchestrator.cli._shell.startup import is_permanent, load_redis_beside, probe_for
 from orchestrator.cli.run.child import PASSED_ON, STOPS_CMD, Child, become_subreaper
-from orchestrator.cli.run.health_server import HealthServer, open_port, port_of
 from orchestrator.cli.run.systemd import Notifier, without_notify
 from orchestrator.cli.run.terminal import SUSPEND, Terminal, suspend
+from orchestrator.health._health_server import HealthServer, open_port, port_of
 from orchestrator.settings import Settings
 from orchestrator.web import web_app, web_paths
 
@@ -117,7 +117,10 @@ class _Supervisor:
             The exit status, or the negative number of the signal that ended it.
         """
         options = self._options
-        listeners = await open_port(options.host, options.port)
+        try:
+            listeners = await open_port(options.host, options.port)
+        except OSError as error:
+            raise UserError(error.strerror or str(error)) from None
         logger.info("health endpoints on port %d", port_of(listeners))
         among = {signal.SIGCHLD, *PASSED_ON}
         try:

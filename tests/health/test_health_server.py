@@ -1,4 +1,4 @@
-"""The health endpoints of `run` on real sockets: probes are answered, whatever others do."""
+"""The server of health endpoints on real sockets: probes are answered, whatever others do."""
 
 import errno
 import json
@@ -20,8 +20,8 @@ from orchestrator import Orchestrator
 from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator._http.responses import respond
 from orchestrator.asgi import health_app
-from orchestrator.cli.run import health_connection, health_server
-from orchestrator.cli.run.health_server import HealthServer, open_port, port_of
+from orchestrator.health import _health_connection, _health_server
+from orchestrator.health._health_server import HealthServer, open_port, port_of
 from orchestrator.testing import ScriptedProbe
 from tests.asgi.gate_support import until
 
@@ -261,7 +261,7 @@ async def test_a_client_that_leaves_in_between_frees_its_place(part: bytes) -> N
 async def test_one_that_drips_its_request_is_told_when_its_time_is_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health_connection, "_CLIENT_SECONDS", 0.5)
+    monkeypatch.setattr(_health_connection, "_CLIENT_SECONDS", 0.5)
     async with (
         serving() as service,
         await anyio.connect_tcp("127.0.0.1", service.port) as stream,
@@ -305,7 +305,7 @@ async def test_a_probe_finds_a_place_among_many_others(sent: bytes) -> None:
             await fill(service, many // 10, sent, stack)
             for _ in range(3):
                 assert status_of(await ask(service, PROBE)) == 200
-            assert service.clients <= health_server._MOST_CONNECTIONS
+            assert service.clients <= _health_server._MOST_CONNECTIONS
 
 
 async def test_probes_are_answered_while_others_come_as_fast_as_they_can() -> None:
@@ -332,7 +332,7 @@ async def test_probes_are_answered_while_others_come_as_fast_as_they_can() -> No
 async def test_the_oldest_without_a_whole_request_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health_server, "_MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(_health_server, "_MOST_CONNECTIONS", 3)
     async with serving() as service, AsyncExitStack() as stack:
         streams = []
         for sent in (b"GET /hang HTTP/1.1\r\n" + HOST, b"GET /", b"GET /"):
@@ -394,8 +394,8 @@ async def test_it_goes_on_when_a_connection_cannot_be_accepted(
 
 LIMITED = """
 import functools, resource, anyio
-from orchestrator.cli.run.health_server import HealthServer, open_port, port_of
-from tests.cli.test_health_server import Service
+from orchestrator.health._health_server import HealthServer, open_port, port_of
+from tests.health.test_health_server import Service
 
 async def main():
     listeners = await open_port("127.0.0.1", 0)

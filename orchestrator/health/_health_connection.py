@@ -1,4 +1,4 @@
-"""One connection to the health endpoints of `run`: one small request, answered and closed."""
+"""A connection without a web server behind it: one small request, answered and closed."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from orchestrator._hardening.log_thread import Log
 from orchestrator._http.asgi_types import ASGIApp, Message, Scope
 from orchestrator._http.health_paths import HEALTH_PATHS
 
-logger = Log("orchestrator.run")
+logger = Log("orchestrator.health")
 
 _MOST_HEAD_BYTES = 8192
 

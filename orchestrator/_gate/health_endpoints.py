@@ -4,19 +4,16 @@ from collections.abc import Collection, Mapping
 from http import HTTPStatus
 
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._gate.admission import recovering
-from orchestrator._gate.refusals import RetryAfter
+from orchestrator._gate.health_verdict import HealthRules, HealthVerdict, verdict_on
+from orchestrator._gate.refusals import RetryAfter, retry_after_header
 from orchestrator._hardening.arguments import require
 from orchestrator._hardening.log_thread import logger
 from orchestrator._http.asgi_types import ASGIApp, Header, Receive, Scope, Send, route_path
 from orchestrator._http.health_paths import HEALTH_PATHS
 from orchestrator._http.hosts import AllowedHosts
 from orchestrator._http.responses import answer_other, as_json, oversized, problem, respond
-from orchestrator.asgi._refusal import retry_after_header
-from states import Stage
 
 _HEALTH_JSON = "application/health+json"
-_PASS, _WARN, _FAIL = "pass", "warn", "fail"
 
 
 class MountHint:
@@ -81,14 +78,8 @@ def health_app(
     """
     require(startup, Orchestrator, "startup", "write health_app(startup)")
     hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
-    return _HealthApp(
-        startup,
-        RetryAfter(retry_after_seconds),
-        hosts,
-        details=details,
-        drain_when_degraded=drain_when_degraded,
-        admit_degraded=admit_degraded,
-    )
+    rules = HealthRules(drain_when_degraded=drain_when_degraded, admit_degraded=admit_degraded)
+    return _HealthApp(startup, RetryAfter(retry_after_seconds), hosts, rules, details=details)
 
 
 class _HealthApp:
@@ -97,17 +88,15 @@ class _HealthApp:
         startup: Orchestrator,
         retry_after: RetryAfter,
         hosts: AllowedHosts | None,
+        rules: HealthRules,
         *,
         details: bool,
-        drain_when_degraded: bool,
-        admit_degraded: bool,
     ) -> None:
         self._startup = startup
         self._retry_after = retry_after
         self._hosts = hosts
+        self._rules = rules
         self._details = details
-        self._drain_when_degraded = drain_when_degraded
-        self._admit_degraded = admit_degraded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -128,22 +117,13 @@ class _HealthApp:
             await respond(send, status, body, headers=[(b"allow", b"GET, HEAD")])
         else:
             details = self._details and (not self._hosts or self._hosts.allow(scope["headers"]))
-            await self._report(send, self._verdict(path), details=details, head=head)
+            verdict = verdict_on(path, self._startup, self._rules)
+            await self._report(send, verdict, details=details, head=head)
 
-    def _verdict(self, path: str) -> str:
-        startup, stage = self._startup, self._startup.stage
-        if startup.ended is not None:
-            return _FAIL
-        degraded = stage is Stage.DEGRADED or recovering(startup)
-        if path == "/livez" or stage is Stage.READY:
-            return _PASS
-        if path == "/startupz":
-            return _PASS if degraded else _FAIL
-        serves = not self._drain_when_degraded if startup.was_ready else self._admit_degraded
-        return _WARN if degraded and serves else _FAIL
-
-    async def _report(self, send: Send, verdict: str, *, details: bool, head: bool) -> None:
-        failed = verdict == _FAIL
+    async def _report(
+        self, send: Send, verdict: HealthVerdict, *, details: bool, head: bool
+    ) -> None:
+        failed = verdict is HealthVerdict.FAIL
         status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
         headers: list[Header] = [retry_after_header(self._retry_after)] if failed else []
         answer: dict[str, object] = {"status": verdict, "stage": self._startup.stage}

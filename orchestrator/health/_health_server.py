@@ -1,4 +1,4 @@
-"""A very small HTTP server for the health endpoints and the status page of `run`.
+"""A very small HTTP server for health endpoints and a status page.
 
 It takes one small request without a body on each connection, and refuses everything else early:
 what asks here are probes. What is answered is up to an ASGI application. A probe always finds a
@@ -11,10 +11,9 @@ from anyio.abc import SocketAttribute, SocketListener, TaskGroup, TaskStatus
 
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.asgi_types import ASGIApp
-from orchestrator.cli._shell.errors import UserError
-from orchestrator.cli.run.health_connection import HealthConnection, RequestPhase
+from orchestrator.health._health_connection import HealthConnection, RequestPhase
 
-logger = Log("orchestrator.run")
+logger = Log("orchestrator.health")
 
 _MOST_CONNECTIONS = 64
 _MOST_OTHERS = 32
@@ -103,13 +102,14 @@ async def open_port(host: str, port: int) -> list[SocketListener]:
         port: The port; 0 takes a free one.
 
     Raises:
-        UserError: When that is not possible.
+        OSError: When that is not possible. The text names address and port.
     """
     try:
         listeners = await anyio.create_tcp_listener(local_host=host or None, local_port=port)
     except OSError as error:
         why = error.strerror or str(error)
-        raise UserError(f"cannot listen on {host or 'any address'}, port {port}: {why}") from None
+        text = f"cannot listen on {host or 'any address'}, port {port}: {why}"
+        raise OSError(error.errno, text) from None
     return [one for one in listeners.listeners if isinstance(one, SocketListener)]
 
 
