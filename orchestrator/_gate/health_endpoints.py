@@ -1,19 +1,16 @@
 """Health endpoints: one answer for each stage, whoever asks."""
 
-from collections.abc import Collection, Mapping
-from http import HTTPStatus
+from collections.abc import Collection
 
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._gate.health_verdict import HealthRules, HealthVerdict, verdict_on
-from orchestrator._gate.refusals import RetryAfter, retry_after_header
+from orchestrator._gate.health_answers import HealthAnswers, Workers, refusal
+from orchestrator._gate.health_verdict import HealthRules
 from orchestrator._hardening.arguments import require
 from orchestrator._hardening.log_thread import logger
-from orchestrator._http.asgi_types import ASGIApp, Header, Receive, Scope, Send, route_path
+from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send, route_path
 from orchestrator._http.health_paths import HEALTH_PATHS
 from orchestrator._http.hosts import AllowedHosts
-from orchestrator._http.responses import answer_other, as_json, oversized, problem, respond
-
-_HEALTH_JSON = "application/health+json"
+from orchestrator._http.responses import answer_other, oversized, respond
 
 
 class MountHint:
@@ -46,6 +43,7 @@ def health_app(
     admit_degraded: bool = False,
     retry_after_seconds: tuple[int, int] = (1, 3),
     allowed_hosts: Collection[str] | None = None,
+    pod: Workers | None = None,
 ) -> ASGIApp:
     """An ASGI application with `/livez`, `/readyz` and `/startupz`.
 
@@ -71,6 +69,8 @@ def health_app(
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
         allowed_hosts: Tell details only to requests for one of these hosts, as in `web_app`. The
             checks themselves are answered for every host: platforms ask by address.
+        pod: The workers of this service, which then answer `/readyz` and `/startupz` as one:
+            `orchestrator.pod.Pod()`.
 
     Raises:
         TypeError: When `startup` is no orchestrator.
@@ -79,80 +79,32 @@ def health_app(
     require(startup, Orchestrator, "startup", "write health_app(startup)")
     hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
     rules = HealthRules(drain_when_degraded=drain_when_degraded, admit_degraded=admit_degraded)
-    return _HealthApp(startup, RetryAfter(retry_after_seconds), hosts, rules, details=details)
+    answers = HealthAnswers(startup, rules, retry_after_seconds=retry_after_seconds, pod=pod)
+    return _HealthApp(answers, hosts, details=details)
 
 
 class _HealthApp:
     def __init__(
-        self,
-        startup: Orchestrator,
-        retry_after: RetryAfter,
-        hosts: AllowedHosts | None,
-        rules: HealthRules,
-        *,
-        details: bool,
+        self, answers: HealthAnswers, hosts: AllowedHosts | None, *, details: bool
     ) -> None:
-        self._startup = startup
-        self._retry_after = retry_after
+        self._answers = answers
         self._hosts = hosts
-        self._rules = rules
         self._details = details
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await answer_other(scope, receive, send)
             return
-        path, method = route_path(scope), scope["method"]
-        head = method == "HEAD"
         if too_large := oversized(scope["headers"]):
-            body = problem(too_large, "The request is too large.")
-            await respond(send, too_large, body, head=head)
-        elif path not in HEALTH_PATHS:
-            status = HTTPStatus.NOT_FOUND
-            detail = "Here are only " + ", ".join(HEALTH_PATHS) + "."
-            await respond(send, status, problem(status, detail), head=head)
-        elif method not in ("GET", "HEAD"):
-            status = HTTPStatus.METHOD_NOT_ALLOWED
-            body = problem(status, "Health can only be read.")
-            await respond(send, status, body, headers=[(b"allow", b"GET, HEAD")])
+            report = refusal(too_large, "The request is too large.")
         else:
             details = self._details and (not self._hosts or self._hosts.allow(scope["headers"]))
-            verdict = verdict_on(path, self._startup, self._rules)
-            await self._report(send, verdict, details=details, head=head)
-
-    async def _report(
-        self, send: Send, verdict: HealthVerdict, *, details: bool, head: bool
-    ) -> None:
-        failed = verdict is HealthVerdict.FAIL
-        status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
-        headers: list[Header] = [retry_after_header(self._retry_after)] if failed else []
-        answer: dict[str, object] = {"status": verdict, "stage": self._startup.stage}
-        if (ended := self._startup.ended) is not None:
-            answer["output"] = ended
-        if details:
-            # Nothing that can be told in addition may take the verdict away.
-            try:
-                answer |= _details(self._startup)
-            except Exception as error:  # it is logged
-                logger.error("a health endpoint could not tell its details", error=error)
-        body = as_json(answer)
-        await respond(send, status, body, content_type=_HEALTH_JSON, headers=headers, head=head)
-
-
-def _details(startup: Orchestrator) -> Mapping[str, object]:
-    known = startup.explain()
-    return {
-        "in_stage_seconds": round(known.in_stage_seconds, 3),
-        "waits_for": known.waits_for,
-        "attempts": known.attempts,
-        "failures_in_row": known.failures_in_row,
-        "last_failure": known.last_failure and known.last_failure.reason,
-        "conditions": {
-            name: {
-                "required": condition.required,
-                "satisfied": condition.satisfied,
-                "reason": condition.reason,
-            }
-            for name, condition in known.conditions.items()
-        },
-    }
+            report = self._answers.answer(route_path(scope), scope["method"], details=details)
+        await respond(
+            send,
+            report.status,
+            report.body,
+            content_type=report.content_type,
+            headers=[(name.encode(), value.encode()) for name, value in report.headers],
+            head=scope["method"] == "HEAD",
+        )

@@ -7,6 +7,7 @@ wrapped: `ReadinessGate(app, startup, manage_lifespan=True, health=True)`.
 """
 
 from orchestrator._gate.counts import AdmissionCounts
+from orchestrator._gate.health_answers import Workers
 from orchestrator._gate.health_endpoints import health_app
 from orchestrator._http.health_paths import HEALTH_PATHS, health_paths
 from orchestrator.asgi._gate import ReadinessGate
@@ -16,6 +17,7 @@ __all__ = [
     "HEALTH_PATHS",
     "AdmissionCounts",
     "ReadinessGate",
+    "Workers",
     "health_app",
     "health_paths",
     "lifespan",

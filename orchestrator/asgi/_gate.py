@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.face import GateFace
+from orchestrator._gate.health_answers import Workers
 from orchestrator._gate.health_endpoints import MountHint, health_app
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateMetrics
@@ -67,6 +68,8 @@ class ReadinessGate(GateFace):
             it is entered with the first request.
         health: True answers `/livez`, `/readyz` and `/startupz` here; or the ASGI application
             that does, such as `health_app(startup, details=True)`.
+        pod: With `health=True`: the workers of this service, which then answer `/readyz` and
+            `/startupz` as one: `orchestrator.pod.Pod()`.
         release_batch: How many handlers may work at the same time while `ready` is young. Keep it
             at or below what the application can take at once, such as the size of a pool.
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
@@ -106,6 +109,7 @@ class ReadinessGate(GateFace):
         accept_then_close: bool = False,
         manage_lifespan: bool = False,
         health: bool | ASGIApp = False,
+        pod: Workers | None = None,
         release_batch: int = 32,
         retry_after_seconds: tuple[int, int] = (1, 3),
         count_closes: bool = True,
@@ -142,8 +146,10 @@ class ReadinessGate(GateFace):
         self._bypass = passing(bypass)
         self._mount_hint = MountHint()
         self._late_start = LateStart(startup) if manage_lifespan else None
+        if pod is not None and health is not True:
+            raise ValueError("pod needs health=True; or give it to health_app(startup, pod=pod)")
         if health is True:
-            health = health_app(startup, admit_degraded=admit_degraded)
+            health = health_app(startup, admit_degraded=admit_degraded, pod=pod)
         self._health: ASGIApp | Literal[False] = health
         self._refusal = Refusal(self._retry_after, accept_then_close=accept_then_close)
         # The application as it is for the lifespan, for HTTP, for WebSockets, and for those that

@@ -1,0 +1,152 @@
+"""The answers of health endpoints over HTTP, whatever the server: ASGI, WSGI or one of ours.
+
+The verdict is that of `health_verdict`; where the workers of a service answer as one, it is theirs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.health_verdict import HealthRules, HealthVerdict, verdict_on
+from orchestrator._gate.refusals import RetryAfter
+from orchestrator._hardening.arguments import require
+from orchestrator._hardening.log_thread import logger
+from orchestrator._http.health_paths import HEALTH_PATHS
+from orchestrator._http.responses import PROBLEM_JSON, as_json, problem
+
+HEALTH_JSON = "application/health+json"
+"""The content type of a health check's answer."""
+
+
+Verdicts = Callable[[str], HealthVerdict]
+"""The verdict for a path of `HEALTH_PATHS`."""
+
+
+class Workers(Protocol):
+    """Lets the workers of one service answer as one, such as `orchestrator.pod.Pod`."""
+
+    def join(self, startup: Orchestrator, verdict: Verdicts) -> None:
+        """Take part from each start-up of `startup` on; `verdict` is this worker's own."""
+        ...
+
+    def verdict(self, path: str, own: HealthVerdict) -> tuple[HealthVerdict, str]:
+        """The verdict of all workers, and why it fails; `own` is that of this one."""
+        ...
+
+    def details(self) -> Mapping[str, object]:
+        """Every worker and how it stands, as JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """One whole answer.
+
+    Attributes:
+        status: The status of HTTP.
+        body: The body; leave it out for HEAD.
+        content_type: Its type.
+        headers: Further headers, names in lower case.
+    """
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = PROBLEM_JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class HealthAnswers:
+    """Answers health checks of one orchestrator. For the arguments see `health_app`.
+
+    Args:
+        startup: The orchestrator.
+        rules: What a service that is degraded says of itself.
+        retry_after_seconds: The least and the most of `Retry-After`.
+        pod: The workers that answer as one; `None` for a process of its own.
+    """
+
+    def __init__(
+        self,
+        startup: Orchestrator,
+        rules: HealthRules,
+        *,
+        retry_after_seconds: tuple[int, int] = (1, 3),
+        pod: Workers | None = None,
+    ) -> None:
+        self._startup: Orchestrator = require(
+            startup, Orchestrator, "startup", "give the orchestrator"
+        )
+        self._rules = rules
+        self._retry_after = RetryAfter(retry_after_seconds)
+        self._pod = pod
+        if pod is not None:
+            pod.join(startup, self.own_verdict)
+
+    def own_verdict(self, path: str) -> HealthVerdict:
+        """The verdict of this process alone, for a path of `HEALTH_PATHS`."""
+        return verdict_on(path, self._startup, self._rules)
+
+    def verdict(self, path: str) -> tuple[HealthVerdict, str]:
+        """The verdict for a path of `HEALTH_PATHS`, and what is to be said besides the stage.
+
+        `/livez` is about this process alone: only its own restart would cure it.
+        """
+        own, ended = self.own_verdict(path), self._startup.ended or ""
+        if self._pod is None or path == "/livez":
+            return own, ended
+        return self._pod.verdict(path, own)
+
+    def answer(self, path: str, method: str, *, details: bool = False) -> HealthReport:
+        """The answer to a request for any path.
+
+        Args:
+            path: The path below the mount point.
+            method: Its method.
+            details: Whether to tell what the service waits for.
+        """
+        if path not in HEALTH_PATHS:
+            detail = "Here are only " + ", ".join(HEALTH_PATHS) + "."
+            return refusal(HTTPStatus.NOT_FOUND, detail)
+        if method not in ("GET", "HEAD"):
+            wrong = refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Health can only be read.")
+            return HealthReport(wrong.status, wrong.body, headers=(("allow", "GET, HEAD"),))
+        verdict, output = self.verdict(path)
+        failed = verdict is HealthVerdict.FAIL
+        told: dict[str, object] = {"status": verdict, "stage": self._startup.stage}
+        if output:
+            told["output"] = output
+        if details:
+            # Nothing that can be told in addition may take the verdict away.
+            try:
+                told |= self._details()
+            except Exception as error:  # it is logged
+                logger.error("a health endpoint could not tell its details", error=error)
+        status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
+        headers = (("retry-after", self._retry_after.draw()),) if failed else ()
+        return HealthReport(status, as_json(told), HEALTH_JSON, headers)
+
+    def _details(self) -> Mapping[str, object]:
+        known = self._startup.explain()
+        told: dict[str, object] = {
+            "in_stage_seconds": round(known.in_stage_seconds, 3),
+            "waits_for": known.waits_for,
+            "attempts": known.attempts,
+            "failures_in_row": known.failures_in_row,
+            "last_failure": known.last_failure and known.last_failure.reason,
+            "conditions": {
+                name: {
+                    "required": condition.required,
+                    "satisfied": condition.satisfied,
+                    "reason": condition.reason,
+                }
+                for name, condition in known.conditions.items()
+            },
+        }
+        return told if self._pod is None else {**told, "pod": self._pod.details()}
+
+
+def refusal(status: HTTPStatus, detail: str) -> HealthReport:
+    """The answer to what is no health check."""
+    return HealthReport(status, problem(status, detail))
