@@ -8,6 +8,7 @@ from states._events import ConditionState, Missing, Snapshot, StageChanged
 from states._facts import (
     BootFinished,
     ConditionChanged,
+    DrainBegan,
     Fact,
     Failure,
     FailureKind,
@@ -26,6 +27,7 @@ __all__ = [
     "BootFinished",
     "ConditionChanged",
     "ConditionState",
+    "DrainBegan",
     "Fact",
     "Failure",
     "FailureKind",

@@ -6,6 +6,7 @@ from states._events import ConditionState, Missing
 from states._facts import (
     BootFinished,
     ConditionChanged,
+    DrainBegan,
     Fact,
     ProbeFailed,
     ProbeSucceeded,
@@ -41,6 +42,7 @@ class Counters:
         self.unproved_seconds = 0.0
         self.stalled_at: float | None = None
         self.stalls = 0
+        self.draining_since: float | None = None
         self.conditions = {
             name: ConditionState(required, satisfied=False, reason="", since=started_at)
             for name, required in conditions.items()
@@ -65,6 +67,8 @@ class Counters:
                 self._count_condition(fact)
             case BootFinished():
                 self.budget_ends_at = fact.at + self.policy.budget_seconds
+            case DrainBegan() if self.draining_since is None:
+                self.draining_since = fact.at
 
     def _count_time(self, span: float) -> None:
         """Count the time in which the event loop ran; an answer will prove it.
@@ -149,6 +153,8 @@ class Counters:
     @property
     def wake_at(self) -> float | None:
         """When the next `TimerFired` is wanted."""
+        if self.draining_since is not None:
+            return None
         if self.stage is Stage.PROBING_REDIS:
             return self.budget_ends_at
         if self.stage is not Stage.GRACE:

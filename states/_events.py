@@ -93,6 +93,7 @@ class Snapshot:
         conditions: Every declared condition by name.
         waits_for: What is missing: the probe's answer first, then conditions by name.
         stage_seconds: The time spent in each stage so far, up to `last_at`.
+        draining_since: When the service began to end its work; `None` before.
     """
 
     stage: Stage
@@ -117,3 +118,4 @@ class Snapshot:
     conditions: Mapping[str, ConditionState]
     waits_for: tuple[Missing, ...]
     stage_seconds: Mapping[Stage, float]
+    draining_since: float | None = None

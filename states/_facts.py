@@ -113,5 +113,21 @@ class TimerFired:
     at: float
 
 
-Fact = BootFinished | ProbeSucceeded | ProbeFailed | ConditionChanged | TimerFired
+@dataclass(frozen=True, slots=True)
+class DrainBegan:
+    """The service has begun to end its work: it goes on for a while, and then takes no more.
+
+    From here on facts only count, and the stage stays as it is: what falls while a service ends is
+    no outage.
+
+    Attributes:
+        at: When, in monotonic seconds.
+        reason: What began it, in a few words for a person, such as `SIGTERM`. Never a secret.
+    """
+
+    at: float
+    reason: str = ""
+
+
+Fact = BootFinished | ProbeSucceeded | ProbeFailed | ConditionChanged | TimerFired | DrainBegan
 """Everything that a machine can be told."""

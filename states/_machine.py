@@ -87,6 +87,11 @@ class StartupMachine:
         return self._counters.ready_since is not None
 
     @property
+    def draining_since(self) -> float | None:
+        """When the first `DrainBegan` was taken; `None` before."""
+        return self._counters.draining_since
+
+    @property
     def wake_at(self) -> float | None:
         """When the machine wants its next `TimerFired`, in monotonic seconds; `None`: not now."""
         return self._counters.wake_at
@@ -110,7 +115,8 @@ class StartupMachine:
             known = ", ".join(map(repr, counters.conditions)) or "none"
             raise IllegalFact(f"condition {fact.name!r} was never declared; declared: {known}")
         counters.count(fact)
-        self._trigger[type(fact)](fact)
+        if counters.draining_since is None:
+            self._trigger[type(fact)](fact)
         reached = _STAGES[counters.engine_stage]
         if reached is previous:
             return None
@@ -152,4 +158,5 @@ class StartupMachine:
             conditions=MappingProxyType(dict(counters.conditions)),
             waits_for=counters.waits_for(),
             stage_seconds=MappingProxyType(seconds),
+            draining_since=counters.draining_since,
         )

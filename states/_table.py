@@ -2,7 +2,8 @@
 
 The engine is built from it, and so are the diagram and `docs/reference/stages.md`. The rows of a
 stage are tried from top to bottom; the first whose guard holds is taken. A fact that is legal in a
-stage, and for which no row holds, only counts. Any other fact is illegal there.
+stage, and for which no row holds, only counts. Any other fact is illegal there. After `DrainBegan`
+no row is taken any more: every fact only counts.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from enum import StrEnum
 from states._facts import (
     BootFinished,
     ConditionChanged,
+    DrainBegan,
     Fact,
     ProbeFailed,
     ProbeSucceeded,
@@ -63,7 +65,7 @@ TABLE: tuple[Row, ...] = (
 """Every way from one stage to another; of the rows that fit a fact, the first whose guard holds."""
 
 _RUNNING: frozenset[type[Fact]] = frozenset(
-    {ProbeSucceeded, ProbeFailed, ConditionChanged, TimerFired}
+    {ProbeSucceeded, ProbeFailed, ConditionChanged, TimerFired, DrainBegan}
 )
 
 LEGAL: dict[Stage, frozenset[type[Fact]]] = {

@@ -38,6 +38,7 @@ class Explanation:
         conditions: Every declared condition by name.
         stage_seconds: The time spent in each stage so far.
         probe: What is asked, by name.
+        draining: What its drain does, in one line; empty while it does not drain.
         ended: Why the orchestrator has ended, and the stage changes no more; `None` if it has not.
     """
 
@@ -54,11 +55,14 @@ class Explanation:
     stage_seconds: Mapping[Stage, float]
     ended: str | None = None
     probe: str = "Redis"
+    draining: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.stage} for {self.in_stage_seconds:.1f} s"]
         if self.ended is not None:
             lines.append(f"ended: {self.ended}")
+        if self.draining:
+            lines.append(f"draining: {self.draining}")
         lines += [f"waits for: {what}" for what in self.waits_for]
         if self.last_failure is not None:
             when = "now" if self.failures_in_row else "last time"
@@ -84,6 +88,7 @@ def explain(
     *,
     next_probe_at: float | None,
     loop_lag_seconds: float,
+    draining: str = "",
 ) -> Explanation:
     """Put what the machine knows at `now` into words."""
     stage_seconds = dict(known.stage_seconds)
@@ -105,6 +110,7 @@ def explain(
         stage_seconds=stage_seconds,
         ended=ended,
         probe=probe,
+        draining=draining,
     )
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Self
 
 from orchestrator._core.companions import Companion, Companions
+from orchestrator._core.drain import Drain
 from orchestrator._core.driver import Driver
 from orchestrator._errors import NotRunning
 from orchestrator._ports import Clock
@@ -19,6 +20,7 @@ class LifeAccess:
     loop: EventLoop
     clock: Clock
     driver: Driver
+    drain: Drain
     companions: Companions
     running: bool
     stopping: bool
@@ -64,3 +66,16 @@ class LifeAccess:
         """Begin a companion, in whatever thread this is called, unless this start-up is ending."""
         if not self.stopping:
             self.on_loop(partial(self.companions.begin, companion))
+
+    def begin_drain(self, reason: str) -> None:
+        """Begin the drain, unless it has begun, or this start-up is ending. On the event loop."""
+        if self.stopping:
+            self.drain.end()
+        elif self.drain.begin(reason):
+            self.companions.begin(self.drain.run)
+
+    def drain_seconds_left(self) -> float:
+        """In how many seconds a drain ends at most, if one begins now or has begun."""
+        if self.stopping or self.drain.over:
+            return 0.0
+        return self.drain.seconds_left(self.now())

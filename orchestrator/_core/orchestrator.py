@@ -10,11 +10,12 @@ from typing import Self, TypeVar
 from orchestrator._core.callbacks import Callback, call_back
 from orchestrator._core.companions import Companion
 from orchestrator._core.conditions import Condition, Conditions, ConditionSpec, declare
+from orchestrator._core.drain import DrainParts
+from orchestrator._core.draining import Draining
 from orchestrator._core.feed import Subscription
 from orchestrator._core.keeping import kept_among, refuse_kept
 from orchestrator._core.life import Life
 from orchestrator._core.parts import Parts, check_parts, observers_of, stages_of, waited_for
-from orchestrator._core.readable_state import ReadableState
 from orchestrator._core.wait_for import wait_for, wait_for_sync
 from orchestrator._errors import AlreadyStarted, NotRunning, WrongThread
 from orchestrator._hardening.arguments import require_flag, wrong_type
@@ -29,7 +30,7 @@ CallbackT = TypeVar("CallbackT", bound=Callback)
 _USE = "use it inside `async with Orchestrator(...) as startup`"
 
 
-class Orchestrator(ReadableState):
+class Orchestrator(Draining):
     """Takes a service through its start-up, and through outages later.
 
     Example::
@@ -82,6 +83,7 @@ class Orchestrator(ReadableState):
         number = partial(getattr, self, "life_number")
         self._conditions = Conditions(self._declared, self._tell, number, self._beat)
         self._companions: list[Companion] = []
+        self._drain_parts = DrainParts()
         self._machine = StartupMachine(self.policy, self._declared)
         self._life: Life | None = None
         self._process = 0
@@ -231,7 +233,7 @@ class Orchestrator(ReadableState):
         first, self._process = self._process != os.getpid(), os.getpid()
         observers, companions = tuple(self._observers), tuple(self._companions)
         given = self._probe, self.policy, self._declared, self._kept, observers, companions
-        parts = Parts(*given, self._clock, self._random, self.enabled, first)
+        parts = Parts(*given, self._drain_parts, self._clock, self._random, self.enabled, first)
         self._life = life = Life(parts)
         self._machine = life.machine
         self.life_number += 1

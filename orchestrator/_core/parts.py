@@ -1,22 +1,19 @@
 """What an orchestrator is made of; refuses what it cannot be made of where that is given."""
 
 import math
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 from orchestrator._core.companions import Companion
+from orchestrator._core.drain import DrainParts
 from orchestrator._core.keeping import KeptCondition
 from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
 from orchestrator._probing.prober import AlwaysAnswers
-from states import Policy, Stage, StartupMachine
-
-_NEW_SECONDS = 60.0
-"""A process that is older than this when it enters has done more than import and set up."""
+from states import Policy, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +27,7 @@ class Parts:
         kept: Those that keep themselves.
         observers: Who sees every fact.
         companions: What runs beside it from its beginning.
+        drain: What takes part in its drain.
         clock: Where time comes from.
         random: The source of jitter; seeded by the system if not given.
         enabled: Whether the orchestrator is.
@@ -43,6 +41,7 @@ class Parts:
     kept: Mapping[str, KeptCondition]
     observers: Sequence[Observer]
     companions: Sequence[Companion]
+    drain: DrainParts
     clock: Clock
     random: Random | None
     enabled: bool
@@ -55,28 +54,21 @@ class Parts:
         logger.warning(
             "the startup orchestrator is disabled: nothing is probed, every client is admitted"
         )
-        policy = Policy(platform=self.policy.platform, grace_seconds=0.0)
+        policy = Policy(
+            platform=self.policy.platform,
+            grace_seconds=0.0,
+            drain_close_seconds=0.0,
+            drain_limit_seconds=0.0,
+        )
         conditions = dict.fromkeys(self.conditions, False)
         return replace(self, probe=AlwaysAnswers(), policy=policy, conditions=conditions, kept={})
 
-    def context(self, target: Target, started_at: float, machine: StartupMachine) -> StartupContext:
+    def context(self, target: Target, started_at: float) -> StartupContext:
         """What observers are told before the first fact."""
         # Side by side: what lies between these two readings makes every date wrong by as much.
         now, unix_nanoseconds = self.clock.now(), time.time_ns()
-        after = {name: spec.after for name, spec in self.kept.items() if spec.after}
-        is_new = self.first and now - started_at <= _NEW_SECONDS and not hasattr(sys, "ps1")
-        return StartupContext(
-            self.policy,
-            target,
-            self.conditions,
-            started_at,
-            now,
-            unix_nanoseconds,
-            self.enabled,
-            after,
-            is_new,
-            lambda: machine.snapshot.waits_for,
-        )
+        given = self.policy, target, self.conditions, started_at
+        return StartupContext(*given, now, unix_nanoseconds, self.enabled)
 
 
 def check_parts(

@@ -1,6 +1,5 @@
 """What can be read of an orchestrator, at any time and in any thread."""
 
-from orchestrator._core.account import NOTHING_YET, Account
 from orchestrator._core.explanation import Explanation
 from orchestrator._core.life import Life
 from orchestrator._core.wait_for import explain_now
@@ -54,13 +53,13 @@ class ReadableState:
 
     @property
     def ready(self) -> bool:
-        """Whether the stage is `ready` and the orchestrator has not ended."""
+        """Whether clients are welcome: in `ready`, unless it has ended or refuses in a drain."""
         if self._machine.stage is not _READY:
             return False
         life = self._life  # there is none where a test pretends the stage
         if life is None or not self.enabled:
             return True
-        return life.driver.ended is None and not life.loop.is_closed()
+        return life.driver.ended is None and not (life.drain.refuses or life.loop.is_closed())
 
     @property
     def was_ready(self) -> bool:
@@ -70,14 +69,3 @@ class ReadableState:
     def explain(self) -> Explanation:
         """What the service waits for and why. Works at any time and in any thread. No secrets."""
         return explain_now(self._machine, self._life, self.ended)
-
-    def account(self) -> Account:
-        """Where the start went: up to now, or up to the first ready, and final from then on.
-
-        Works at any time and in any thread. Entered again, the orchestrator begins a new one.
-        """
-        life = self._life
-        if life is None:
-            return NOTHING_YET
-        # Only a running one has a clock that can be read.
-        return life.book.account(life.now() if life.running else self._machine.snapshot.last_at)

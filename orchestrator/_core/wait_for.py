@@ -17,13 +17,15 @@ def explain_now(machine: StartupMachine, life: Life | None, ended: str | None) -
     """What the machine waits for, at this moment."""
     known = machine.snapshot
     now, next_at, lag = known.last_at, None, 0.0
-    probe = "Redis" if life is None else life.target.name
+    probe, draining = "Redis" if life is None else life.target.name, ""
     if life is not None and life.running:
         while not life.loop.is_current and known != (again := machine.snapshot):
             known = again  # a fact came in between
         now = max(known.last_at, life.now())
         next_at, lag = life.driver.next_probe_at, life.driver.loop_lag_seconds
-    return explain(known, now, ended, probe, next_probe_at=next_at, loop_lag_seconds=lag)
+        draining = life.drain.text(now)
+    given = known, now, ended, probe
+    return explain(*given, next_probe_at=next_at, loop_lag_seconds=lag, draining=draining)
 
 
 async def wait_for(stage: Stage, timeout_seconds: float | None, life: Life) -> StageChanged:

@@ -93,9 +93,11 @@ class HealthAnswers:
 
         `/livez` is about this process alone: only its own restart would cure it.
         """
-        own, ended = self.own_verdict(path), self._startup.ended or ""
+        own, output = self.own_verdict(path), self._startup.ended or ""
+        if not output and path == "/readyz" and self._startup.draining:
+            output = "the service is draining"
         if self._pod is None or path == "/livez":
-            return own, ended
+            return own, output
         return self._pod.verdict(path, own)
 
     def answer(self, path: str, method: str, *, details: bool = False) -> HealthReport:
@@ -131,6 +133,7 @@ class HealthAnswers:
         known = self._startup.explain()
         told: dict[str, object] = {
             "in_stage_seconds": round(known.in_stage_seconds, 3),
+            "draining": known.draining,
             "waits_for": known.waits_for,
             "attempts": known.attempts,
             "failures_in_row": known.failures_in_row,

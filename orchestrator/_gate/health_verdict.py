@@ -42,6 +42,8 @@ def verdict_on(path: str, startup: Orchestrator, rules: HealthRules) -> HealthVe
     """
     if startup.ended is not None:
         return HealthVerdict.FAIL
+    if path == "/readyz" and startup.draining:
+        return HealthVerdict.FAIL
     stage = startup.stage
     degraded = stage is Stage.DEGRADED or recovering(startup)
     if path == "/livez" or stage is Stage.READY:

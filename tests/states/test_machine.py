@@ -9,6 +9,7 @@ from states import (
     TABLE,
     BootFinished,
     ConditionChanged,
+    DrainBegan,
     Fact,
     Failure,
     FailureKind,
@@ -262,6 +263,22 @@ def test_calm_forgets_the_falls() -> None:
     assert [fall_and_recover(machine, at) for at in (10, 20, 200, 210)] == [0, 0.5, 0, 0.5]
 
 
+# -- the drain ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.BOOTING])
+def test_in_a_drain_facts_only_count_and_the_stage_stays(stage: Stage) -> None:
+    machine = in_stage(stage)
+    assert machine.draining_since is None
+    assert machine.receive(DrainBegan(5, "SIGTERM")) is None
+    later = [failed(6, WRONG), failed(7), failed(8), failed(9), ok(10), *proof(20, 30)]
+    assert changes(machine, *later, DrainBegan(31, "again"), TimerFired(100)) == []
+    known = machine.snapshot
+    assert (known.stage, known.draining_since, known.last_at) == (stage, 5, 100)
+    assert known.attempts >= len(later)
+    assert machine.wake_at is None, "a timer that fires for nothing would fire for ever"
+
+
 # -- illegal facts -----------------------------------------------------------------------------
 
 
@@ -284,6 +301,7 @@ FACTS: list[Fact] = [
     failed(5),
     TimerFired(5),
     ConditionChanged(5, "nobody", satisfied=True),
+    DrainBegan(5, "SIGTERM"),
     TimerFired(-1),
     TimerFired(math.nan),
     TimerFired(math.inf),

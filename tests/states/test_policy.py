@@ -19,6 +19,15 @@ def test_the_defaults_by_platform() -> None:
         assert policy.platform is platform
 
 
+def test_the_drain_fits_the_time_that_each_platform_gives() -> None:
+    kills_after = {Platform.KUBERNETES: 30.0}  # of the others: docker stop, Google Cloud
+    for platform in Platform:
+        policy = Policy.for_platform(platform)
+        assert policy.drain_limit_seconds < kills_after.get(platform, 10.0)
+        assert (policy.drain_announce_seconds > 0) == (platform is Platform.KUBERNETES)
+    assert Policy(drain_close_seconds=0.0, drain_limit_seconds=0.0).drain_limit_seconds == 0
+
+
 def test_overrides_go_before_the_platforms_defaults() -> None:
     policy = Policy.for_platform(Platform.CLOUD_RUN, grace_seconds=2)
     assert (policy.budget_seconds, policy.grace_seconds) == (60.0, 2)
@@ -43,6 +52,16 @@ def test_overrides_go_before_the_platforms_defaults() -> None:
         ({"retry_first_seconds": 2}, "at most 1, retry_cap_seconds"),
         ({"retry_steady_seconds": 2}, "at most 1, retry_cap_seconds"),
         ({"flap_grace_seconds": 40}, "at most 30, flap_grace_cap_seconds"),
+        ({"drain_announce_seconds": 9}, "at most 8, the whole drain (drain_limit_seconds)"),
+        (
+            {"drain_announce_seconds": 7},
+            "Policy.drain_close_seconds is 2.0; it must be at most 1, drain_limit_seconds less",
+        ),
+        ({"drain_limit_seconds": 0}, "Policy.drain_close_seconds is 2.0; it must be at most 0"),
+        (
+            {"platform": Platform.APP_ENGINE, "drain_limit_seconds": 11},
+            "must be at most 10, which is when Google Cloud kills",
+        ),
         ({"platform": "mars"}, "one of cloud_run, "),
         (
             {"platform": Platform.CLOUD_RUN, "budget_seconds": 241},

@@ -36,19 +36,22 @@ that Kubernetes sets for a Service called `orchestrator` (`ORCHESTRATOR_PORT`, .
 
 A policy is refused when it is built if grace or one attempt is longer than the budget, if a step
 of the schedule is longer than its cap, or if the budget is longer than the 240 s that a Cloud Run
-start-up probe may wait at most."""
+start-up probe may wait at most. So is one whose drain is longer than its limit, or whose limit is
+longer than the 10 s after which Google Cloud kills."""
 
 
 def settings_page() -> str:
     """The reference page `docs/reference/settings.md`, in Markdown."""
-    here, cloud = Policy(), Policy.for_platform(Platform.CLOUD_RUN)
+    places = Policy(), *map(Policy.for_platform, (Platform.CLOUD_RUN, Platform.KUBERNETES))
     rows = []
     for field in fields(Policy):
         if field.name != "platform":
-            default, there = (f"{getattr(policy, field.name):.4g}" for policy in (here, cloud))
-            meta, there = field.metadata, "" if there == default else there
-            rows.append([f"`{field.name}`", default, there, meta["allowed"], meta["why"]])
-    policy = table(["field", "default", "on Google Cloud", "allowed", "why"], rows)
+            default, *there = (f"{getattr(policy, field.name):.4g}" for policy in places)
+            differ = ["" if value == default else value for value in there]
+            meta = field.metadata
+            rows.append([f"`{field.name}`", default, *differ, meta["allowed"], meta["why"]])
+    head = ["field", "default", "on Google Cloud", "on Kubernetes", "allowed", "why"]
+    policy = table(head, rows)
     others = [[f"`{PREFIX}{name}`", meaning, f"`{value}`"] for name, meaning, value in _OTHERS]
     variables = table(["variable", "meaning", "default"], others)
     return "\n\n".join([_HEAD, policy, "## Other variables", variables, _TAIL]) + "\n"

@@ -1,0 +1,96 @@
+"""Draining as an application uses it."""
+
+from functools import partial
+from typing import TypeVar
+
+from orchestrator._core.drain import Drainable, DrainCallback, DrainParts
+from orchestrator._core.life import Life
+from orchestrator._core.readable_state import ReadableState
+from orchestrator._errors import NotRunning
+from orchestrator._hardening.arguments import wrong_type
+from orchestrator._hardening.text import reason_of
+from orchestrator._runtime.event_loop import Call, CancelledError
+
+CallbackT = TypeVar("CallbackT", bound=DrainCallback)
+
+
+class Draining(ReadableState):
+    """The part of an `Orchestrator` that ends a service's work."""
+
+    _drain_parts: DrainParts
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service has begun to end its work in this start-up. From any thread."""
+        return self._life is not None and self._life.drain.began_at is not None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a drain is past its announcement, so that nothing new is taken."""
+        return self._life is not None and self._life.drain.refuses
+
+    async def drain(self, reason: str = "asked by the application") -> None:
+        """End the service's work: announce it, take nothing new, close WebSockets; wait for it.
+
+        `/readyz` fails at once, and the callbacks of `on_drain` run. New requests are served for
+        `drain_announce_seconds` more; then they are refused, and open WebSockets are closed with
+        1012, spread evenly over `drain_close_seconds`. It returns once all requests have ended, and
+        after `drain_limit_seconds` at most; all three are fields of `Policy`. What begins a drain
+        that is under way already waits for the same one. Gates begin it at SIGTERM and SIGINT.
+        Cancelling it stops the waiting only. In a request, do not wait for it: it waits for you.
+
+        Args:
+            reason: Why, in a few words, for log and trace. No secrets.
+
+        Raises:
+            NotRunning: Before the orchestrator is entered. Once it was left, it returns at once.
+        """
+        life, why = self._life, reason_of(reason)
+        if life is None:
+            raise NotRunning("the orchestrator does not run yet, so there is nothing to drain")
+        if life.loop.is_current:
+            await _drain_here(life, why)
+            return
+        try:
+            await Call(partial(_drain_here, life, why), life.loop).wait()
+        except CancelledError:
+            return  # its event loop has ended, and with it all that ran there
+
+    def cut_drain_short(self, why: str) -> None:
+        """End a drain that is under way, from any thread."""
+        if (life := self._life) is not None:
+            life.on_loop(partial(life.drain.cut_short, why))
+
+    def on_drain(self, callback: CallbackT) -> CallbackT:
+        """Decorate a plain or async function without arguments, to be called as a drain begins.
+
+        Example::
+
+            @startup.on_drain
+            async def say_goodbye() -> None: ...
+
+        All run side by side, before any WebSocket is closed, and may take until
+        `drain_close_seconds` before the limit; they are cancelled then. What one raises is logged,
+        `sys.exit()` too. Plain functions must not block. Registered once, it is called in every
+        start-up.
+
+        Raises:
+            TypeError: When it is no function.
+        """
+        if not callable(callback):
+            raise wrong_type(callback, "the callback", "a function", "write @startup.on_drain")
+        self._drain_parts.callbacks.append(callback)
+        return callback
+
+    def drain_with(self, one: Drainable) -> None:
+        """Have something take part in each drain, such as a gate."""
+        self._drain_parts.drainables.append(one)
+
+    def drain_seconds_left(self) -> float:
+        """In how many seconds a drain ends at most, if one begins now or has begun; any thread."""
+        return 0.0 if self._life is None else self._life.drain_seconds_left()
+
+
+async def _drain_here(life: Life, reason: str) -> None:
+    life.begin_drain(reason)
+    await life.drain.wait()
