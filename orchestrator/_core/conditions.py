@@ -54,7 +54,7 @@ def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, ConditionSpe
         spec = ConditionSpec(item) if isinstance(item, str) else item
         if not isinstance(spec, ConditionSpec):
             raise wrong_type(item, "a condition", "a name or a ConditionSpec", _LIST)
-        name = _kept(spec.name)
+        name = name_as_kept(spec.name)
         if not name:
             raise ValueError("a condition needs a name that is not empty")
         if len(name) > MOST_NAME_CHARACTERS:
@@ -68,7 +68,7 @@ def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, ConditionSpe
     return declared
 
 
-def _kept(name: str) -> str:
+def name_as_kept(name: str) -> str:
     """A name as it is kept; one that is too long stays too long."""
     return one_line(name.strip(), 2 * MOST_NAME_CHARACTERS)
 
@@ -189,7 +189,7 @@ class Conditions:
             UnknownCondition: When it was not declared.
         """
         require(name, str, "the name of a condition", "write startup.condition('cache')")
-        name = _kept(name)
+        name = name_as_kept(name)
         try:
             return self._handles[name]
         except KeyError:

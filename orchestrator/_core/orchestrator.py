@@ -78,6 +78,7 @@ class Orchestrator(Draining):
         self._random = random
         specs = declare(conditions)
         self._declared = {name: spec.required for name, spec in specs.items()}
+        self.optional = frozenset(name for name, spec in specs.items() if not spec.required)
         self._kept = kept_among(specs)
         self.life_number: int = 0
         number = partial(getattr, self, "life_number")

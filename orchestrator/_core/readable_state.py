@@ -3,7 +3,7 @@
 from orchestrator._core.explanation import Explanation
 from orchestrator._core.life import Life
 from orchestrator._core.wait_for import explain_now
-from states import Stage, StageChanged, StartupMachine
+from states import Snapshot, Stage, StageChanged, StartupMachine
 
 _READY = Stage.READY  # gates look it up for every request
 
@@ -14,10 +14,12 @@ class ReadableState:
     Attributes:
         enabled: False where nothing is probed, and the service is ready at once.
         life_number: How often it was entered.
+        optional: The names of the conditions that were declared with `required=False`.
     """
 
     enabled: bool
     life_number: int
+    optional: frozenset[str]
     _machine: StartupMachine
     _life: Life | None
 
@@ -65,6 +67,11 @@ class ReadableState:
     def was_ready(self) -> bool:
         """Whether the service has been ready since the orchestrator was last entered."""
         return self._machine.was_ready
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All that the machine knows, as data. `explain` says it in words."""
+        return self._machine.snapshot
 
     def explain(self) -> Explanation:
         """What the service waits for and why. Works at any time and in any thread. No secrets."""

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
+from orchestrator._core.conditions import name_as_kept
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._gate.health_verdict import HealthRules, HealthVerdict, verdict_on
+from orchestrator._gate.health_verdict import (
+    HealthRules,
+    HealthVerdict,
+    verdict_of,
+    verdict_on,
+)
 from orchestrator._gate.refusals import RetryAfter
 from orchestrator._hardening.arguments import require
 from orchestrator._hardening.log_thread import logger
-from orchestrator._http.health_paths import HEALTH_PATHS
+from orchestrator._http.health_paths import HEALTH_PATHS, condition_in, excluded_in
 from orchestrator._http.responses import PROBLEM_JSON, as_json, problem
+from states import ConditionState
 
 HEALTH_JSON = "application/health+json"
 """The content type of a health check's answer."""
@@ -100,21 +107,46 @@ class HealthAnswers:
             return own, output
         return self._pod.verdict(path, own)
 
-    def answer(self, path: str, method: str, *, details: bool = False) -> HealthReport:
+    def answer(
+        self, path: str, method: str, query: str = "", *, details: bool = False
+    ) -> HealthReport:
         """The answer to a request for any path.
 
+        What asks for one condition, or leaves some out, is answered by this process alone.
+
         Args:
-            path: The path below the mount point.
+            path: The path below the mount point, decoded.
             method: Its method.
+            query: The query, as it was sent.
             details: Whether to tell what the service waits for.
         """
-        if path not in HEALTH_PATHS:
+        name = condition_in(path)
+        if path not in HEALTH_PATHS and not name:
             detail = "Here are only " + ", ".join(HEALTH_PATHS) + "."
             return refusal(HTTPStatus.NOT_FOUND, detail)
         if method not in ("GET", "HEAD"):
             wrong = refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Health can only be read.")
             return HealthReport(wrong.status, wrong.body, headers=(("allow", "GET, HEAD"),))
-        verdict, output = self.verdict(path)
+        try:
+            exclude = frozenset(map(name_as_kept, excluded_in(query if path == "/readyz" else "")))
+        except ValueError:
+            return refusal(HTTPStatus.BAD_REQUEST, "The query has too many parameters.")
+        asked = {name} if name else exclude
+        if any(verdict_of(one, self._startup) is None for one in asked):
+            # The name is not repeated: what a client sends is shown to nobody.
+            return refusal(HTTPStatus.NOT_FOUND, "There is no condition of this name.")
+        if asked:
+            verdict, output = self._verdict_besides(name, exclude), self._startup.ended or ""
+        else:
+            verdict, output = self.verdict(path)
+        return self._report(verdict, output, details=details)
+
+    def _verdict_besides(self, name: str, exclude: frozenset[str]) -> HealthVerdict:
+        if name:
+            return verdict_of(name, self._startup) or HealthVerdict.FAIL
+        return verdict_on("/readyz", self._startup, self._rules, exclude)
+
+    def _report(self, verdict: HealthVerdict, output: str, *, details: bool) -> HealthReport:
         failed = verdict is HealthVerdict.FAIL
         told: dict[str, object] = {"status": verdict, "stage": self._startup.stage}
         if output:
@@ -143,11 +175,18 @@ class HealthAnswers:
                     "required": condition.required,
                     "satisfied": condition.satisfied,
                     "reason": condition.reason,
+                    "status": _status_of(condition),
                 }
                 for name, condition in known.conditions.items()
             },
         }
         return told if self._pod is None else {**told, "pod": self._pod.details()}
+
+
+def _status_of(condition: ConditionState) -> HealthVerdict:
+    if condition.satisfied:
+        return HealthVerdict.PASS
+    return HealthVerdict.FAIL if condition.required else HealthVerdict.WARN
 
 
 def refusal(status: HTTPStatus, detail: str) -> HealthReport:

@@ -47,6 +47,9 @@ def health_app(
 ) -> ASGIApp:
     """An ASGI application with `/livez`, `/readyz` and `/startupz`.
 
+    `/readyz/NAME` tells of one condition, and `/readyz?exclude=NAME` leaves one out, any number of
+    them; `redis` is the orchestrator's own probe. A name that was not declared is not found.
+
     Example::
 
         Mount("/health", health_app(startup))
@@ -99,7 +102,10 @@ class _HealthApp:
             report = refusal(too_large, "The request is too large.")
         else:
             details = self._details and (not self._hosts or self._hosts.allow(scope["headers"]))
-            report = self._answers.answer(route_path(scope), scope["method"], details=details)
+            query = scope.get("query_string", b"").decode("utf-8", "replace")
+            report = self._answers.answer(
+                route_path(scope), scope["method"], query, details=details
+            )
         await respond(
             send,
             report.status,

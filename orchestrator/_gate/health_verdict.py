@@ -6,7 +6,9 @@ HTTP endpoints, gRPC, a file: all of them say what this says, so that they never
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestrator._core.conditions import name_as_kept
 from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._core.order import PROBE
 from orchestrator._gate.admission import recovering
 from states import Stage
 
@@ -32,13 +34,16 @@ class HealthRules:
     admit_degraded: bool = False
 
 
-def verdict_on(path: str, startup: Orchestrator, rules: HealthRules) -> HealthVerdict:
+def verdict_on(
+    path: str, startup: Orchestrator, rules: HealthRules, exclude: frozenset[str] = frozenset()
+) -> HealthVerdict:
     """What an endpoint says now.
 
     Args:
         path: One of `HEALTH_PATHS`.
         startup: The orchestrator.
         rules: What a service that is degraded says of itself.
+        exclude: The conditions that `/readyz` leaves out; `redis` is the orchestrator's own probe.
     """
     if startup.ended is not None:
         return HealthVerdict.FAIL
@@ -46,9 +51,44 @@ def verdict_on(path: str, startup: Orchestrator, rules: HealthRules) -> HealthVe
         return HealthVerdict.FAIL
     stage = startup.stage
     degraded = stage is Stage.DEGRADED or recovering(startup)
-    if path == "/livez" or stage is Stage.READY:
+    if path == "/livez" or (path == "/startupz" and stage is Stage.READY):
         return HealthVerdict.PASS
+    if path == "/readyz" and (stage is Stage.READY or _would_be_ready(startup, exclude)):
+        return HealthVerdict.WARN if _optional_fails(startup, exclude) else HealthVerdict.PASS
     if path == "/startupz":
         return HealthVerdict.PASS if degraded else HealthVerdict.FAIL
     serves = not rules.drain_when_degraded if startup.was_ready else rules.admit_degraded
     return HealthVerdict.WARN if degraded and serves else HealthVerdict.FAIL
+
+
+def verdict_of(name: str, startup: Orchestrator) -> HealthVerdict | None:
+    """Whether a condition holds now; `None` where there is none of this name.
+
+    Args:
+        name: Its name; `redis` is the orchestrator's own probe.
+        startup: The orchestrator.
+    """
+    known, name = startup.snapshot, name_as_kept(name)
+    if name != PROBE and name not in known.conditions:
+        return None
+    holds = known.probe_answers if name == PROBE else known.conditions[name].satisfied
+    if startup.ended is not None or (startup.enabled and not holds):
+        return HealthVerdict.FAIL
+    return HealthVerdict.PASS
+
+
+def _would_be_ready(startup: Orchestrator, exclude: frozenset[str]) -> bool:
+    """Whether nothing is missing but what is left out."""
+    if not exclude or startup.stage is Stage.BOOTING:
+        return False
+    known = startup.snapshot
+    missing = {lack.name or PROBE for lack in known.waits_for}
+    proving = known.stage is Stage.GRACE and known.grace_left_seconds > 0
+    return bool(missing) and missing <= exclude and not proving
+
+
+def _optional_fails(startup: Orchestrator, exclude: frozenset[str]) -> bool:
+    if not startup.optional or not startup.enabled:
+        return False
+    conditions = startup.snapshot.conditions
+    return any(not conditions[name].satisfied for name in startup.optional - exclude)

@@ -20,6 +20,12 @@ AnyASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 
+def raw_path(scope: Scope) -> str:
+    """The whole path as it was sent; empty where the server does not say it."""
+    sent = scope.get("raw_path")
+    return sent.decode("latin-1") if isinstance(sent, bytes) else ""
+
+
 def route_path(scope: Scope) -> str:
     """The path below the mount point; empty for the mount point without its slash."""
     path: str = scope["path"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 from orchestrator._hardening.arguments import paths_of, wrong_type
 from orchestrator._hardening.guard import CallGuard
-from orchestrator._http.asgi_types import Scope, route_path
+from orchestrator._http.asgi_types import Scope, raw_path, route_path
 from orchestrator._http.health_paths import passes
 
 
@@ -43,9 +43,7 @@ def _in(paths: Collection[str]) -> Callable[[Scope], bool]:
     known = paths_of(paths)
 
     def bypass(scope: Scope) -> bool:
-        sent = scope.get("raw_path")  # not every server says it
-        raw = sent.decode("latin-1") if isinstance(sent, bytes) else ""
         websocket = scope["type"] == "websocket"
-        return passes(route_path(scope), known, raw=raw, websocket=websocket)
+        return passes(route_path(scope), known, raw=raw_path(scope), websocket=websocket)
 
     return bypass

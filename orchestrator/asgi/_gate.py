@@ -15,8 +15,16 @@ from orchestrator._gate.health_endpoints import MountHint, health_app
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateMetrics
 from orchestrator._hardening.arguments import wrong_type
-from orchestrator._http.asgi_types import AnyASGIApp, ASGIApp, Receive, Scope, Send, route_path
-from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS
+from orchestrator._http.asgi_types import (
+    AnyASGIApp,
+    ASGIApp,
+    Receive,
+    Scope,
+    Send,
+    raw_path,
+    route_path,
+)
+from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS, is_health_path
 from orchestrator._ports import Clock
 from orchestrator.asgi._bypass import passing
 from orchestrator.asgi._connection import CloseWatch, Inbox, may_have_body
@@ -232,7 +240,10 @@ class ReadinessGate(GateFace):
 
     def _asks_for_health(self, scope: Scope) -> bool:
         # The first question is quick, and answers for nearly every request.
-        return scope["path"].endswith(HEALTH_PATHS) and route_path(scope) in HEALTH_PATHS
+        path = scope["path"]
+        if not (path.endswith(HEALTH_PATHS) or "/readyz/" in path):
+            return False
+        return is_health_path(route_path(scope), raw_path(scope))
 
     async def _ask(
         self, scope: Scope, receive: Receive, send: Send, reading: TaskGroup | None

@@ -12,7 +12,7 @@ from anyio.abc import SocketStream
 
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.asgi_types import ASGIApp, Message, Scope
-from orchestrator._http.health_paths import HEALTH_PATHS
+from orchestrator._http.health_paths import is_health_path
 
 logger = Log("orchestrator.health")
 
@@ -77,7 +77,7 @@ class HealthConnection:
             self._is_head = request.method == b"HEAD"
             scope = _scope_of(request)
             self.phase = RequestPhase.ANSWERING
-            if scope["path"] not in HEALTH_PATHS:
+            if not is_health_path(scope["path"]):
                 if self._is_crowded():
                     raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE)
                 self.phase = RequestPhase.OTHER

@@ -118,6 +118,7 @@ async def test_details_only_where_asked() -> None:
             "required": True,
             "satisfied": False,
             "reason": "it fell",
+            "status": "fail",
         }
     async with a_service("degraded before ready") as startup:
         body = json.loads((await ask(health_app(startup, details=True), "/readyz")).body)
