@@ -11,6 +11,7 @@ from importlib import import_module
 # As type checkers know it: `typing` alone would take most of the time of this import.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from orchestrator._core.account import Account, AccountStep, StepKind
     from orchestrator._core.conditions import Condition, ConditionSpec
     from orchestrator._core.explanation import Explanation
     from orchestrator._core.feed import Subscription
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Account",
+    "AccountStep",
     "AlreadyStarted",
     "BootFinished",
     "Check",
@@ -91,6 +94,7 @@ __all__ = [
     "StartupContext",
     "StartupMachine",
     "StartupTimeout",
+    "StepKind",
     "Stopped",
     "Subscription",
     "Target",
@@ -101,6 +105,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "orchestrator._core.account": ("Account", "AccountStep", "StepKind"),
     "orchestrator._core.conditions": ("Condition", "ConditionSpec"),
     "orchestrator.checks._check": ("Check",),
     "orchestrator.checks._task": ("Task",),

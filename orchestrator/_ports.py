@@ -2,9 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import anyio
@@ -12,7 +12,7 @@ import anyio.lowlevel
 
 from orchestrator._hardening.arguments import require, require_flag
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, reason_of
-from states import Fact, Failure, FailureKind, Policy, StageChanged
+from states import Fact, Failure, FailureKind, Missing, Policy, StageChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +163,11 @@ class StartupContext:
         now_at: The clock's reading when this was made.
         now_unix_nanoseconds: The wall clock's reading at the same moment, to turn `at` into dates.
         enabled: False where the orchestrator is disabled, and its facts are made up.
+        after: For each condition that comes after others, their names; `redis` is the probe.
+        imports: Whether the time before the orchestrator is entered is that of the imports and the
+            set-up of a new process. False in a second start-up, in an interactive interpreter, and
+            in a process that is more than 60 s old.
+        waits_for: Says what is missing at the time of the call; nothing more once it is stopped.
     """
 
     policy: Policy
@@ -172,6 +177,9 @@ class StartupContext:
     now_at: float
     now_unix_nanoseconds: int
     enabled: bool = True
+    after: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    imports: bool = True
+    waits_for: Callable[[], Sequence[Missing]] = tuple
 
 
 class Observer:

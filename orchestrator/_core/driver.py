@@ -19,6 +19,7 @@ from orchestrator._hardening.quiet_engine import quiet_engine
 from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
 from orchestrator._probing.pacing import Pacer
 from orchestrator._probing.prober import Prober
+from orchestrator._runtime.clock import wait_until_on
 from orchestrator._runtime.tasks import Uncancelled, uninterrupted
 from states import (
     BootFinished,
@@ -166,11 +167,11 @@ class Driver:
     async def _drive(self) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(uninterrupted(self._prober.run))
+            wait_until = wait_until_on(self._clock)
             while True:
                 deadline = self._step()
                 await self.settle()
-                with self._clock.cancel_at(deadline):
-                    await self._wake.wait()
+                await wait_until(self._wake, deadline)
                 self._see_blocked(self._clock.now() - deadline)
 
     def _see_blocked(self, late_seconds: float) -> None:

@@ -14,6 +14,7 @@ cancellation of theirs reaches the start-up. Its phases:
 
 import anyio
 
+from orchestrator._core.account_book import AccountBook
 from orchestrator._core.companions import Companions
 from orchestrator._core.drain import Drain
 from orchestrator._core.driver import Driver
@@ -55,6 +56,7 @@ class Life(LifeAccess):
         drain: How its work ends.
         companions: What runs beside it.
         keeping: What keeps conditions.
+        book: What keeps the account of where it went.
         running: Whether it is entered now.
         stopping: Whether no more facts are taken. True before `running` becomes False.
         over: Whether it was left, and all of it has ended. See also `is_over`.
@@ -73,6 +75,7 @@ class Life(LifeAccess):
         self._started_at = min(now, clock.started_at()) if parts.first else now
         self.machine = StartupMachine(parts.policy, parts.conditions, self._started_at)
         self.feed = Feed()
+        self.book = AccountBook()
         self.keeping = Keeping(self.machine, parts.kept, clock, parts.random)
         self.driver = Driver(
             self.machine,
@@ -80,7 +83,7 @@ class Life(LifeAccess):
             parts.probe,
             Pacer(parts.policy, parts.random),
             clock,
-            (TransitionLog(), self.keeping, *parts.observers),
+            (self.book, TransitionLog(self.book), self.keeping, *parts.observers),
             parts.policy,
         )
         self.drain = Drain(parts.policy, parts.drain, clock, self.loop, self.driver.drain)
@@ -203,7 +206,7 @@ class Life(LifeAccess):
         parts = self._parts
         try:
             parts.probe.prepare(parts.policy)
-            self.driver.begin_observers(parts.context(self.target, self._started_at))
+            self.driver.begin_observers(parts.context(self.target, self._started_at, self.machine))
             self.driver.boot()
         except Exception as error:  # it is raised where the orchestrator is entered
             self._failure = error

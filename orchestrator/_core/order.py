@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
 
 from orchestrator._errors import ConditionOrderError
 from orchestrator._hardening.arguments import require, require_items
@@ -21,6 +22,52 @@ def names_of(given: Iterable[str]) -> tuple[str, ...]:
     """
     items = require_items(given, "after", "a list of names", _WRITE)
     return tuple(one_line(require(item, str, "a name", _WRITE).strip()) for item in items)
+
+
+class Branch(NamedTuple):
+    """One line of the order as a tree.
+
+    Attributes:
+        name: A name.
+        depth: How many stand above it; 0 at the left edge.
+        also: What else it comes after that does not stand above it.
+    """
+
+    name: str
+    depth: int
+    also: tuple[str, ...] = ()
+
+
+def as_tree(after: Mapping[str, Sequence[str]], declared: Iterable[str]) -> list[Branch]:
+    """The order as a tree: each name below the last of those that it comes after.
+
+    The probe is a line of its own where something comes after it. What cannot be placed, since the
+    order came from elsewhere and has a circle or unknown names in it, stands at the left edge.
+    """
+    names = list(dict.fromkeys(declared))
+    if any(PROBE in its for its in after.values()):
+        names = [PROBE, *(name for name in names if name != PROBE)]
+    known = {name: [one for one in after.get(name, ()) if one in names] for name in names}
+    try:
+        ranked = {name: rank for rank, name in enumerate(TopologicalSorter(known).static_order())}
+    except CycleError:
+        return [Branch(name, 0) for name in names]
+    depths: dict[str, int] = {}
+    for name in ranked:
+        depths[name] = 1 + max((depths[one] for one in known[name]), default=-1)
+    children: dict[str | None, list[str]] = {}
+    for name in names:
+        parent = max(known[name], key=lambda one: (depths[one], ranked[one]), default=None)
+        children.setdefault(parent, []).append(name)
+    branches: list[Branch] = []
+    waiting: list[tuple[str, tuple[str, ...]]] = [(one, ()) for one in children.get(None, ())]
+    waiting.reverse()
+    while waiting:
+        name, above = waiting.pop()
+        also = tuple(one for one in known[name] if one not in above)
+        branches.append(Branch(name, len(above), also))
+        waiting += [(one, (*above, name)) for one in reversed(children.get(name, ()))]
+    return branches
 
 
 def in_order(after: Mapping[str, Sequence[str]], declared: Iterable[str]) -> tuple[str, ...]:

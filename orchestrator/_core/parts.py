@@ -1,6 +1,7 @@
 """What an orchestrator is made of; refuses what it cannot be made of where that is given."""
 
 import math
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,10 @@ from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
 from orchestrator._probing.prober import AlwaysAnswers
-from states import Policy, Stage
+from states import Policy, Stage, StartupMachine
+
+_NEW_SECONDS = 60.0
+"""A process that is older than this when it enters has done more than import and set up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,24 @@ class Parts:
         conditions = dict.fromkeys(self.conditions, False)
         return replace(self, probe=AlwaysAnswers(), policy=policy, conditions=conditions, kept={})
 
-    def context(self, target: Target, started_at: float) -> StartupContext:
+    def context(self, target: Target, started_at: float, machine: StartupMachine) -> StartupContext:
         """What observers are told before the first fact."""
         # Side by side: what lies between these two readings makes every date wrong by as much.
         now, unix_nanoseconds = self.clock.now(), time.time_ns()
-        given = self.policy, target, self.conditions, started_at
-        return StartupContext(*given, now, unix_nanoseconds, self.enabled)
+        after = {name: spec.after for name, spec in self.kept.items() if spec.after}
+        is_new = self.first and now - started_at <= _NEW_SECONDS and not hasattr(sys, "ps1")
+        return StartupContext(
+            self.policy,
+            target,
+            self.conditions,
+            started_at,
+            now,
+            unix_nanoseconds,
+            self.enabled,
+            after,
+            is_new,
+            lambda: machine.snapshot.waits_for,
+        )
 
 
 def check_parts(

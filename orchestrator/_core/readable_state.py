@@ -1,5 +1,6 @@
 """What can be read of an orchestrator, at any time and in any thread."""
 
+from orchestrator._core.account import NOTHING_YET, Account
 from orchestrator._core.explanation import Explanation
 from orchestrator._core.life import Life
 from orchestrator._core.wait_for import explain_now
@@ -76,3 +77,14 @@ class ReadableState:
     def explain(self) -> Explanation:
         """What the service waits for and why. Works at any time and in any thread. No secrets."""
         return explain_now(self._machine, self._life, self.ended)
+
+    def account(self) -> Account:
+        """Where the start went: up to now, or up to the first ready, and final from then on.
+
+        Works at any time and in any thread. Entered again, the orchestrator begins a new one.
+        """
+        life = self._life
+        if life is None:
+            return NOTHING_YET
+        # Only a running one has a clock that can be read.
+        return life.book.account(life.now() if life.running else self._machine.snapshot.last_at)

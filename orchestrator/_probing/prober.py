@@ -101,8 +101,10 @@ class Prober:
         self._change_floor_seconds = change_floor_seconds
         self.next_at = math.inf
         # At most one of the two is there; neither is while one gives way to the other.
-        self._pause: anyio.CancelScope | None = None
+        self._pause: anyio.CancelScope | anyio.Event | None = None
         self._attempt: _Attempt | None = None
+        self._sees_changes = type(probe).changed is not Probe.changed
+        self._expected_by = math.inf  # when an attempt that was just begun has to be judged
         self._late_seconds = 0.0
         self._void_in_row = 0
         self._said_void = False
@@ -120,7 +122,7 @@ class Prober:
         if self._pause is not None:
             return self.next_at
         if self._attempt is None:
-            return math.inf
+            return self._expected_by
         if self._attempt.phase is _AttemptPhase.GIVEN_UP:
             return self.next_at + self._timeout_seconds
         return self._attempt.judge_at
@@ -131,7 +133,12 @@ class Prober:
             return
         if self._pause is not None:
             self._late_seconds = now - self.next_at
-            self._pause.cancel()
+            # With this, the attempt need not wake the driver when it begins.
+            self._expected_by = now + self._timeout_seconds + self._overtime_seconds
+            if isinstance(self._pause, anyio.CancelScope):
+                self._pause.cancel()
+            else:
+                self._pause.set()
             self._pause = None
         elif self._attempt is not None:
             self._judge(self._attempt, now)
@@ -173,7 +180,9 @@ class Prober:
         while True:
             judge_at = self._clock.now() + self._timeout_seconds + self._overtime_seconds
             attempt = self._attempt = _Attempt(judge_at, late_seconds)
-            self._wake()
+            if self._expected_by == math.inf:
+                self._wake()
+            self._expected_by = math.inf
             result = await self._result_of(attempt)
             self._attempt = None
             if attempt.phase is _AttemptPhase.GIVEN_UP:
@@ -186,6 +195,10 @@ class Prober:
 
     async def _wait_for_next(self, *, hurried: bool) -> bool:
         """Pause until `tick` ends it, or the probe sees a change; whether it was a change."""
+        if not self._sees_changes:
+            self._pause = over = anyio.Event()  # much cheaper than to cancel what waits for nothing
+            await over.wait()
+            return False
         self._pause = pause = anyio.CancelScope()
         with pause:
             if hurried:  # a sign that nothing came of must not become a busy loop

@@ -571,6 +571,7 @@ async def test_every_change_of_stage_is_one_line_in_the_log(
         ("INFO", "booting -> probing_redis after 2.000 s: the process is set up"),
         ("INFO", "probing_redis -> grace after 0.000 s: Redis answered in 0.0 ms"),
         ("INFO", "grace -> ready after 0.500 s: Redis answered in 0.0 ms"),
+        ("INFO", str(startup.account())),
         ("WARNING", "ready -> degraded after 0.500 s: condition listener is lost: its task ended"),
     ]
     assert vars(caplog.records[-1])["orchestrator_stage"] == "degraded"
