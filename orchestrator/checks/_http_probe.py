@@ -23,8 +23,9 @@ _MOST_BYTES = 64 * 1024
 """How much of an answer is read for a field of JSON."""
 
 _OK = range(200, 300)
-_PERMANENT = frozenset({401, 403, 404, 405, 410})
-"""What the same request gets again until somebody changes the service or this check."""
+_PERMANENT = frozenset({401, 403, 405, 410})
+"""What the same request gets again until somebody changes the service or this check. A proxy or a
+server of applications answers 404, too, while what is behind it is still starting."""
 
 
 class HttpProbe(AbandonableProbe):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Self
 
+from orchestrator import ConditionSpec
 from orchestrator._hardening.log_thread import logger
 from orchestrator._hardening.text import one_line
 from states import Platform, Policy, PolicyError
@@ -16,6 +17,10 @@ PREFIX = "ORCHESTRATOR_"
 
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
 """Where Redis is if no variable says it."""
+
+CHECK_VARIABLES = (PREFIX + "CHECKS", PREFIX + "OPTIONAL_CHECKS")
+"""What is asked besides: URLs with spaces between them, each with its name before it, as in
+`database=postgresql://db/app`, or without. Ready needs those of the first."""
 
 # Kubernetes sets these for each Service of the namespace, here one whose name begins with
 # "orchestrator"; so do links of Docker. See "Environment variables" in Kubernetes' documentation of
@@ -51,9 +56,11 @@ class SettingsError(ValueError):
         variable: The name of the environment variable.
     """
 
-    def __init__(self, variable: str, value: object, allowed: str, whose: str = "") -> None:
+    def __init__(
+        self, variable: str, value: object, allowed: str, whose: str = "", *, text: str = ""
+    ) -> None:
         shown = repr(value) if _HARMLESS.fullmatch(str(value)) else "set to something else"
-        super().__init__(f"{variable} is {shown}{whose}; it must be {allowed}")
+        super().__init__(text or f"{variable} is {shown}{whose}; it must be {allowed}")
         self.variable = variable
 
 
@@ -65,21 +72,28 @@ class Settings:
         policy: Thresholds and durations, with the platform's defaults.
         redis_url: Where Redis is. It may hold a password, so it is left out of `repr`.
         enabled: False is the rollback: nothing is probed and every client is admitted.
+        checks: What `ORCHESTRATOR_CHECKS` names, for `conditions=[*settings.checks, ...]`.
     """
 
     policy: Policy
     redis_url: str
     enabled: bool = True
+    checks: tuple[ConditionSpec, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Settings(policy={self.policy!r}, redis_url=<hidden>, enabled={self.enabled})"
+        checks = [check.name for check in self.checks]
+        return (
+            f"Settings(policy={self.policy!r}, redis_url=<hidden>, enabled={self.enabled},"
+            f" checks={checks})"
+        )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """Read the settings. A variable that is set but empty counts as not set.
 
         `ORCHESTRATOR_<FIELD>` sets a field of `Policy`, `ORCHESTRATOR_REDIS_URL` (else `REDIS_URL`)
-        says where Redis is, `ORCHESTRATOR_PLATFORM` overrides the platform that is detected, and
+        says where Redis is, `ORCHESTRATOR_CHECKS` and `ORCHESTRATOR_OPTIONAL_CHECKS` what else is
+        asked, `ORCHESTRATOR_PLATFORM` overrides the platform that is detected, and
         `ORCHESTRATOR_ENABLED=false` is the rollback: then no other value can be wrong.
 
         Raises:
@@ -91,7 +105,8 @@ class Settings:
                 url = _redis_url(environ)
             except SettingsError:
                 url = DEFAULT_REDIS_URL
-            return cls(policy=Policy(), redis_url=url, enabled=False)
+            checks = checks_of(environ, Policy(), lenient=True)
+            return cls(policy=Policy(), redis_url=url, enabled=False, checks=checks)
         platform = detect_platform(environ)
         values: dict[str, Any] = {}  # each field is checked when the policy is built
         for field in fields(Policy):
@@ -108,7 +123,8 @@ class Settings:
             whose = "" if environ.get(variable, "").strip() else " by default"
             raise SettingsError(variable, error.value, allowed, whose) from None
         _warn_of_misspellings(environ)
-        return cls(policy=policy, redis_url=_redis_url(environ))
+        checks = checks_of(environ, policy)
+        return cls(policy=policy, redis_url=_redis_url(environ), checks=checks)
 
 
 def detect_platform(environ: Mapping[str, str] = os.environ) -> Platform:
@@ -149,6 +165,33 @@ def _redis_url(environ: Mapping[str, str]) -> str:
     return DEFAULT_REDIS_URL
 
 
+def checks_of(
+    environ: Mapping[str, str], policy: Policy, *, lenient: bool = False
+) -> tuple[ConditionSpec, ...]:
+    """What the variables for checks name.
+
+    Args:
+        environ: Where the variables are.
+        policy: Says how long an attempt may take, and how many failures there must be.
+        lenient: Leave out what cannot be used.
+
+    Raises:
+        SettingsError: When a URL cannot be used.
+    """
+    if not any(environ.get(variable, "").strip() for variable in CHECK_VARIABLES):
+        return ()
+    from orchestrator.settings._check_list import CheckList, CheckListError  # it loads probes
+
+    checks, made = CheckList(policy, lenient=lenient), list[ConditionSpec]()
+    for variable in CHECK_VARIABLES:
+        items = environ.get(variable, "").split()
+        try:
+            made += checks.add(items, variable, required=variable == CHECK_VARIABLES[0])
+        except CheckListError as error:
+            raise SettingsError(variable, None, "", text=str(error)) from None
+    return tuple(made)
+
+
 def _enabled(environ: Mapping[str, str]) -> bool:
     variable = PREFIX + "ENABLED"
     text = environ.get(variable, "").strip().lower()
@@ -159,7 +202,7 @@ def _enabled(environ: Mapping[str, str]) -> bool:
 
 def _warn_of_misspellings(environ: Mapping[str, str]) -> None:
     known = [PREFIX + field.name.upper() for field in fields(Policy)]
-    known += [PREFIX + "REDIS_URL", PREFIX + "ENABLED"]
+    known += [PREFIX + "REDIS_URL", PREFIX + "ENABLED", *CHECK_VARIABLES]
     for variable in environ:
         if not variable.startswith(PREFIX) or variable in known:
             continue

@@ -36,7 +36,14 @@ except ImportError as _missing:  # of pydantic 1, too
         name=_missing.name,
     ) from None
 
-from orchestrator.settings import DEFAULT_REDIS_URL, PREFIX, Settings, SettingsError
+from orchestrator.settings import (
+    CHECK_VARIABLES,
+    DEFAULT_REDIS_URL,
+    PREFIX,
+    Settings,
+    SettingsError,
+    checks_of,
+)
 from states import Policy
 
 __all__ = ["OrchestratorSettings"]
@@ -86,6 +93,8 @@ class OrchestratorSettings(_PolicyFields):
     Attributes:
         redis_url: Where Redis is. It may hold a password.
         enabled: False is the rollback: no other value can be wrong then.
+        checks: The URLs of what else is asked. They may hold passwords.
+        optional_checks: The same, of what ready does not need.
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -94,6 +103,8 @@ class OrchestratorSettings(_PolicyFields):
 
     redis_url: SecretStr = SecretStr(DEFAULT_REDIS_URL)
     enabled: bool = True
+    checks: SecretStr = SecretStr("")
+    optional_checks: SecretStr = SecretStr("")
     # A field of its own, so that it is found where ORCHESTRATOR_REDIS_URL is set but blank.
     shared_redis_url: SecretStr | None = Field(
         default=None, validation_alias="REDIS_URL", exclude=True, repr=False
@@ -110,7 +121,13 @@ class OrchestratorSettings(_PolicyFields):
         """What an `Orchestrator` and its probe are made with."""
         policy = Policy(**{field.name: getattr(self, field.name) for field in fields(Policy)})
         url = self.redis_url.get_secret_value()
-        return Settings(policy=policy, redis_url=url, enabled=self.enabled)
+        urls = (self.checks, self.optional_checks)
+        environ = {
+            name: secret.get_secret_value()
+            for name, secret in zip(CHECK_VARIABLES, urls, strict=True)
+        }
+        checks = checks_of(environ, policy, lenient=not self.enabled)
+        return Settings(policy=policy, redis_url=url, enabled=self.enabled, checks=checks)
 
     @model_validator(mode="before")
     @classmethod
@@ -124,7 +141,7 @@ class OrchestratorSettings(_PolicyFields):
             if name.upper() not in known and not name.upper().startswith(PREFIX + "_")
         }
         read_here = {PREFIX + field.name.upper() for field in fields(Policy)}
-        read_here |= {PREFIX + "REDIS_URL", PREFIX + "ENABLED", "REDIS_URL"}
+        read_here |= {PREFIX + "REDIS_URL", PREFIX + "ENABLED", "REDIS_URL", *CHECK_VARIABLES}
         for name, value in values.items():
             variable = name if name == "REDIS_URL" else PREFIX + name.upper()
             secret = isinstance(value, SecretStr)

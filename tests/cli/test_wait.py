@@ -164,9 +164,14 @@ def test_nohup_is_respected(nobody: str) -> None:
 
 
 def shown_in_a_terminal(nobody: str, **environ: str) -> str:
+    command = words("wait", "--redis", nobody, "--timeout", "0.6")
+    return shown_in_a_terminal_by(command, **environ)
+
+
+def shown_in_a_terminal_by(command: list[str], **environ: str) -> str:
     ours, its = os.openpty()
     process = subprocess.Popen(
-        words("wait", "--redis", nobody, "--timeout", "0.6"),
+        command,
         stderr=its,
         cwd=ROOT,
         env=environment(TERM="xterm-256color", **environ),

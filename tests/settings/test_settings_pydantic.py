@@ -34,6 +34,9 @@ switches = st.sampled_from(["true", "1", "YES", "on", "false", "0", "No", "off",
 urls = st.sampled_from(
     ["redis://a", " rediss://b ", "unix:///c", "http://:hunter2@h", "hunter2", "", " "]
 )
+checks = st.sampled_from(
+    ["a=tcp://h:1", "tcp://h:1 http://:hunter2@h/", "a=odd://:hunter2@h", "", " "]
+)
 environments = st.fixed_dictionaries(
     {},
     optional={
@@ -43,6 +46,8 @@ environments = st.fixed_dictionaries(
         "ORCHESTRATOR_ENABLED": switches,
         "ORCHESTRATOR_REDIS_URL": urls,
         "REDIS_URL": urls,
+        "ORCHESTRATOR_CHECKS": checks,
+        "ORCHESTRATOR_OPTIONAL_CHECKS": checks,
         "ORCHESTRATOR_BUDGET_SECOND": st.just("9"),
     },
 )
@@ -80,7 +85,7 @@ def test_the_same_environment_gives_the_same_settings_or_the_same_error(
 
 
 def test_there_is_one_list_of_fields() -> None:
-    own = {"redis_url", "enabled", "shared_redis_url"}
+    own = {"redis_url", "enabled", "shared_redis_url", "checks", "optional_checks"}
     assert {
         field.name for field in fields(Policy)
     } == OrchestratorSettings.model_fields.keys() - own

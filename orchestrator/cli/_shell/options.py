@@ -17,7 +17,23 @@ TOO_LARGE = 1e9
 RedisUrl = Annotated[
     str | None,
     typer.Option(
-        "--redis", metavar="URL", help="Where Redis is; else ORCHESTRATOR_REDIS_URL or REDIS_URL."
+        "--redis",
+        metavar="URL",
+        help="Where Redis is; else ORCHESTRATOR_REDIS_URL or REDIS_URL.",
+    ),
+]
+Checks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--check",
+        metavar="URL",
+        help="What must answer: URL or NAME=URL; see ORCHESTRATOR_CHECKS. Repeat it.",
+    ),
+]
+OptionalChecks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--optional", metavar="URL", help="What is asked and reported, and not needed. Repeat it."
     ),
 ]
 Timeout = Annotated[

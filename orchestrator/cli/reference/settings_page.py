@@ -4,9 +4,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 
+from orchestrator import Check, ConditionSpec
 from orchestrator.cli.reference.markdown import table
 from orchestrator.redis import RedisProbe
-from orchestrator.settings import DEFAULT_REDIS_URL, PREFIX, Settings, platform_sign
+from orchestrator.settings import (
+    CHECK_VARIABLES,
+    DEFAULT_REDIS_URL,
+    PREFIX,
+    Settings,
+    platform_sign,
+)
+from orchestrator.settings._check_list import KNOWN_SCHEMES
 from states import Platform, Policy
 
 _HEAD = """\
@@ -21,11 +29,26 @@ the variable, the value and what is allowed."""
 
 _OTHERS = (
     ("REDIS_URL", "Where Redis is; else `REDIS_URL` says it. Never shown.", DEFAULT_REDIS_URL),
+    (
+        "CHECKS",
+        (
+            "What else must answer: URLs with spaces between them, each with its name before it, as"
+            " in `database=tcp://db:5432`, or without. Schemes: "
+            + ", ".join(f"`{scheme}`" for scheme in KNOWN_SCHEMES)
+            + "."
+        ),
+        "none",
+    ),
+    ("OPTIONAL_CHECKS", "The same, for what is asked and reported, and not needed.", "none"),
     ("PLATFORM", "Overrides the platform: " + ", ".join(Platform) + ".", "detected"),
     ("ENABLED", "`false` is the rollback: nothing is probed, every client is admitted.", "true"),
 )
 
 _TAIL = """\
+Checks take `attempt_timeout_seconds`, `failures_to_degrade` and `permanent_retry_seconds` from the
+policy, and ask every 15 s. One without a name is called by its scheme, host and port, such as
+`tcp:db.internal:5432`; a second one of that name gets `-2` behind it.
+
 The platform is detected from the environment alone, by the first of these that is set:
 `KUBERNETES_SERVICE_HOST`, `CLOUD_RUN_JOB`, `CLOUD_RUN_WORKER_POOL`, `FUNCTION_TARGET`,
 `GAE_SERVICE` or `GAE_ENV` (App Engine, both environments), `K_SERVICE` (Cloud Run). The variables
@@ -70,6 +93,10 @@ def settings_lines(settings: Settings, environ: Mapping[str, str] = os.environ) 
         f"{PREFIX}ENABLED={str(settings.enabled).lower()}{_source(environ, 'ENABLED')}",
         f"{PREFIX}REDIS_URL: Redis is at {_redis(settings.redis_url)}{where or '  (the default)'}",
     ]
+    lines += [
+        f"{CHECK_VARIABLES[not check.required]}: {_check_in_words(check)}"
+        for check in settings.checks
+    ]
     for field in fields(Policy):
         if field.name != "platform":
             value = getattr(policy, field.name)
@@ -101,6 +128,15 @@ def _redis(url: str) -> str:
     return f"{target.address}{port}, database {target.namespace}"
 
 
+def _check_in_words(spec: ConditionSpec) -> str:
+    """A check's name, and what it asks."""
+    if not isinstance(spec, Check):
+        return f"{spec.name} cannot be asked"
+    target = spec.probe.target
+    port = "" if target.port is None else f":{target.port}"
+    return f"{spec.name} asks {target.system} at {target.address}{port}"
+
+
 def settings_as_json(settings: Settings) -> Mapping[str, object]:
     """The same as an object. `set` names the fields that are not their platform's default."""
     policy = settings.policy
@@ -111,6 +147,7 @@ def settings_as_json(settings: Settings) -> Mapping[str, object]:
         "enabled": settings.enabled,
         "redis_url_is_set": settings.redis_url != DEFAULT_REDIS_URL,
         "redis": _redis(settings.redis_url),
+        "checks": [{"name": check.name, "required": check.required} for check in settings.checks],
         "policy": {name: getattr(policy, name) for name in names},
         "set": [name for name in names if getattr(policy, name) != getattr(defaults, name)],
     }

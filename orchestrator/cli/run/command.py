@@ -5,13 +5,15 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli._shell.errors import UserError
-from orchestrator.cli._shell.options import Command, RedisUrl, Timeout
+from orchestrator.cli._shell.options import Checks, Command, OptionalChecks, RedisUrl, Timeout
 from orchestrator.cli._shell.process import named
 
 
 def run(  # noqa: PLR0913  each is an option of the command line
     *,
     redis: RedisUrl = None,
+    check: Checks = None,
+    optional: OptionalChecks = None,
     timeout: Timeout = None,
     port: Annotated[int, typer.Option(help="The port of the health endpoints.")] = 8081,
     host: Annotated[
@@ -58,13 +60,13 @@ def run(  # noqa: PLR0913  each is an option of the command line
     json: Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")] = False,
     command: Command = None,
 ) -> int:
-    """Run CMD once Redis is ready, and stay beside it as its parent.
+    """Run CMD once Redis, and whatever else is named, is ready; stay beside it as its parent.
 
     It serves /livez, /readyz and /startupz, with --details /startup, too, for explain and watch;
     tells systemd (NOTIFY_SOCKET), passes signals on, and waits for orphans where it is process 1.
     The exit status is that of CMD.
     """
-    from orchestrator.cli._shell.startup import settings_for
+    from orchestrator.cli._shell.asked import asked_for
     from orchestrator.cli.run import child_log, run
 
     if not command:
@@ -86,4 +88,4 @@ def run(  # noqa: PLR0913  each is an option of the command line
         allowed_hosts=allowed_host,
         subreaper=subreaper,
     )
-    return run.run(settings_for(redis, timeout), options)
+    return run.run(asked_for(redis, timeout, check, optional), options)

@@ -9,23 +9,23 @@ from pathlib import PurePath
 
 import anyio
 
-from orchestrator import Orchestrator, Stage, StageChanged
+from orchestrator import Orchestrator, Stage
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
 from orchestrator._http.hosts import AllowedHosts
 from orchestrator._http.responses import as_json, respond
 from orchestrator._runtime.event_loop import EventLoop
 from orchestrator.asgi import health_app
+from orchestrator.cli._shell.asked import Asked, CountedProbe, orchestrator_of, why
 from orchestrator.cli._shell.ending import ENDING, end_by_signal, obeyed
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, PERMANENT
 from orchestrator.cli._shell.process import given_environment
-from orchestrator.cli._shell.startup import is_permanent, load_redis_beside, probe_for
+from orchestrator.cli._shell.startup import is_permanent, load_redis_beside
 from orchestrator.cli.run.child import PASSED_ON, STOPS_CMD, Child, become_subreaper
 from orchestrator.cli.run.systemd import Notifier, without_notify
 from orchestrator.cli.run.terminal import SUSPEND, Terminal, suspend
 from orchestrator.health._health_server import HealthServer, open_port, port_of
-from orchestrator.settings import Settings
 from orchestrator.web import web_app, web_paths
 
 logger = Log("orchestrator.run")
@@ -74,31 +74,38 @@ class RunOptions:
     subreaper: bool = False
 
 
-def run(settings: Settings, options: RunOptions) -> int:
+def run(asked: Asked, options: RunOptions) -> int:
     """Run CMD and stay beside it; return its exit status.
 
     Raises:
-        UserError: When the port, the URL of Redis or a host cannot be used, or CMD cannot start.
+        UserError: When the port or a host cannot be used, or CMD cannot start.
     """
     if options.allowed_hosts is not None:
         try:
             AllowedHosts(options.allowed_hosts)
         except ValueError as error:
             raise UserError(f"--allowed-host: {error}") from None
-    startup = Orchestrator(
-        probe_for(settings.redis_url), policy=settings.policy, enabled=settings.enabled
-    )
+    startup = orchestrator_of(asked)
     if options.subreaper and not become_subreaper():
         raise UserError("--subreaper is not possible on this system")
-    load_redis_beside()
-    supervisor = _Supervisor(startup, options, Notifier.from_environment())
+    if not asked.name:
+        load_redis_beside()
+    supervisor = _Supervisor(startup, options, Notifier.from_environment(), asked.counted)
     status = anyio.run(supervisor.run)
     return end_by_signal(-status) if status < 0 else status
 
 
 class _Supervisor:
-    def __init__(self, startup: Orchestrator, options: RunOptions, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        startup: Orchestrator,
+        options: RunOptions,
+        notifier: Notifier,
+        counted: Sequence[CountedProbe] = (),
+    ) -> None:
         self._startup = startup
+        for one in counted:
+            one.ended = self._asked_once
         self._options = options
         self._notifier = notifier
         self._child = Child()
@@ -207,16 +214,21 @@ class _Supervisor:
             if event.current is Stage.READY:
                 self._start_command()
             elif event.current is Stage.DEGRADED and self._options.exit_when_degraded:
-                self._end_for_want_of_redis(event)
+                self._end_before_cmd(PERMANENT if is_permanent(event) else BUDGET_SPENT)
             if event.current is Stage.READY and self._child.running and not self._told_ready:
                 self._told_ready = True
                 self._notifier.tell(READY=1, STATUS=self._in_words())
             else:
                 self._notifier.tell(STATUS=self._in_words())
 
-    def _end_for_want_of_redis(self, event: StageChanged) -> None:
+    def _asked_once(self, one: CountedProbe) -> None:
+        if one.is_permanent and self._options.exit_when_degraded and not self._child.pid:
+            logger.error("waiting does not mend this: %s: %s", one.name, why(one))
+            self._end_before_cmd(PERMANENT)
+
+    def _end_before_cmd(self, status: int) -> None:
         if not self._child.pid and not self._ended.is_set():
-            self._end(PERMANENT if is_permanent(event) else BUDGET_SPENT)
+            self._end(status)
 
     def _in_words(self) -> str:
         known = self._startup.explain()

@@ -7,29 +7,38 @@ import typer
 
 from orchestrator.cli._shell.ending import end_by_signal
 from orchestrator.cli._shell.exit_codes import OK
-from orchestrator.cli._shell.options import Command, Json, RedisUrl, Timeout
+from orchestrator.cli._shell.options import (
+    Checks,
+    Command,
+    Json,
+    OptionalChecks,
+    RedisUrl,
+    Timeout,
+)
 from orchestrator.cli._shell.output import lost, note, print_json
 from orchestrator.cli._shell.process import become, named
 
 
 def wait(
     redis: RedisUrl = None,
+    check: Checks = None,
+    optional: OptionalChecks = None,
     timeout: Timeout = None,  # the option's name says which
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: Json = False,
     command: Command = None,
 ) -> int:
-    """Wait until Redis is ready, then become CMD.
+    """Wait until Redis, and whatever else is named, is ready; then become CMD.
 
-    Without CMD the exit status says how it ended: 0 ready, 124 the budget is spent, 78 a failure
-    that waiting does not mend, such as a wrong password.
+    All are asked at the same time. Without CMD the exit status says how it ended: 0 ready, 124 the
+    budget is spent, 78 a failure that waiting does not mend, such as a wrong password.
     """
-    from orchestrator.cli._shell.startup import settings_for
+    from orchestrator.cli._shell.asked import asked_for
     from orchestrator.cli.wait import wait, wait_progress
 
     named(command or ())
-    settings = settings_for(redis, timeout)
-    waited = wait.wait(settings, wait_progress.make_progress(quiet=quiet or json))
+    asked = asked_for(redis, timeout, check, optional)
+    waited = wait.wait(asked, wait_progress.make_progress(asked, quiet=quiet or json))
     if json:
         _tell_json(waited.as_json(), anyway=bool(command))
     else:

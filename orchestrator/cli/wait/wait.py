@@ -1,4 +1,4 @@
-"""`wait`: until Redis is ready, within a budget."""
+"""`wait`: until all that is asked is ready, within a budget."""
 
 import signal
 from collections.abc import Mapping
@@ -8,19 +8,15 @@ from functools import partial
 
 import anyio
 
-from orchestrator import Explanation, Orchestrator, Stage, StageChanged
+from orchestrator import Explanation, Orchestrator, Stage
 from orchestrator._runtime.event_loop import EventLoop
+from orchestrator.cli._shell.asked import Asked, CountedProbe, orchestrator_of, why
 from orchestrator.cli._shell.ending import obeyed
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, OK, PERMANENT, SIGNALLED
 from orchestrator.cli._shell.output import note
-from orchestrator.cli._shell.startup import (
-    is_permanent,
-    load_redis_beside,
-    probe_for,
-    silence_log,
-)
+from orchestrator.cli._shell.startup import is_permanent, load_redis_beside, silence_log
 from orchestrator.cli.wait.wait_progress import WaitProgress
-from orchestrator.settings import Settings
+from states import Failure
 
 
 class WaitOutcome(StrEnum):
@@ -39,14 +35,14 @@ class Waited:
     Attributes:
         outcome: How.
         known: What was known then.
+        asked: What was asked.
         signal_number: The signal that ended it; 0 for none.
-        enabled: False where nothing was asked, because the environment says so.
     """
 
     outcome: WaitOutcome
     known: Explanation
+    asked: Asked
     signal_number: int = 0
-    enabled: bool = True
 
     @property
     def status(self) -> int:
@@ -63,42 +59,56 @@ class Waited:
         """How long it took, from the first attempt on."""
         return sum(self.known.stage_seconds.values()) - self.known.stage_seconds[Stage.BOOTING]
 
+    @property
+    def enabled(self) -> bool:
+        """False where nothing was asked, because the environment says so."""
+        return self.asked.settings.enabled
+
+    @property
+    def attempts(self) -> int:
+        """The attempts at all that was asked."""
+        return self.known.attempts + sum(one.attempts for one in self.asked.counted)
+
     def as_json(self) -> Mapping[str, object]:
         """For `--json`; durations are in seconds."""
-        failure = self.known.last_failure
         return {
             "outcome": self.outcome,
             "enabled": self.enabled,
             "exit_status": self.status,
             "stage": self.known.stage,
             "elapsed_seconds": round(self.elapsed_seconds, 4),
-            "attempts": self.known.attempts,
-            "last_failure": None
-            if failure is None
-            else {
-                "kind": failure.kind,
-                "error_type": failure.error_type,
-                "reason": failure.reason,
-            },
+            "attempts": self.attempts,
+            "last_failure": _as_json(self.known.last_failure),
+            "checks": [
+                {
+                    "name": one.name,
+                    "required": one.required,
+                    "holds": self.known.conditions[one.name].satisfied,
+                    "attempts": one.attempts,
+                    "last_failure": _as_json(one.last_failure),
+                }
+                for one in self.asked.counted
+            ],
         }
 
 
-def wait(settings: Settings, progress: WaitProgress) -> Waited:
-    """Wait until Redis is ready, the budget is spent, the failure is permanent or a signal comes.
+def _as_json(failure: Failure | None) -> Mapping[str, object] | None:
+    if failure is None:
+        return None
+    return {"kind": failure.kind, "error_type": failure.error_type, "reason": failure.reason}
 
-    Raises:
-        UserError: When the URL of Redis cannot be used.
-    """
-    probe = probe_for(settings.redis_url)
+
+def wait(asked: Asked, progress: WaitProgress) -> Waited:
+    """Wait until all is ready, the budget is spent, a failure is permanent or a signal comes."""
     silence_log()
-    load_redis_beside()
-    startup = Orchestrator(
-        probe, policy=settings.policy, observers=[progress], enabled=settings.enabled
-    )
-    return anyio.run(partial(_wait, startup, progress))
+    if not asked.name:
+        load_redis_beside()
+    startup = orchestrator_of(asked)
+    startup.observe(progress)
+    return anyio.run(partial(_wait, asked, startup, progress))
 
 
-async def _wait(startup: Orchestrator, progress: WaitProgress) -> Waited:
+async def _wait(asked: Asked, startup: Orchestrator, progress: WaitProgress) -> Waited:
     decided, known = None, None
     with (
         anyio.CancelScope() as scope,
@@ -107,22 +117,52 @@ async def _wait(startup: Orchestrator, progress: WaitProgress) -> Waited:
         async with anyio.create_task_group() as tasks:
             async with startup:
                 tasks.start_soon(progress.keep_moving, startup)
-                async for event in startup.subscribe():
-                    if event.current in (Stage.READY, Stage.DEGRADED):
-                        decided = event
-                        break
+                decided = await _Decision(asked, progress).made(startup)
                 known = startup.explain()
             tasks.cancel_scope.cancel()
     known = known or startup.explain()
     if came or decided is None:  # also one that came after the decision: CMD must not begin then
-        return Waited(WaitOutcome.INTERRUPTED, known, came[0])
-    return Waited(_outcome(decided), known, enabled=startup.enabled)
+        return Waited(WaitOutcome.INTERRUPTED, known, asked, came[0])
+    return Waited(decided, known, asked)
 
 
-def _outcome(event: StageChanged) -> WaitOutcome:
-    if event.current is Stage.READY:
-        return WaitOutcome.READY
-    return WaitOutcome.PERMANENT_FAILURE if is_permanent(event) else WaitOutcome.BUDGET_SPENT
+class _Decision:
+    """Waits for what decides how the waiting ends."""
+
+    def __init__(self, asked: Asked, progress: WaitProgress) -> None:
+        self._asked = asked
+        self._progress = progress
+        self._asked_again = anyio.Event()
+        self._outcome: WaitOutcome | None = None
+        self._scope = anyio.CancelScope()
+        for one in asked.counted:
+            one.ended = self._ended
+
+    async def made(self, startup: Orchestrator) -> WaitOutcome | None:
+        """The outcome; `None` where the start-up was left before there was one."""
+        with self._scope:
+            async for event in startup.subscribe():
+                if event.current is Stage.READY:
+                    with anyio.move_on_after(startup.policy.attempt_timeout_seconds):
+                        await self._until_each_was_asked(startup)
+                    return WaitOutcome.READY
+                if event.current is Stage.DEGRADED:
+                    is_final = is_permanent(event)
+                    return WaitOutcome.PERMANENT_FAILURE if is_final else WaitOutcome.BUDGET_SPENT
+        return self._outcome
+
+    async def _until_each_was_asked(self, startup: Orchestrator) -> None:
+        """What is not needed is reported: so nobody waits for it, but for its first answer."""
+        while startup.enabled and not all(one.attempts for one in self._asked.counted):
+            await self._asked_again.wait()
+
+    def _ended(self, one: CountedProbe) -> None:
+        self._progress.asked_once(one)
+        self._asked_again.set()
+        self._asked_again = anyio.Event()
+        if one.is_permanent:
+            self._outcome = WaitOutcome.PERMANENT_FAILURE
+            self._scope.cancel()
 
 
 def tell(waited: Waited, *, quiet: bool) -> None:
@@ -132,16 +172,19 @@ def tell(waited: Waited, *, quiet: bool) -> None:
         if not waited.enabled:
             text = "disabled by ORCHESTRATOR_ENABLED: nothing was asked"
         else:
-            text = f"ready after {seconds:.2f} s and {known.attempts} attempt(s)"
+            text = f"ready after {seconds:.2f} s and {waited.attempts} attempt(s)"
         if not quiet:
             note(text)
+            for one in waited.asked.counted if waited.enabled else ():
+                if not one.required and not known.conditions[one.name].satisfied:
+                    note(f"{one.name} is not needed, and does not hold: {why(one)}")
         return
     if waited.outcome is WaitOutcome.INTERRUPTED:
         name = signal.Signals(waited.signal_number).name
         note(f"stopped by {name} after {seconds:.2f} s, in {known.stage}")
         return
-    why = known.last_failure.reason if known.last_failure is not None else "no attempt had ended"
+    reasons = "; ".join(waited.asked.reasons(known))
     if waited.outcome is WaitOutcome.PERMANENT_FAILURE:
-        note(f"waiting does not mend this: {why}")
+        note(f"waiting does not mend this: {reasons}")
     else:
-        note(f"not ready within {seconds:.2f} s and {known.attempts} attempt(s): {why}")
+        note(f"not ready within {seconds:.2f} s and {waited.attempts} attempt(s): {reasons}")

@@ -1,0 +1,81 @@
+"""A probe by its URL."""
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator import Target
+from orchestrator.checks import from_url
+from tests.checks.test_probes import asked, server
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+TARGETS = {
+    "tcp://db.internal:5432": Target("tcp", "db.internal", 5432),
+    "TCP://[::1]:1/": Target("tcp", "::1", 1),
+    "http://billing/health?deep=1": Target("http", "billing", 80),
+    "https://u:p@billing:8443": Target("http", "billing", 8443),
+    "file:///run/ready": Target("file", "/run/ready"),
+    "file://localhost/run/a%20b?newer_than_seconds=2.5": Target("file", "/run/a b"),
+}
+
+
+def test_each_scheme_has_its_probe() -> None:
+    for url, target in TARGETS.items():
+        assert from_url(url).target == target, url
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "does not begin with a scheme; write one of http://"),
+        ("localhost:5432", "does not begin with a scheme"),
+        ("hunter2@db", "does not begin with a scheme"),
+        ("ftp://u:hunter2@h", "nothing here can ask that; write one of http://"),
+        ("tcp://h", "needs a port"),
+        ("tcp://h:hunter2", "needs a port"),
+        ("tcp://h:99999", "needs a port"),
+        ("tcp://:5", "host is empty"),
+        ("tcp://h:5/hunter2", "nothing else"),
+        ("http://[hunter2/", "percent-encode"),
+        ("http://", "can be asked"),
+        ("file://run/hunter2", "three slashes|file:///PATH"),
+        ("file:///x?newer_than_seconds=hunter2", "is no number"),
+        ("file:///x?newer_than_seconds=0", "above 0"),
+        ("file:///x?older=hunter2", "file:///PATH"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_without_a_word_of_the_url(url: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as refused:
+        from_url(url)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_something_else_than_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="write from_url"):
+        from_url(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_a_login_is_sent_and_never_shown() -> None:
+    with server(OK) as port:
+        probe = from_url(f"http://us%40er:hunter%2F2@127.0.0.1:{port}/")
+        heard: list[dict[str, str]] = [vars(probe)["_headers"]]
+        assert (await asked(probe)).failure is None
+    login = base64.b64encode(b"us@er:hunter/2").decode()
+    assert heard == [{"Authorization": f"Basic {login}"}]
+    assert "hunter" not in repr(probe) + repr(probe.target)
+
+
+@pytest.mark.anyio
+async def test_a_file_may_have_an_age(tmp_path: Path) -> None:
+    path = tmp_path / "ready file"
+    path.touch()
+    url = f"{path.as_uri()}?newer_than_seconds=60"
+    assert (await asked(from_url(url))).failure is None
+    os.utime(path, (1, 1))
+    failure = (await asked(from_url(url))).failure
+    assert failure is not None
+    assert failure.error_type == "StaleFile"

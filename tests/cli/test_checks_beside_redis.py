@@ -1,0 +1,178 @@
+"""`wait` and `run` with `--check` and `--optional`: real ports, asked at the same time."""
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.cli import main
+from tests.cli.cli_support import a_command, finished, line_with, words
+from tests.cli.test_wait import shown_in_a_terminal_by
+from tests.redis_server import RedisServer, free_port
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("REDIS_URL", "ORCHESTRATOR_REDIS_URL", "ORCHESTRATOR_CHECKS", "K_SERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that accepts connections."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def rejecting() -> Iterator[int]:
+    """A service that answers that nobody may ask it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    sock, _ = listener.accept()
+                except OSError:
+                    return
+                with sock:
+                    sock.recv(65536)
+                    sock.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_checks_alone_need_no_redis(port: int, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["wait", "--check", f"tcp://127.0.0.1:{port}", "--timeout", "20"]) == 0
+    assert main(["wait", "--check", f"db=tcp://127.0.0.1:{port}", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert f"waiting for tcp:127.0.0.1:{port}, at most 20 s" in err
+    assert f"tcp:127.0.0.1:{port}: up" in err
+    assert "redis" not in err
+    told = json.loads(out)
+    assert (told["outcome"], told["attempts"], told["checks"]) == ("ready", 1, [])
+
+
+def test_the_variable_says_the_same_and_options_go_before_it(
+    port: int, environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("ORCHESTRATOR_CHECKS", f"db=tcp://127.0.0.1:{port}")
+    environment.setenv("ORCHESTRATOR_OPTIONAL_CHECKS", "cache=tcp://127.0.0.1:1")
+    assert main(["wait"]) == 0
+    err = capfd.readouterr().err
+    assert "waiting for db, at most" in err
+    assert "cache is not needed, and does not hold: 127.0.0.1:1 refused the connection" in err
+    environment.setenv("ORCHESTRATOR_CHECKS", "nonsense://u:hunter2@h")
+    assert main(["wait"]) == 2
+    assert main(["wait", "-q", "--check", f"tcp://127.0.0.1:{port}"]) == 0
+    err = capfd.readouterr().err
+    assert re.fullmatch(r".*: ORCHESTRATOR_CHECKS, URL 1 \(nonsense://\): nothing .*\n", err)
+    assert "hunter2" not in err
+
+
+def test_all_that_is_missing_is_named_when_the_time_is_up(
+    port: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ours, nobody = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{free_port()}"
+    options = ["wait", "--check", ours, "--check", f"db={nobody}", "--check", f"mq={nobody}"]
+    assert main([*options, "--timeout", "0.4", "--json"]) == 124
+    told = json.loads(capfd.readouterr().out)
+    assert [(one["name"], one["required"], one["holds"]) for one in told["checks"]] == [
+        ("db", True, False),
+        ("mq", True, False),
+    ]
+    assert all(one["attempts"] > 1 for one in told["checks"])
+    assert told["checks"][0]["last_failure"]["error_type"] == "ConnectionRefusedError"
+    assert main([*options, "--timeout", "0.4"]) == 124
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert re.search(r"not ready within .*: db: .* refused the connection; mq: .* refused", last)
+
+
+def test_what_waiting_does_not_mend_is_78_at_once_wherever_it_is(
+    port: int, rejecting: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://u:hunter2@127.0.0.1:{rejecting}/hunter2"
+    for checks in (
+        [url],
+        [f"tcp://127.0.0.1:{port}", url],
+        [f"tcp://127.0.0.1:{free_port()}", url],
+    ):
+        options = [word for one in checks for word in ("--check", one)]
+        assert main(["wait", "--timeout", "100", *options]) == 78
+        err = capfd.readouterr().err
+        assert re.search(r"waiting does not mend this: http:[\d.:]+: .* answered 401\n$", err)
+        assert "hunter2" not in err
+    # Nobody waits for what is not needed.
+    assert main(["wait", "--check", f"tcp://127.0.0.1:{port}", "--optional", url]) == 0
+    assert "is not needed, and does not hold: " in capfd.readouterr().err
+
+
+def test_each_bad_url_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    for option, number in (("--check", 2), ("--optional", 1)):
+        assert main(["wait", "--check", "tcp://h:1", option, "amqp//hunter2", "--", "true"]) == 2
+        err = capfd.readouterr().err
+        assert f"startup-orchestrator: {option}, URL {number}: it does not begin with" in err
+        assert (err.count("\n"), "hunter2" in err) == (1, False)
+    done = finished("run", "--check", "amqp//hunter2", "--", "true")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--check, URL 1: it does not begin with a scheme" in done.stderr
+    assert main(["wait", "--check", ""]) == 2
+    assert "--check, URL 1: it is empty; is a variable not set?" in capfd.readouterr().err
+
+
+def test_redis_is_asked_where_it_is_named_and_at_its_default_only_alone(
+    port: int, environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    optional = ["wait", "--timeout", "0.2", "--optional", f"tcp://127.0.0.1:{port}"]
+    main(optional)
+    assert "waiting for redis at localhost:6379" in capfd.readouterr().err
+    environment.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+    assert main(["wait", "--timeout", "0.2", "--check", f"tcp://127.0.0.1:{port}"]) == 124
+    err = capfd.readouterr().err
+    assert f", tcp:127.0.0.1:{port}, at most" in err
+    assert f"tcp:127.0.0.1:{port}: up" in err
+    assert "redis at 127.0.0.1" in err.splitlines()[-1]
+
+
+def test_disabled_nothing_is_asked_and_nothing_can_be_wrong(
+    environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("ORCHESTRATOR_ENABLED", "false")
+    assert main(["wait", "--check", "nonsense://x", "--check", "a=tcp://127.0.0.1:1"]) == 0
+    assert "nothing was asked" in capfd.readouterr().err
+
+
+def test_run_starts_its_command_when_redis_and_the_check_are_there(rejecting: int) -> None:
+    late = free_port()
+    with RedisServer() as redis:
+        checks = ["--redis", redis.url, "--check", f"db=tcp://127.0.0.1:{late}"]
+        with a_command("run", *checks, "--port", "0", "--", "echo", "started") as process:
+            line_with(process, "probing_redis -> grace")
+            with socket.create_server(("127.0.0.1", late)):
+                line_with(process, "condition db holds")
+                out, _ = process.communicate(timeout=30)
+        assert (out, process.returncode) == ("started\n", 0)
+        rejects = f"http://127.0.0.1:{rejecting}/"
+        options = ["--redis", redis.url, "--check", rejects, "--port", "0", "--exit-when-degraded"]
+        with a_command("run", *options, "--", "echo", "started") as process:
+            assert line_with(process, "waiting does not mend this")
+            out, _ = process.communicate(timeout=30)
+        assert (out, process.returncode) == ("", 78)
+
+
+def test_a_terminal_shows_a_line_for_each() -> None:
+    nobody = free_port()
+    checks = ["--check", f"db=tcp://127.0.0.1:{nobody}", "--check", f"mq=tcp://127.0.0.1:{nobody}"]
+    shown = shown_in_a_terminal_by(words("wait", *checks, "--timeout", "0.6"))
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    for name in ("db", "mq"):
+        assert re.search(rf"\n  {name}  waiting  attempt \d+  127.0.0.1:\d+ refused", plain)
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1  # the cursor is back
