@@ -26,14 +26,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from orchestrator._probing.addresses import Address, connect, literal_address, look_up
 from orchestrator._probing.interruption import InterruptedByUs, Interruption
-from orchestrator.redis._deadline_socket import (
-    Address,
-    DeadlineSocket,
-    connect,
-    literal_address,
-    look_up,
-)
+from orchestrator.redis._deadline_socket import DeadlineSocket
 from orchestrator.redis._errors import ApplicationError
 from orchestrator.redis._expect import Command
 from orchestrator.redis._pipelined_connection import PipelinedConnection

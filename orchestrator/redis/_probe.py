@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Self
 from orchestrator._hardening.arguments import require
 from orchestrator._ports import ProbeResult, Target
 from orchestrator._probing.blocking_probe import BlockingProbe
+from orchestrator._probing.socket_failures import PATH_MISSING
 from orchestrator._probing.socket_watch import SocketWatcher
 from orchestrator.redis._expect import Expect
-from orchestrator.redis._failures import PATH_MISSING
 from orchestrator.redis._given_client import settings_of_client
 from orchestrator.redis._sentinels import settings_of_sentinels
 from orchestrator.redis._session import RedisSession

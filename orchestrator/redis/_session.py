@@ -9,11 +9,12 @@ from collections import deque
 
 from orchestrator._probing.blocking_probe import held_up
 from orchestrator._probing.interruption import Interruption
+from orchestrator._probing.socket_failures import CLOSED
 from orchestrator._probing.worker import Answer
 from orchestrator.redis._connector import Connector
 from orchestrator.redis._error_replies import OLD_LOGIN
 from orchestrator.redis._expect import Command, commands_of
-from orchestrator.redis._failures import CLOSED, OF_TIME, classify, timed_out, unexpected
+from orchestrator.redis._failures import OF_TIME, classify, timed_out, unexpected
 from orchestrator.redis._pipelined_connection import PipelinedConnection
 from orchestrator.redis._progress import ProbePhase, Situation
 from orchestrator.redis._settings import RedisSettings
