@@ -2,9 +2,9 @@
 
 A blocking call cannot be cancelled, and the event loop's worker threads are the application's and
 hold up its exit. So a probe that blocks has a thread of its own, at most one at a time: an attempt
-whose time is up leaves the call behind, and the next attempt waits for the same call instead of
-starting another beside it. A call that never returns costs one thread, and the process ends without
-it.
+whose time is up leaves the call behind, and the next attempt waits for that to end instead of
+starting another beside it. If it ends well, that is the answer; else it is asked anew. A call that
+never returns costs one thread, and the process ends without it.
 """
 
 import contextlib
@@ -71,22 +71,31 @@ class AbandonableProbe(Probe):
     def give_up(self) -> None:
         """End what `ask` waits for, if that can be done; called on the event loop."""
 
+    def timed_out(self, timeout_seconds: float) -> Failure:
+        """Why there is no answer in time; called on the event loop, before `give_up`."""
+        return failed("TimeoutError", f"no answer within {timeout_seconds:g} s")
+
     async def attempt(self, timeout_seconds: float) -> ProbeResult:
         """Ask, or wait for what an earlier attempt has asked."""
+        deadline = time.monotonic() + timeout_seconds
+        with anyio.move_on_after(timeout_seconds):
+            call = await self._left_behind()
+            if call is None or call.failure is not None:  # which may be what `give_up` did to it
+                call = self._call = _BlockingCall(self.ask, deadline, "startup-check")
+                await call.done.wait()
+            self._call = None
+            return ProbeResult(call.seconds, call.failure)
+        failure = self.timed_out(timeout_seconds)
+        self.give_up()
+        return ProbeResult(timeout_seconds, failure)
+
+    async def _left_behind(self) -> _BlockingCall | None:
+        """What an earlier attempt has asked and did not wait for, once it has ended."""
         call = self._call
         if call is None or call.done.is_set() or not call.is_ours:
-            # An answer that came after its attempt was over is an old one.
-            deadline = time.monotonic() + timeout_seconds
-            call = self._call = _BlockingCall(self.ask, deadline, "startup-check")
-        with anyio.move_on_after(timeout_seconds):
-            await call.done.wait()
-        if not call.done.is_set():
-            self.give_up()
-            reason = f"no answer within {timeout_seconds:g} s"
-            failure = Failure(FailureKind.TRANSIENT, "TimeoutError", reason)
-            return ProbeResult(timeout_seconds, failure)
-        self._call = None
-        return ProbeResult(call.seconds, call.failure)
+            return None  # an answer that came when nobody waited for it is an old one
+        await call.done.wait()
+        return call
 
 
 def failed(error_type: str, reason: str = "", *, permanent: bool = False) -> Failure:

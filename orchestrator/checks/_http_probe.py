@@ -4,20 +4,15 @@ It speaks HTTP/1.1 with the standard library, one request on one connection in a
 so a total deadline holds, whatever the server does, and it works on asyncio and trio alike.
 """
 
-import contextlib
 import json
-import socket
 import ssl
 from collections.abc import Collection, Mapping
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
 from urllib.parse import SplitResult, urlsplit
 
 from orchestrator._hardening.arguments import require, wrong_type
-from orchestrator._hardening.text import one_line
 from orchestrator._ports import Target
-from orchestrator._probing.abandonable import AbandonableProbe, failed
-from orchestrator.checks._tcp_probe import connect
-from states import Failure
+from orchestrator.checks._socket_probe import SocketProbe, ToldFailure, shared_context, shown
 
 _MOST_BYTES = 64 * 1024
 """How much of an answer is read for a field of JSON."""
@@ -28,8 +23,11 @@ _PERMANENT = frozenset({401, 403, 405, 410})
 server of applications answers 404, too, while what is behind it is still starting."""
 
 
-class HttpProbe(AbandonableProbe):
+class HttpProbe(SocketProbe):
     """See `http`."""
+
+    protocol = "HTTP"
+    plain = "write http://"
 
     def __init__(
         self,
@@ -41,14 +39,13 @@ class HttpProbe(AbandonableProbe):
         field: tuple[str, object] | None,
         tls: ssl.SSLContext | None,
     ) -> None:
-        super().__init__()
         self._parts = _checked(url)
+        super().__init__(shown(self._parts.hostname or "", self._port))
         self._method = require(method, str, "method", "write method='HEAD'")
         self._status = status
         self._headers = dict(headers)
         self._field = field
         self._tls = tls
-        self._socket: socket.socket | None = None
 
     @property
     def target(self) -> Target:
@@ -59,77 +56,38 @@ class HttpProbe(AbandonableProbe):
     def _port(self) -> int:
         return self._parts.port or (443 if self._parts.scheme == "https" else 80)
 
-    def give_up(self) -> None:
-        """Cut the connection, in whatever it is read."""
-        sock = self._socket
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    def ask(self, deadline: float) -> Failure | None:
-        """Ask once."""
-        where = f"{self._parts.hostname}:{self._port}"
-        try:
-            return self._exchange(deadline, where)
-        except (OSError, HTTPException, UnicodeError) as error:
-            return _failure(error, where)
-        finally:
-            sock, self._socket = self._socket, None
-            if sock is not None:
-                sock.close()
-
-    def _exchange(self, deadline: float, where: str) -> Failure | None:
-        parts = self._parts
-        host = parts.hostname or ""
-        self._socket = sock = connect(host, self._port, deadline)
-        if parts.scheme == "https":
-            if self._tls is None:
-                self._tls = ssl.create_default_context()
-            self._socket = sock = self._tls.wrap_socket(sock, server_hostname=host)
+    def talk(self, deadline: float) -> None:
+        """Make one request."""
+        parts, host = self._parts, self._parts.hostname or ""
+        tls = (self._tls or shared_context()) if parts.scheme == "https" else None
+        link = self.open(host, self._port, deadline, tls)
         connection = HTTPConnection(host, self._port)
-        connection.sock = sock
+        connection.sock = link.sock
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request(self._method, path, headers={"Connection": "close", **self._headers})
-        response = connection.getresponse()
-        if response.status not in self._status:
-            reason = f"{where} answered {response.status}"
-            return failed("HTTPStatus", reason, permanent=response.status in _PERMANENT)
-        return None if self._field is None else self._look(response, where, *self._field)
+        try:
+            connection.request(self._method, path, headers={"Connection": "close", **self._headers})
+            response = connection.getresponse()
+            if response.status not in self._status:
+                reason = f"{self.where} answered {response.status}"
+                permanent = response.status in _PERMANENT
+                raise ToldFailure("HTTPStatus", reason, permanent=permanent)
+            if self._field is not None:
+                self._look(response, *self._field)
+        except RemoteDisconnected:
+            raise ConnectionResetError from None
+        except (HTTPException, UnicodeError):
+            raise self.wrong_server() from None
 
-    def _look(
-        self, response: HTTPResponse, where: str, name: str, wanted: object
-    ) -> Failure | None:
+    def _look(self, response: HTTPResponse, name: str, wanted: object) -> None:
         try:
             found: object = json.loads(response.read(_MOST_BYTES))
         except ValueError:
-            return failed("WrongAnswer", f"{where} answered no JSON")
+            raise ToldFailure("WrongAnswer", f"{self.where} answered no JSON") from None
         for key in name.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         if found != wanted:
-            return failed("WrongAnswer", f"in the answer of {where}, {name} is not as it should be")
-        return None
-
-
-def _failure(error: Exception, where: str) -> Failure:
-    """What an exception means; nothing that the server sent is in it."""
-    permanent = False
-    match error:
-        case ConnectionRefusedError():
-            reason = f"{where} refused the connection"
-        case socket.gaierror():
-            reason = f"the name in {where} could not be looked up"
-        case ssl.SSLCertVerificationError():
-            reason = f"the certificate of {where} is not trusted: {one_line(error.verify_message)}"
-            permanent = True
-        case ssl.SSLError():
-            reason = f"TLS with {where} failed: {one_line(error.reason or 'no reason given')}"
-        case TimeoutError():
-            reason = f"{where} gave no answer in time"
-        case OSError():
-            reason = f"{where} closed the connection, or is away"
-        case _:
-            reason = f"what answers at {where} speaks no HTTP"
-    return failed(type(error).__name__, reason, permanent=permanent)
+            reason = f"in the answer of {self.where}, {name} is not as it should be"
+            raise ToldFailure("WrongAnswer", reason)
 
 
 def http(

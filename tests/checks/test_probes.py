@@ -245,7 +245,7 @@ async def test_a_server_that_drips_ends_with_the_attempt() -> None:
 
 async def test_a_server_that_speaks_no_tls_is_told_apart() -> None:
     with server(response(400)) as port:
-        assert "TLS with 127.0.0.1" in await why(http(f"https://127.0.0.1:{port}/"))
+        assert "does not speak TLS: write http://" in await why(http(f"https://127.0.0.1:{port}/"))
 
 
 @pytest.mark.parametrize(

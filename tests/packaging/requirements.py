@@ -15,7 +15,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 OWN = canonicalize_name(PROJECT["name"])
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
-RUNTIME_EXTRAS = ("aiohttp", "cli", "demo", "pydantic", "trio", "websockets")
+RUNTIME_EXTRAS = (
+    "aiohttp",
+    "cli",
+    "demo",
+    "grpc",
+    "health",
+    "pydantic",
+    "trio",
+    "websockets",
+)
 """Those of which the lowest versions are tested; the others bring what tests and pages need."""
 
 
