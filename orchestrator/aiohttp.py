@@ -32,7 +32,8 @@ from orchestrator._gate.face import GateFace, asks_for_websocket
 from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.holding import HoldingOptions
 from orchestrator._gate.messages import Messages
-from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER
+from orchestrator._gate.open_sockets import Closing
+from orchestrator._gate.refusals import APPLICATION_ERROR
 from orchestrator._gate.visit import Visit
 from orchestrator._hardening.arguments import paths_of
 from orchestrator._http.health_paths import passes
@@ -98,16 +99,15 @@ class _PacedRequest:
             self._visit.leave()
             self._give_back()
 
-    async def close_when_degraded(self) -> None:
+    async def close_by_gate(self, closing: Closing) -> None:
         if self._socket is None or self._socket.closed:
             return
         transport = self._request.transport
         try:
-            reason = b"The service is degraded."
-            await self._socket.close(code=TRY_AGAIN_LATER, message=reason)
+            await self._socket.close(code=closing.code, message=closing.reason.encode())
         finally:
             if transport is None or not transport.get_write_buffer_size():
-                self._admission.closed(TRY_AGAIN_LATER)
+                self._admission.closed(closing.code)
             else:
                 transport.abort()  # its client takes nothing: neither the close nor what was before
 
@@ -217,24 +217,25 @@ class ReadinessGate(GateFace):
     ) -> web.StreamResponse:
         call = self._calls[id(request)] = _PacedRequest(request, self._admission, visit)
         try:
-            return await handler(request)
+            with self._in_flight:
+                return await handler(request)
         except Exception as error:
             call.failed(error)
             raise
         finally:
             del self._calls[id(request)]
             call.leave()
-            if self._open_sockets is not None:
-                self._open_sockets.discard(call.close_when_degraded)
+            self._open_sockets.discard(call)
 
     async def _on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        if self._startup.draining:
+            response.force_close()  # and says so: no connection is used again
         call = self._calls.get(id(request))
         if call is None:
             return  # it was let pass, or is refused
         if isinstance(response, web.WebSocketResponse):
             call.opened(response)
-            if self._open_sockets is not None:
-                self._open_sockets.add(call.close_when_degraded)
+            self._open_sockets.add(call)
         else:
             call.answered()
 
@@ -243,6 +244,8 @@ class ReadinessGate(GateFace):
             yield
 
     async def _on_shutdown(self, _: web.Application) -> None:
+        # The port is closed already, so that there is nothing to announce any more.
+        await self._startup.drain("the server's shutdown", announce=False)
         self.stop()
         await anyio.lowlevel.checkpoint()  # so that those held are answered at once
 

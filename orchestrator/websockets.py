@@ -8,8 +8,8 @@ Example::
         ...
 
 `process_request` alone holds, admits and refuses, and lets held clients in as fast as the handlers
-can take them. With `create_connection` it also counts closes, and closes open connections on
-degrade where wanted.
+can take them. With `create_connection` it also counts closes, and closes open connections in a
+drain, and on degrade where wanted. At the end, await `startup.drain()` before the server closes.
 """
 
 import asyncio
@@ -42,9 +42,10 @@ from orchestrator._gate.admission import Admission
 from orchestrator._gate.face import GateFace, asks_for_websocket
 from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.holding import HoldingOptions
+from orchestrator._gate.in_flight import InFlight
 from orchestrator._gate.messages import Messages
-from orchestrator._gate.open_sockets import OpenSockets
-from orchestrator._gate.refusals import APPLICATION_ERROR, TRY_AGAIN_LATER
+from orchestrator._gate.open_sockets import Closing, OpenSockets
+from orchestrator._gate.refusals import APPLICATION_ERROR
 from orchestrator._gate.visit import Visit
 from orchestrator._hardening.arguments import paths_of
 from orchestrator._http.health_paths import passes
@@ -122,7 +123,7 @@ class ProcessRequest(GateFace):
         )
         self._bypass = bypass
         self.connection: type[ServerConnection] = _connection_class(
-            self._admission, self._open_sockets
+            self._admission, self._in_flight, self._open_sockets
         )
 
     async def __call__(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -240,14 +241,19 @@ class _Connection(ServerConnection):
 
     # Set by `_connection_class`.
     gate_admission: Admission
-    gate_open_sockets: OpenSockets | None
+    gate_in_flight: InFlight
+    gate_open_sockets: OpenSockets
 
     _gate_closes = False
+    _gate_inside = False
 
     def admitted(self) -> None:
-        """It was let in."""
-        if self.gate_open_sockets is not None:
-            self.gate_open_sockets.add(self.close_when_degraded)
+        """It was let in, in the task of its handler."""
+        self.gate_open_sockets.add(self)
+        if not self._gate_inside and (task := asyncio.current_task()) is not None:
+            self._gate_inside = True
+            self.gate_in_flight.__enter__()
+            task.add_done_callback(lambda _: self.gate_in_flight.__exit__(None, None, None))
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Count the code, if it is this side that closes."""
@@ -257,31 +263,31 @@ class _Connection(ServerConnection):
             self.gate_admission.closed(APPLICATION_ERROR if raised else int(code))
         await super().close(code, reason)
 
-    async def close_when_degraded(self) -> None:
-        """Close with 1013. A client that takes nothing, not even that, is cut off."""
+    async def close_by_gate(self, closing: Closing) -> None:
+        """Close it. A client that takes nothing, not even that, is cut off."""
         if self.state is not State.OPEN:
             return
         self._gate_closes = True
         try:
-            await self.close(TRY_AGAIN_LATER, "The service is degraded.")
+            await self.close(closing.code, closing.reason)
         finally:
             if self.transport.get_write_buffer_size():
                 self.transport.abort()
             else:
-                self.gate_admission.closed(TRY_AGAIN_LATER)
+                self.gate_admission.closed(closing.code)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end: there is nothing to close any more."""
         super().connection_lost(exc)
-        if self.gate_open_sockets is not None:
-            self.gate_open_sockets.discard(self.close_when_degraded)
+        self.gate_open_sockets.discard(self)
 
 
 def _connection_class(
-    admission: Admission, open_sockets: OpenSockets | None
+    admission: Admission, in_flight: InFlight, open_sockets: OpenSockets
 ) -> type[ServerConnection]:
     class Connection(_Connection):
         gate_admission = admission
+        gate_in_flight = in_flight
         gate_open_sockets = open_sockets
 
     return Connection

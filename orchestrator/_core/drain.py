@@ -15,9 +15,9 @@ calls `sys.exit()`, or does not end when it is cancelled holds nothing up.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVarTuple
 
 import anyio
 
@@ -28,6 +28,8 @@ from orchestrator._ports import Clock
 from orchestrator._runtime.event_loop import EventLoop, SpawnedTask
 from states import Policy
 
+TimesT = TypeVarTuple("TimesT")
+
 DrainCallback = Callable[[], object]
 """A plain or an async function without arguments."""
 
@@ -35,7 +37,7 @@ DrainCallback = Callable[[], object]
 class Drainable(Protocol):
     """What has requests to end, such as a gate."""
 
-    def drain_began(self) -> None:
+    async def announce_drain(self) -> None:
         """The drain has begun: what cannot be served any more may be refused now."""
         ...
 
@@ -97,6 +99,7 @@ class Drain:
         self._loop = loop
         self._post = post
         self._reason = ""
+        self._announce_seconds = policy.drain_announce_seconds
         self._ended = anyio.Event()
         self._scope = anyio.CancelScope()
         self.began_at: float | None = None
@@ -105,7 +108,7 @@ class Drain:
 
     def text(self, now: float) -> str:
         """What it does, in one line; empty before it begins. From any thread."""
-        began_at, policy = self.began_at, self._policy
+        began_at = self.began_at
         if began_at is None:
             return ""
         text = f"{self._reason}, {now - began_at:.1f} s ago; "
@@ -114,7 +117,7 @@ class Drain:
         if self.refuses:
             left = self.seconds_left(now)
             return f"{text}{self._parts.inside} are to end within {left:.1f} s"
-        refuses = max(0.0, began_at + policy.drain_announce_seconds - now)
+        refuses = max(0.0, began_at + self._announce_seconds - now)
         return f"{text}new requests are served for {refuses:.1f} s more"
 
     def seconds_left(self, now: float) -> float:
@@ -122,23 +125,22 @@ class Drain:
         began_at = now if self.began_at is None else self.began_at
         return max(0.0, began_at + self._policy.drain_limit_seconds - now)
 
-    def begin(self, reason: str) -> bool:
+    def begin(self, reason: str, *, announce: bool) -> bool:
         """Begin it, unless it has begun; whether it did."""
         if self.began_at is not None:
             return False
         policy = self._policy
         self.began_at, self._reason = self._clock.now(), reason
+        self._announce_seconds = policy.drain_announce_seconds if announce else 0.0
         self._post(reason)
         logger.info(
             "draining (%s): /readyz fails; new requests are served for %g s, then WebSockets are"
             " closed over %g s; %g s in all at most",
             reason,
-            policy.drain_announce_seconds,
+            self._announce_seconds,
             policy.drain_close_seconds,
             policy.drain_limit_seconds,
         )
-        for one in self._parts.drainables:
-            one.drain_began()
         return True
 
     async def wait(self) -> None:
@@ -174,7 +176,10 @@ class Drain:
         try:
             with self._scope:
                 with self._clock.cancel_at(until) as limit:
-                    announced_at = began_at + policy.drain_announce_seconds
+                    async with anyio.create_task_group() as tasks:
+                        for one in self._parts.drainables:
+                            tasks.start_soon(_guarded, one.announce_drain)
+                    announced_at = began_at + self._announce_seconds
                     await self._announce(announced_at, until - policy.drain_close_seconds)
                     self.refuses = True
                     await self._close()
@@ -210,9 +215,9 @@ class Drain:
                 tasks.start_soon(_guarded, one.drain, close_seconds)
 
 
-async def _guarded(drain: Callable[[float], Awaitable[None]], close_seconds: float) -> None:
+async def _guarded(drain: Callable[[*TimesT], Coroutine[Any, Any, None]], *times: *TimesT) -> None:
     try:
-        await drain(close_seconds)
+        await drain(*times)
     except Exception as error:  # it is logged
         logger.error("a gate could not be drained", error=error)
 

@@ -10,6 +10,7 @@ from orchestrator._errors import NotRunning
 from orchestrator._hardening.arguments import wrong_type
 from orchestrator._hardening.text import reason_of
 from orchestrator._runtime.event_loop import Call, CancelledError
+from states import Policy
 
 CallbackT = TypeVar("CallbackT", bound=DrainCallback)
 
@@ -17,6 +18,7 @@ CallbackT = TypeVar("CallbackT", bound=DrainCallback)
 class Draining(ReadableState):
     """The part of an `Orchestrator` that ends a service's work."""
 
+    policy: Policy
     _drain_parts: DrainParts
 
     @property
@@ -29,7 +31,9 @@ class Draining(ReadableState):
         """Whether a drain is past its announcement, so that nothing new is taken."""
         return self._life is not None and self._life.drain.refuses
 
-    async def drain(self, reason: str = "asked by the application") -> None:
+    async def drain(
+        self, reason: str = "asked by the application", *, announce: bool = True
+    ) -> None:
         """End the service's work: announce it, take nothing new, close WebSockets; wait for it.
 
         `/readyz` fails at once, and the callbacks of `on_drain` run. New requests are served for
@@ -41,6 +45,7 @@ class Draining(ReadableState):
 
         Args:
             reason: Why, in a few words, for log and trace. No secrets.
+            announce: False where no new request can arrive any more, as the port is closed.
 
         Raises:
             NotRunning: Before the orchestrator is entered. Once it was left, it returns at once.
@@ -49,17 +54,25 @@ class Draining(ReadableState):
         if life is None:
             raise NotRunning("the orchestrator does not run yet, so there is nothing to drain")
         if life.loop.is_current:
-            await _drain_here(life, why)
+            await _drain_here(life, why, announce)
             return
         try:
-            await Call(partial(_drain_here, life, why), life.loop).wait()
+            await Call(partial(_drain_here, life, why, announce), life.loop).wait()
         except CancelledError:
             return  # its event loop has ended, and with it all that ran there
 
     def cut_drain_short(self, why: str) -> None:
         """End a drain that is under way, from any thread."""
         if (life := self._life) is not None:
-            life.on_loop(partial(life.drain.cut_short, why))
+            life.cut_drain_short(why)
+
+    def drain_needed(self) -> bool:
+        """Whether a drain has anything to do, or somebody to wait for. From any thread."""
+        if self.drain_seconds_left() == 0.0 or not self.running:
+            return False
+        parts = self._drain_parts
+        announces = self.policy.drain_announce_seconds > 0
+        return announces or bool(parts.callbacks) or parts.inside > 0
 
     def on_drain(self, callback: CallbackT) -> CallbackT:
         """Decorate a plain or async function without arguments, to be called as a drain begins.
@@ -91,6 +104,6 @@ class Draining(ReadableState):
         return 0.0 if self._life is None else self._life.drain_seconds_left()
 
 
-async def _drain_here(life: Life, reason: str) -> None:
-    life.begin_drain(reason)
+async def _drain_here(life: Life, reason: str, announce: bool) -> None:
+    life.begin_drain(reason, announce=announce)
     await life.drain.wait()

@@ -67,11 +67,11 @@ class LifeAccess:
         if not self.stopping:
             self.on_loop(partial(self.companions.begin, companion))
 
-    def begin_drain(self, reason: str) -> None:
+    def begin_drain(self, reason: str, *, announce: bool) -> None:
         """Begin the drain, unless it has begun, or this start-up is ending. On the event loop."""
         if self.stopping:
             self.drain.end()
-        elif self.drain.begin(reason):
+        elif self.drain.begin(reason, announce=announce):
             self.companions.begin(self.drain.run)
 
     def drain_seconds_left(self) -> float:
@@ -79,3 +79,8 @@ class LifeAccess:
         if self.stopping or self.drain.over:
             return 0.0
         return self.drain.seconds_left(self.now())
+
+    def cut_drain_short(self, why: str) -> None:
+        """End a drain soon; not here and now, since signal handlers call this, too."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call(partial(self.drain.cut_short, why))

@@ -50,7 +50,7 @@ class Admission:
     Args:
         startup: The orchestrator.
         on_close: Called with each close code that the application causes.
-        open_sockets: The WebSockets that are closed when the service becomes degraded.
+        open_sockets: The WebSockets that the gate closes.
         return_seconds: How long those who are turned away are asked to stay away at most.
 
     Raises:
@@ -89,7 +89,8 @@ class Admission:
         self._life = self._stopped_life = -1
         self._hold_seconds = hold_seconds
         self._admit_degraded = admit_degraded
-        self._open_sockets = open_sockets
+        self.open_sockets: OpenSockets = open_sockets or OpenSockets(None)
+        self._closes_on_degrade = self.open_sockets.close_on_degrade
         self._warned = False
         self.stats.watched_by_metrics(self)
         startup.accompany(self._follow)
@@ -130,20 +131,25 @@ class Admission:
         startup = self.startup
         if startup.ready or not startup.enabled:
             return True
-        if not self._admit_degraded or startup.ended is not None:
+        if not self._admit_degraded or self._ends():
             return False
         return startup.stage is Stage.DEGRADED or recovering(startup)
 
     def refuses_at_once(self) -> bool:
         """Whether nobody is held, since waiting would be of no use."""
         startup = self.startup
-        if self.stopped or startup.ended is not None or self._is_not_entered():
+        if self.stopped or self._ends() or self._is_not_entered():
             return True
+        if startup.draining and not self.is_open():
+            return True  # its stage changes no more
         return startup.stage is Stage.DEGRADED and not self._admit_degraded
+
+    def _ends(self) -> bool:
+        return self.startup.refuses or self.startup.ended is not None
 
     def why(self, outcome: Outcome) -> str:
         """One line for a client that is turned away."""
-        stopped = self.stopped or self.startup.ended is not None
+        stopped = self.stopped or self._ends() or self.startup.draining
         return reason(outcome, self.startup.stage, stopped, not self._is_not_entered())
 
     # -- requests ----------------------------------------------------------------------------------
@@ -235,8 +241,7 @@ class Admission:
             self._life = self.startup.life_number
             self.queue.begin_anew()
             self.turnstile.begin_anew()
-            if self._open_sockets is not None:
-                self._open_sockets.begin_anew()
+            self.open_sockets.begin_anew()
 
     def closed(self, code: int | str) -> None:
         """The application closed a WebSocket with this code, or with `APPLICATION_ERROR`."""
@@ -285,8 +290,8 @@ class Admission:
                         self.queue.turn_away()
                     else:
                         self.turnstile.advance()
-                    if self._open_sockets is not None and event.current is Stage.DEGRADED:
-                        tasks.start_soon(self._open_sockets.close, self.clock, self._is_degraded)
+                    if self._closes_on_degrade and event.current is Stage.DEGRADED:
+                        tasks.start_soon(self.open_sockets.close, self.clock, self._is_degraded)
                 tasks.cancel_scope.cancel()
         finally:
             if life == self.startup.life_number:  # else its event loop was given up long ago

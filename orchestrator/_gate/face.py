@@ -11,6 +11,7 @@ from orchestrator._gate.admission import Admission
 from orchestrator._gate.counts import AdmissionCounts
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.holding import HoldingOptions
+from orchestrator._gate.in_flight import InFlight
 from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._gate.refusals import RetryAfter
 from orchestrator._hardening.arguments import require
@@ -36,9 +37,7 @@ class GateFace:
     ) -> None:
         self._startup: Orchestrator = require(startup, Orchestrator, "startup", write)
         self._retry_after: RetryAfter = RetryAfter(retry_after_seconds, random)
-        self._open_sockets: OpenSockets | None = OpenSockets.from_option(
-            close_on_degrade_seconds, random
-        )
+        self._open_sockets: OpenSockets = OpenSockets.from_option(close_on_degrade_seconds, random)
         self._admission: Admission = Admission(
             startup,
             open_sockets=self._open_sockets,
@@ -46,6 +45,7 @@ class GateFace:
             on_close=on_close,
             **holding,
         )
+        self._in_flight: InFlight = InFlight(self._admission, self._open_sockets)
 
     def _refuse(self, outcome: Outcome | None) -> tuple[bytes, dict[str, str]]:
         """The body and the headers of a refusal."""
@@ -74,7 +74,8 @@ class GateFace:
         """The WebSocket close codes that the application caused so far, as far as they are known.
 
         `application_error` counts exceptions while a WebSocket was open; servers turn them into
-        1011, 1006 or 1005, each in its own way. 1013 counts what `close_on_degrade_seconds` closed.
+        1011, 1006 or 1005, each in its own way. 1013 counts what `close_on_degrade_seconds` closed,
+        and 1012 what a drain closed.
         The gate of `websockets` needs `create_connection` for it. That of aiohttp needs `setup`,
         and knows only these two: aiohttp does not tell which side chose another code.
         """

@@ -10,6 +10,10 @@ from states import Stage
 TRY_AGAIN_LATER = 1013
 """The close code for "try again later" in the IANA registry of WebSocket close codes."""
 
+RESTART = 1012
+"""The close code for "service restart" there: a client comes back at once, to another instance."""
+
+PRIVATE_RESTART = 4012
 PRIVATE_TRY_AGAIN_LATER = 4013
 """The same from the range for private use: some servers let no application send 1013."""
 

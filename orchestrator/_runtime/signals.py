@@ -5,6 +5,12 @@ uvicorn answers every open handshake with a 500 within 0.1 s. So a handler of ou
 of the server's own. It tells the listeners and passes the signal on when they have answered, or
 when no more answers go out, so that nothing they do holds a shutdown up.
 
+Where a listener drains, the signal is held back until that is over, and for the time of the drain
+at most, whether or not the event loop turns: a thread keeps it. One stop often arrives as several
+signals, from a supervisor, a process group and a terminal. They are all the same drain, of which
+the server hears the first signal only, once. What is clearly meant cuts it short: SIGQUIT, and a
+second SIGINT that comes later than a machine would send it.
+
 Whether answers still go out is measured in turns of the event loop, not by the clock alone: on a
 machine that is overloaded a second may pass between two answers, or before the first.
 
@@ -14,94 +20,28 @@ once more. So the server's handler runs as it would have run: in the main thread
 loop is blocked, and what it raises comes out where it would have come out.
 """
 
-import _thread
 import asyncio
 import contextlib
-import functools
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TypeGuard
 
-from orchestrator._runtime.event_loop import EventLoop
+from orchestrator._runtime.deferral import Deferral, Release, SignalListener, Stop, listeners
 
-ANSWER_SECONDS = 0.3
-"""How long a signal is held back while no answer goes out, if the event loop turns meanwhile."""
-
-QUIET_TURNS = 10
-"""How often the event loop must turn in that time. An answer takes about eight turns."""
-
-BLOCKED_SECONDS = 3.0
-"""How long it is held back by an event loop that does not turn. It is blocked, or it gets no share
-of the processor: that cannot be told from outside. A server that acts on its signal in the event
-loop, as uvicorn does, loses nothing by this."""
-
-MOST_SECONDS = 8.0
-"""How long it is held back at most, while answers go out one by one. The shortest time that
-platforms give between SIGTERM and SIGKILL is 10 s (`docker stop`, Cloud Run)."""
-
-Release = Callable[[], None]
-"""Says that a listener has answered; the signal may go on as far as it is concerned."""
+__all__ = ["Release", "call_on_signal"]
 
 Handler = Callable[[int, FrameType | None], object]
 
 
-class _Listener:
-    """Somebody who wants to hear of signals, on an event loop of its own."""
-
-    def __init__(
-        self,
-        numbers: frozenset[signal.Signals],
-        stop: Callable[[Release], object],
-        unanswered: Callable[[], int],
-    ) -> None:
-        self.numbers = numbers
-        self.unanswered = unanswered
-        self.in_main_thread = threading.current_thread() is threading.main_thread()
-        self._stop = stop
-        self._loop = EventLoop()
-        self._releases: list[Release] = []
-
-    def tell(self, release: Release) -> bool:
-        """Have `stop` called, from any thread or a signal handler; False if the loop has ended."""
-        self._releases.append(release)
-        return self.at_next_turn(functools.partial(self._call, release))
-
-    def _call(self, release: Release) -> None:
-        if self in _listeners:
-            self._stop(release)
-
-    def at_next_turn(self, call: Callable[[], None]) -> bool:
-        """Call it on the loop, from any thread. False if the loop has ended: it listens no more."""
-        try:
-            self._loop.call(call)
-        except RuntimeError:
-            _listeners.pop(self, None)
-            return False
-        return True
-
-    def forget_if_ended(self) -> None:
-        """Keep nothing alive for a loop that was given up without an end."""
-        if self._loop.ended:
-            _listeners.pop(self, None)
-
-    def leave(self) -> None:
-        """Hold no signal back any more."""
-        for release in self._releases:
-            release()
-
-
-_listeners: dict[_Listener, None] = {}
-
-
 @contextlib.contextmanager
 def call_on_signal(
-    stop: Callable[[Release], object],
+    stop: Stop,
     *numbers: signal.Signals,
     unanswered: Callable[[], int] = lambda: 0,
+    drain_seconds: Callable[[], float] = lambda: 0.0,
+    hurry: Callable[[str], object] = lambda _: None,
 ) -> Generator[Callable[[], None]]:
     """Call `stop` on the event loop at these signals, before the server's own handler runs.
 
@@ -111,118 +51,37 @@ def call_on_signal(
     stays in place: it is not held back.
 
     Args:
-        stop: Called with what it has to call once everybody is answered.
+        stop: Called with what it has to call once everybody is answered, and with the signal.
         *numbers: The signals.
         unanswered: How many are to be answered. Asked in a signal handler and in another thread; if
             there are none, the signal is passed on at once.
+        drain_seconds: How long it drains at most; 0 if it only answers. Asked in a signal handler.
+        hurry: Called with the reason, in a signal handler, when a drain is cut short.
 
     Yields:
         A function that takes the place in front again, for where a server has installed its
         handlers only after that.
     """
-    listener = _Listener(frozenset(numbers), stop, unanswered)
+    listener = SignalListener(frozenset(numbers), stop, unanswered, drain_seconds, hurry)
 
     def put_in_front() -> None:
         # Handlers can be installed in the main thread only, and nobody may listen any more.
-        if listener.in_main_thread and listener in _listeners:
+        if listener.in_main_thread and listener in listeners:
             for number in numbers:
                 _put_in_front(number)
 
-    for other in tuple(_listeners):
+    for other in tuple(listeners):
         other.forget_if_ended()
-    _listeners[listener] = None
+    listeners[listener] = None
     put_in_front()
     try:
         yield put_in_front
     finally:
-        _listeners.pop(listener, None)
+        listeners.pop(listener, None)
         listener.leave()
         if listener.in_main_thread:
             for number in numbers:
                 _step_aside(number)
-
-
-class _Deferral:
-    """One signal that is held back, until those listeners have answered that have anyone to answer.
-
-    Attributes:
-        times: How often it has arrived since.
-        passed: Whether it may go on.
-    """
-
-    def __init__(self) -> None:
-        self.times = 1
-        self.passed = False
-        self._awaited: set[_Listener] = set()
-        self._answered = threading.Event()
-        self._turned = threading.Event()  # of the turn that is waited for now
-
-    def tell(self, listeners: Collection[_Listener]) -> None:
-        """Tell the listeners, and await those that have anyone to answer."""
-        # All of them, before the first is told: it may have answered before the next is looked at.
-        self._awaited.update(listener for listener in listeners if listener.unanswered())
-        for listener in listeners:
-            release = functools.partial(self._release, listener)
-            if not listener.tell(release):
-                release()  # whoever it could have answered has gone with its loop
-
-    def _release(self, listener: _Listener) -> None:
-        self._awaited.discard(listener)
-        if not self._awaited:
-            self._answered.set()
-            self._turned.set()  # a loop that has ended turns no more
-
-    def _left(self) -> int:
-        return sum(listener.unanswered() for listener in tuple(self._awaited))
-
-    def begin(self, number: int) -> bool:
-        """Hold it back; return whether there is a reason to."""
-        if not self._awaited:
-            return False
-        try:
-            # `threading.Thread` takes locks that whatever was interrupted here may hold.
-            _thread.start_new_thread(self._send_again, (number,))
-        except RuntimeError:  # no thread can be had
-            return False
-        return True
-
-    def _send_again(self, number: int) -> None:
-        self._wait()
-        self.passed = True
-        main = threading.main_thread().ident
-        if hasattr(signal, "pthread_kill") and main is not None:
-            signal.pthread_kill(main, number)
-        else:  # Windows
-            _thread.interrupt_main(signal.Signals(number))
-
-    def _wait(self) -> None:
-        """Return when all have answered, or when no more answers go out."""
-        limit, fewest, quiet_turns = time.monotonic() + MOST_SECONDS, self._left(), 0
-        while quiet_turns < QUIET_TURNS and time.monotonic() < limit:
-            # Turn first, and pause then: so the signal finds a loop with nothing to do asleep. What
-            # a handler raises in the middle of a callback, asyncio logs and forgets.
-            if not self._all_turn(limit) or self._answered.wait(ANSWER_SECONDS / QUIET_TURNS):
-                return
-            left = self._left()
-            quiet_turns = 0 if left < fewest else quiet_turns + 1
-            fewest = min(fewest, left)
-
-    def _all_turn(self, limit: float) -> bool:
-        """Whether each event loop that is waited for takes a turn in time."""
-        behind = set(self._awaited)
-        turned = self._turned = threading.Event()
-
-        def turn(listener: _Listener) -> None:
-            behind.discard(listener)
-            if not behind:
-                turned.set()
-
-        for listener in tuple(behind):
-            if not listener.at_next_turn(functools.partial(turn, listener)):
-                self._release(listener)
-                turn(listener)
-        patience = min(BLOCKED_SECONDS, limit - time.monotonic())
-        return self._answered.is_set() or turned.wait(max(0, patience))
 
 
 class _Front:
@@ -234,11 +93,13 @@ class _Front:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Tell the listeners, or pass on what was held back."""
         deferral = _held_back.get(self)
+        if (deferral is None or not deferral.passed) and _drained_already(self, number, frame):
+            return
         if deferral is None:
             # Known before anything else: the next signal may interrupt this handler.
-            deferral = _held_back[self] = _Deferral()
-            deferral.tell([one for one in tuple(_listeners) if number in one.numbers])
-            if not _is_of_a_loop(self.before) and deferral.begin(number):
+            deferral = _held_back[self] = Deferral(number)
+            deferral.tell([one for one in tuple(listeners) if number in one.numbers])
+            if not _is_of_a_loop(self.before) and deferral.begin():
                 return
         elif not deferral.passed:
             deferral.times += 1
@@ -248,12 +109,26 @@ class _Front:
             self.before(number, frame)
 
 
-_held_back: dict[_Front, _Deferral] = {}
+_held_back: dict[_Front, Deferral] = {}
+
+
+def _drained_already(front: _Front, number: int, frame: FrameType | None) -> bool:
+    """Whether a drain is under way, so that this signal belongs to it, or has cut it short."""
+    draining = ((one, held) for one, held in tuple(_held_back.items()) if held.drains)
+    first, deferral = next(draining, (front, None))
+    if deferral is None or deferral.passed:
+        return False
+    if deferral.is_meant(number):
+        deferral.cut_short(number)
+        _held_back.pop(first, None)
+        first.before(deferral.number, frame)
+        front.before(number, frame)
+    return True
 
 
 def _forget() -> None:
     """In a forked child: it has none of the loops and threads, and ends by its own rules."""
-    _listeners.clear()
+    listeners.clear()
     _held_back.clear()
 
 
@@ -272,7 +147,7 @@ def _step_aside(number: signal.Signals) -> None:
     front = signal.getsignal(number)
     if not isinstance(front, _Front):  # somebody has put something else there meanwhile
         return
-    if not any(one.in_main_thread and number in one.numbers for one in _listeners):
+    if not any(one.in_main_thread and number in one.numbers for one in listeners):
         signal.signal(number, front.before)
 
 

@@ -14,6 +14,7 @@ from orchestrator._gate.health_answers import Workers
 from orchestrator._gate.health_endpoints import MountHint, health_app
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateMetrics
+from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._hardening.arguments import wrong_type
 from orchestrator._http.asgi_types import (
     AnyASGIApp,
@@ -27,7 +28,9 @@ from orchestrator._http.asgi_types import (
 from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS, is_health_path
 from orchestrator._ports import Clock
 from orchestrator.asgi._bypass import passing
-from orchestrator.asgi._connection import CloseWatch, Inbox, may_have_body
+from orchestrator.asgi._close_watch import CloseWatch
+from orchestrator.asgi._connection import Inbox, may_have_body
+from orchestrator.asgi._last_response import last_on_its_connection
 from orchestrator.asgi._lifespan import LateStart, WithStartup, run_lifespan
 from orchestrator.asgi._passage import Passage
 from orchestrator.asgi._refusal import Refusal
@@ -81,12 +84,15 @@ class ReadinessGate(GateFace):
         release_batch: How many handlers may work at the same time while `ready` is young. Keep it
             at or below what the application can take at once, such as the size of a pool.
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
-        count_closes: Count the close codes that the application causes. False saves a small cost
-            for each message of a WebSocket.
-        stop_on_sigterm: Refuse what is held when SIGTERM, SIGINT or SIGQUIT arrives. Most servers
-            tell an application of their shutdown only after every open request has ended. The
-            server's own handler runs once all responses are out, or 0.3 s pass without another
-            one (longer where the event loop gets no turn), and after 8 s at most.
+        count_closes: Count the close codes that the application causes. Where nothing is to be
+            closed either, False saves a small cost for each message of a WebSocket.
+        stop_on_sigterm: Drain when SIGTERM or SIGINT arrives, as `Orchestrator.drain` says, and run
+            the server's own handler then. Most servers tell an application of their shutdown only
+            after every open request has ended. Repeated signals belong to the same drain; a second
+            SIGINT 1 s later, or SIGQUIT, cuts it short. With a `drain_limit_seconds` of 0, and at
+            SIGQUIT, only those held are refused: the server's handler runs once all responses are
+            out, or 0.3 s pass without another one (longer where the event loop gets no turn), and
+            after 8 s at most.
         on_admission: Called with the outcome of each request: `admitted`, `refused`, `left`,
             `overflow` or `timed_out`.
         on_close: Called with each close code that the application causes, or with
@@ -159,16 +165,17 @@ class ReadinessGate(GateFace):
         if health is True:
             health = health_app(startup, admit_degraded=admit_degraded, pod=pod)
         self._health: ASGIApp | Literal[False] = health
-        self._refusal = Refusal(self._retry_after, accept_then_close=accept_then_close)
+        self._refusal = Refusal(startup, self._retry_after, accept_then_close=accept_then_close)
         # The application as it is for the lifespan, for HTTP, for WebSockets, and for those that
         # bypass the gate: their closes are counted, but none is closed when degraded.
         self._lifespan: ASGIApp = app
         self._http: ASGIApp = WithStartup(app, startup) if admit_degraded else app
         self._websocket = self._bypassing_websocket = self._http
         admission, open_sockets = self._admission, self._open_sockets
-        if count_closes or open_sockets is not None:
-            self._websocket = CloseWatch(self._http, admission.closed, open_sockets)
-            self._bypassing_websocket = CloseWatch(self._http, admission.closed)
+        report = admission.closed if count_closes else _uncounted
+        if count_closes or open_sockets.close_on_degrade or startup.policy.drain_limit_seconds:
+            self._websocket = CloseWatch(self._http, report, open_sockets)
+            self._bypassing_websocket = CloseWatch(self._http, report, OpenSockets(None))
         # Looked up for every request.
         self._turnstile, self._counts = admission.turnstile, admission.counts
         self._stats = admission.stats
@@ -178,8 +185,9 @@ class ReadinessGate(GateFace):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        kind = scope["type"]
-        app = self._http if kind == "http" else self._websocket
+        kind, app = scope["type"], self._websocket
+        if kind == "http":
+            app, send = self._http, last_on_its_connection(self._startup, scope, send)
         if kind == "lifespan":
             await self._run_lifespan(scope, receive, send)
         elif not self._startup.ready or self._turnstile.young:
@@ -189,7 +197,7 @@ class ReadinessGate(GateFace):
             passage = await self._when_not_ready(scope, receive, send)
             if passage is not None:
                 # Here and not in a method: its frame would be kept for as long as the connection.
-                with passage:
+                with self._in_flight, passage:
                     await app(scope, passage.receive, passage.send)
         elif self._health and kind == "http" and self._asks_for_health(scope):
             await self._health(scope, receive, send)
@@ -197,7 +205,8 @@ class ReadinessGate(GateFace):
             self._counts.admitted += 1
             if self._stats.tells:
                 self._stats.tell(Outcome.ADMITTED)
-            await app(scope, receive, send)
+            with self._in_flight:
+                await app(scope, receive, send)
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._late_start is None:
@@ -213,7 +222,7 @@ class ReadinessGate(GateFace):
             try:
                 passage = await self._when_not_ready(scope, receive, send, reading)
                 if passage is not None:
-                    with passage:
+                    with self._in_flight, passage:
                         await self._http(scope, passage.receive, passage.send)
             except Exception as error:  # raised again outside, where no group is put around it
                 raised = error
@@ -273,3 +282,7 @@ class ReadinessGate(GateFace):
                     await self._refusal.send(scope, send, self._admission.why(outcome))
             return
         await self._refusal.send(scope, send, self._admission.why(outcome))
+
+
+def _uncounted(_: int | str) -> None:
+    """Nobody counts this close."""

@@ -4,37 +4,28 @@ from http import HTTPStatus
 
 import anyio.lowlevel
 
-from orchestrator._gate.refusals import (
-    PRIVATE_TRY_AGAIN_LATER,
-    TRY_AGAIN_LATER,
-    RetryAfter,
-    retry_after_header,
-)
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.open_sockets import DEGRADED, DRAINED
+from orchestrator._gate.refusals import RetryAfter, retry_after_header
 from orchestrator._http.asgi_types import Scope, Send
 from orchestrator._http.responses import problem, respond
-
-
-async def close_try_again_later(send: Send, reason: str) -> None:
-    """Close an open WebSocket with 1013, or with the private code where the server forbids it."""
-    close = {"type": "websocket.close", "reason": reason}
-    try:
-        await send({**close, "code": TRY_AGAIN_LATER})
-    except OSError:  # by the ASGI specification: the client has left
-        raise
-    except Exception:  # autobahn's own, for a code that it does not let pass
-        await send({**close, "code": PRIVATE_TRY_AGAIN_LATER})
+from orchestrator.asgi._close_watch import close_with
 
 
 class Refusal:
     """Turns requests away.
 
     Args:
+        startup: The orchestrator.
         retry_after: Draws the seconds that clients should wait.
-        accept_then_close: Accept a WebSocket only to close it with 1013. Clients whose back-off
-            ends with the first open connection then return at once.
+        accept_then_close: Accept a WebSocket only to close it with 1013, in a drain with 1012.
+            Clients whose back-off ends with the first open connection then return at once.
     """
 
-    def __init__(self, retry_after: RetryAfter, *, accept_then_close: bool) -> None:
+    def __init__(
+        self, startup: Orchestrator, retry_after: RetryAfter, *, accept_then_close: bool
+    ) -> None:
+        self._startup = startup
         self._retry_after = retry_after
         self._accept_then_close = accept_then_close
 
@@ -44,7 +35,8 @@ class Refusal:
         if scope["type"] == "websocket":
             if self._accept_then_close:
                 await send({"type": "websocket.accept"})
-                await close_try_again_later(send, why)
+                closing = DRAINED if self._startup.draining else DEGRADED
+                await close_with(send, closing._replace(reason=why))
                 return
             kind = "websocket.http.response"
             if kind not in (scope.get("extensions") or {}):

@@ -1,4 +1,4 @@
-"""A shutdown as the gate sees it: those held are answered before the server hears of it."""
+"""A shutdown as the gate sees it: it drains before the server hears of it."""
 
 import math
 import signal
@@ -25,7 +25,7 @@ them takes one turn of the event loop, or two."""
 
 
 class Shutdown:
-    """Counts the requests that have no answer yet: each is inside of this context manager.
+    """Counts the requests that are not decided yet: each is inside of this context manager.
 
     Args:
         startup: The orchestrator.
@@ -38,6 +38,7 @@ class Shutdown:
 
     def __init__(self, startup: Orchestrator, admission: Admission, *, on_signals: bool) -> None:
         self.put_in_front: Callable[[], None] = lambda: None
+        self._startup = startup
         self._admission = admission
         self._unanswered = 0
         self._all_answered = anyio.Event()
@@ -61,26 +62,42 @@ class Shutdown:
 
     async def _hear_signals(self, events: Subscription) -> None:
         """Runs beside the start-up."""
-        heard, signals = anyio.create_memory_object_stream[Release](math.inf)
+        stream = anyio.create_memory_object_stream[tuple[Release, signal.Signals]](math.inf)
+        heard, signals = stream
 
-        async def answer() -> None:
-            async for release in signals:
-                await self._admission.stop_bit_by_bit()
-                await self._written()
-                release()
+        def hear(release: Release, number: signal.Signals) -> None:
+            heard.send_nowait((release, number))
 
-        with (
-            heard,
-            signals,
-            call_on_signal(
-                heard.send_nowait, *_NUMBERS, unanswered=lambda: self._unanswered
-            ) as self.put_in_front,
-        ):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(answer)
-                async for _ in events:
-                    pass  # only its end matters
+        async with anyio.create_task_group() as tasks:
+
+            async def end() -> None:
+                async for release, number in signals:
+                    tasks.start_soon(self._end, release, number)
+
+            tasks.start_soon(end)
+            listening = call_on_signal(
+                hear,
+                *_NUMBERS,
+                unanswered=self._left,
+                drain_seconds=self._startup.drain_seconds_left,
+                hurry=self._startup.cut_drain_short,
+            )
+            with heard, signals, listening as self.put_in_front:
+                async for _ in events:  # its end matters, and a server may have come since
+                    self.put_in_front()
                 tasks.cancel_scope.cancel()
+
+    def _left(self) -> int:
+        """How many are to be answered, or to be waited for in a drain. From any thread."""
+        return self._unanswered + self._startup.drain_needed()
+
+    async def _end(self, release: Release, number: signal.Signals) -> None:
+        if number.name == "SIGQUIT" or not self._startup.drain_seconds_left():
+            await self._admission.stop_bit_by_bit()
+        else:
+            await self._startup.drain(number.name)
+        await self._written()
+        release()
 
     async def _written(self) -> None:
         """Wait until all of them are answered, and the answers are with the transports."""

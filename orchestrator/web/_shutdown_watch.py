@@ -25,7 +25,7 @@ class ShutdownWatch:
         self._inside = 0
         self._installed = ExitStack()
 
-    def _call(self, release: Release) -> None:
+    def _call(self, release: Release, _: signal.Signals) -> None:
         self._stop()
         release()
 

@@ -11,12 +11,15 @@ import anyio
 import anyio.abc
 import uvicorn
 
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, Policy
 from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 
 _PATIENCE_SECONDS = 30.0
 """How long something may take that happens on a busy machine."""
+
+NO_DRAIN = Policy(drain_close_seconds=0.0, drain_limit_seconds=0.0)
+"""With it, nobody wants to close an open WebSocket."""
 
 CONNECT: Message = {"type": "websocket.connect"}
 LEAVE: Message = {"type": "websocket.disconnect", "code": 1006}
@@ -27,9 +30,16 @@ HANG_UP: Message = {"type": "http.disconnect"}
 class Startup(Orchestrator):
     """An orchestrator that stays in `grace` until told otherwise."""
 
-    def __init__(self, clock: ManualClock | None = None, *, enabled: bool = True) -> None:
+    def __init__(
+        self,
+        clock: ManualClock | None = None,
+        *,
+        enabled: bool = True,
+        policy: Policy | None = None,
+    ) -> None:
         self.probe = ScriptedProbe()
-        super().__init__(self.probe, conditions=["listener"], clock=clock, enabled=enabled)
+        options: dict[str, Any] = {"clock": clock, "enabled": enabled, "policy": policy}
+        super().__init__(self.probe, conditions=["listener"], **options)
 
     def make_ready(self) -> None:
         self.probe.then(None)

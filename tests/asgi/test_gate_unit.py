@@ -20,6 +20,7 @@ from orchestrator.testing import WRONG_PASSWORD, ManualClock
 from tests.asgi.gate_support import (
     HANG_UP,
     LEAVE,
+    NO_DRAIN,
     App,
     Caller,
     Refused,
@@ -627,7 +628,7 @@ async def test_a_ready_gate_hands_over_the_server_s_own_callables() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append((scope, receive, send))
 
-    async with Startup() as startup:
+    async with Startup(policy=NO_DRAIN) as startup:
         startup.make_ready()
         await startup.wait_for(Stage.READY)
         gate = ReadinessGate(app, startup, count_closes=False)
@@ -812,7 +813,7 @@ async def test_a_held_websocket_is_left_alone_once_the_release_is_over() -> None
         while (await receive())["type"] != "websocket.disconnect":
             pass
 
-    async with Startup() as startup, anyio.create_task_group() as tasks:
+    async with Startup(policy=NO_DRAIN) as startup, anyio.create_task_group() as tasks:
         clock = ManualClock()
         gate = ReadinessGate(app, startup, clock=clock, count_closes=False)
         caller = Caller(gate, websocket_scope())

@@ -18,7 +18,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from orchestrator._runtime import signals
+from orchestrator._runtime.deferral import listeners
 from orchestrator._runtime.signals import Release, call_on_signal
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Generator[Server]:
     """A server that has put its handlers in place of what was there; and time to answer."""
     for name in ("ANSWER_SECONDS", "BLOCKED_SECONDS", "MOST_SECONDS"):
-        monkeypatch.setattr(f"orchestrator._runtime.signals.{name}", PATIENCE_SECONDS)
+        monkeypatch.setattr(f"orchestrator._runtime.deferral.{name}", PATIENCE_SECONDS)
     server = Server()
     before = {number: signal.signal(number, server.hear) for number in BOTH}
     yield server
@@ -66,7 +66,7 @@ class Listener:
         self.server, self.busy = server, busy
         self.releases: list[Release] = []
 
-    def stop(self, release: Release) -> None:
+    def stop(self, release: Release, _: signal.Signals) -> None:
         self.server.note("stop")
         self.releases.append(release)
 
@@ -104,7 +104,7 @@ async def test_with_nobody_to_answer_the_server_hears_it_in_the_same_moment(
 async def test_a_listener_that_never_answers_holds_nothing_up_for_long(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("orchestrator._runtime.deferral.ANSWER_SECONDS", 0.3)
     with Listener(server).listening():
         os.kill(os.getpid(), signal.SIGTERM)
         with anyio.fail_after(PATIENCE_SECONDS):
@@ -116,9 +116,9 @@ async def test_while_answers_go_out_the_signal_is_held_back(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some answers go out in each interval, and then no more."""
-    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.001)
+    monkeypatch.setattr("orchestrator._runtime.deferral.ANSWER_SECONDS", 0.001)
     left = iter([*range(40, 30, -1), *[30] * 20])
-    with call_on_signal(lambda _: None, signal.SIGTERM, unanswered=lambda: next(left)):
+    with call_on_signal(lambda *_: None, signal.SIGTERM, unanswered=lambda: next(left)):
         os.kill(os.getpid(), signal.SIGTERM)
         await server.until("SIGTERM")
     assert list(left) == [30] * 9  # the first was an answer, and ten were none
@@ -129,7 +129,7 @@ async def test_a_loop_that_turns_slowly_is_waited_for(
     server: Server, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     """An overloaded machine: every turn takes longer than an answer may take."""
-    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("orchestrator._runtime.deferral.ANSWER_SECONDS", 0.01)
     listener = Listener(server)
     with listener.listening():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -144,7 +144,7 @@ async def test_a_loop_that_turns_slowly_is_waited_for(
 async def test_a_loop_that_turns_slowly_and_answers_nobody_holds_nothing_up_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("orchestrator._runtime.deferral.ANSWER_SECONDS", 0.01)
     with Listener(server).listening():
         os.kill(os.getpid(), signal.SIGTERM)
         with anyio.fail_after(PATIENCE_SECONDS):
@@ -156,7 +156,7 @@ async def test_a_loop_that_turns_slowly_and_answers_nobody_holds_nothing_up_for_
 async def test_one_loop_that_turns_does_not_hide_another_that_is_blocked(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._runtime.signals.BLOCKED_SECONDS", 0.1)
+    monkeypatch.setattr("orchestrator._runtime.deferral.BLOCKED_SECONDS", 0.1)
     listening, done = threading.Event(), threading.Event()
 
     async def block() -> None:
@@ -179,10 +179,10 @@ async def test_one_loop_that_turns_does_not_hide_another_that_is_blocked(
 async def test_answers_that_go_out_for_ever_hold_nothing_up_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._runtime.signals.ANSWER_SECONDS", 0.001)
-    monkeypatch.setattr("orchestrator._runtime.signals.MOST_SECONDS", 0.05)
+    monkeypatch.setattr("orchestrator._runtime.deferral.ANSWER_SECONDS", 0.001)
+    monkeypatch.setattr("orchestrator._runtime.deferral.MOST_SECONDS", 0.05)
     left = itertools.count(-1, -1)
-    with call_on_signal(lambda _: None, signal.SIGTERM, unanswered=lambda: next(left)):
+    with call_on_signal(lambda *_: None, signal.SIGTERM, unanswered=lambda: next(left)):
         os.kill(os.getpid(), signal.SIGTERM)
         await server.until("SIGTERM")
 
@@ -190,7 +190,7 @@ async def test_answers_that_go_out_for_ever_hold_nothing_up_for_ever(
 async def test_a_loop_that_is_blocked_holds_nothing_up_for_long(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._runtime.signals.BLOCKED_SECONDS", 0.3)
+    monkeypatch.setattr("orchestrator._runtime.deferral.BLOCKED_SECONDS", 0.3)
     with Listener(server).listening():
         os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -203,7 +203,7 @@ async def test_a_loop_that_is_blocked_holds_nothing_up_for_long(
 async def test_no_turn_is_waited_for_beyond_the_limit(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator._runtime.signals.MOST_SECONDS", 0.1)
+    monkeypatch.setattr("orchestrator._runtime.deferral.MOST_SECONDS", 0.1)
     with Listener(server).listening():
         os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE_SECONDS / 2
@@ -265,7 +265,7 @@ def at_once_in_another_thread() -> Generator[None]:
     listening, done = threading.Event(), threading.Event()
 
     async def listen() -> None:
-        with call_on_signal(lambda release: release(), signal.SIGTERM, unanswered=lambda: 1):
+        with call_on_signal(lambda release, _: release(), signal.SIGTERM, unanswered=lambda: 1):
             listening.set()
             while not done.is_set():  # set by another thread
                 await anyio.sleep(0.001)
@@ -287,9 +287,9 @@ async def test_a_listener_whose_loop_was_given_up_is_forgotten(server: Server) -
         given_up.__enter__()
 
     await anyio.to_thread.run_sync(asyncio.run, listen())
-    assert len(signals._listeners) == 1
+    assert len(listeners) == 1
     with Listener(server).listening():
-        assert len(signals._listeners) == 1
+        assert len(listeners) == 1
 
 
 async def test_a_listener_that_leaves_has_answered(server: Server) -> None:
@@ -369,7 +369,7 @@ async def test_another_thread_can_listen_but_installs_nothing(server: Server) ->
     ready, done = threading.Event(), threading.Event()
 
     async def listen() -> None:
-        def stop(release: Release) -> None:
+        def stop(release: Release, _: signal.Signals) -> None:
             heard.set()
             release()
 
@@ -461,7 +461,7 @@ PROGRAM = """
 
     async def main():
         both = (signal.SIGTERM, signal.SIGINT)
-        with call_on_signal(lambda release: None, *both, unanswered=lambda: 1):
+        with call_on_signal(lambda *_: None, *both, unanswered=lambda: 1):
             os.kill(os.getpid(), {number})
             while True:
                 await asyncio.sleep(0.01)

@@ -1,0 +1,57 @@
+"""What is under way behind a gate, and how it ends in a drain."""
+
+from types import TracebackType
+
+import anyio
+
+from orchestrator._gate.admission import Admission
+from orchestrator._gate.open_sockets import OpenSockets
+
+
+class InFlight:
+    """The requests and WebSockets that were let in: each is inside of this context manager.
+
+    It takes part in the drains of the start-up. What bypasses the gate is not waited for.
+
+    Args:
+        admission: Refuses what is new.
+        open_sockets: The WebSockets to close.
+
+    Attributes:
+        inside: How many there are.
+    """
+
+    def __init__(self, admission: Admission, open_sockets: OpenSockets) -> None:
+        self.inside = 0
+        self._admission = admission
+        self._open_sockets = open_sockets
+        self._none_left: anyio.Event | None = None
+        admission.startup.drain_with(self)
+
+    def __enter__(self) -> None:
+        self.inside += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.inside -= 1
+        if not self.inside and self._none_left is not None:
+            self._none_left.set()
+
+    async def announce_drain(self) -> None:
+        """Those who are held will not be served any more, unless it is only their turn to come."""
+        if not self._admission.is_open():
+            await self._admission.stop_bit_by_bit()
+
+    async def drain(self, close_seconds: float) -> None:
+        """Take nothing new, close the WebSockets, and wait for all that was let in."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._admission.stop_bit_by_bit)
+            tasks.start_soon(self._open_sockets.drain, self._admission.clock, close_seconds)
+            while self.inside:
+                self._none_left = anyio.Event()
+                await self._none_left.wait()
+            tasks.cancel_scope.cancel()
