@@ -1,8 +1,10 @@
 """What a service waits for and why, as data and as text: every mouth says these words."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from orchestrator._core.order import as_tree
 from states import (
     ConditionChanged,
     ConditionState,
@@ -31,6 +33,7 @@ class Explanation:
         attempts: The attempts made so far.
         failures_in_row: The failed attempts since the last success.
         last_failure: Why the last failed attempt failed; `None` if none ever did.
+        last_failure_seconds: How long ago that was; `None` if none ever did.
         next_probe_seconds: How long until the next attempt; `None` while one is under way.
         budget_left_seconds: What is left of the start-up budget; `None` once start-up is over.
         loop_lag_seconds: How late the event loop was for the last attempt: for its beginning, or
@@ -40,6 +43,11 @@ class Explanation:
         probe: What is asked, by name.
         draining: What its drain does, in one line; empty while it does not drain.
         ended: Why the orchestrator has ended, and the stage changes no more; `None` if it has not.
+        condition_seconds: How long each condition has held, or has not.
+        after: For each condition that comes after others, their names; `redis` is the probe.
+        probe_answers: Whether the last attempt succeeded.
+        needs_restart: Why only a restart of the process helps: a required task is down for good.
+            `None` if none is.
     """
 
     stage: Stage
@@ -56,6 +64,11 @@ class Explanation:
     ended: str | None = None
     probe: str = "Redis"
     draining: str = ""
+    last_failure_seconds: float | None = None
+    condition_seconds: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    probe_answers: bool = False
+    needs_restart: str | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.stage} for {self.in_stage_seconds:.1f} s"]
@@ -63,9 +76,13 @@ class Explanation:
             lines.append(f"ended: {self.ended}")
         if self.draining:
             lines.append(f"draining: {self.draining}")
+        if self.needs_restart is not None:
+            lines.append(f"needs a restart: {self.needs_restart}")
         lines += [f"waits for: {what}" for what in self.waits_for]
         if self.last_failure is not None:
             when = "now" if self.failures_in_row else "last time"
+            if self.last_failure_seconds is not None:
+                when += f", {self.last_failure_seconds:.1f} s ago"
             lines.append(f"{self.probe} failed ({when}): {self.last_failure.reason}")
         lines.append(f"attempts: {self.attempts}, failed in a row: {self.failures_in_row}")
         if self.next_probe_seconds is not None:
@@ -77,7 +94,49 @@ class Explanation:
                 f"the event loop was {self.loop_lag_seconds:.2f} s late for the last attempt:"
                 f" something blocks it; this is not {self.probe}"
             )
+        views = {
+            name: ConditionView(
+                one.satisfied, one.required, one.reason, self.condition_seconds.get(name)
+            )
+            for name, one in self.conditions.items()
+        }
+        lines += conditions_in_words(views, self.after, self.probe, answers=self.probe_answers)
         return "\n".join(lines)
+
+
+class ConditionView(NamedTuple):
+    """A condition as it is shown; `seconds` is how long it has held, or has not."""
+
+    satisfied: bool
+    required: bool
+    reason: str
+    seconds: float | None
+
+    def __str__(self) -> str:
+        words = "holds" if self.satisfied else "does not hold"
+        if self.seconds is not None:
+            words += f", for {self.seconds:.1f} s now"
+        words += f": {self.reason}" if self.reason else ""
+        return words if self.required else f"{words} (not required)"
+
+
+def conditions_in_words(
+    views: Mapping[str, ConditionView],
+    after: Mapping[str, Sequence[str]],
+    probe: str,
+    *,
+    answers: bool,
+) -> list[str]:
+    """All conditions, one line each, indented below what they come after."""
+    lines = []
+    for branch in as_tree(after, views):
+        if branch.name in views:
+            line = f"condition {branch.name} {views[branch.name]}"
+        else:
+            line = f"{probe} {'answers' if answers else 'does not answer'}"
+        line += f" (also after {', '.join(branch.also)})" if branch.also else ""
+        lines.append("  " * branch.depth + line)
+    return lines
 
 
 def explain(
@@ -89,6 +148,7 @@ def explain(
     next_probe_at: float | None,
     loop_lag_seconds: float,
     draining: str = "",
+    after: Mapping[str, Sequence[str]],
 ) -> Explanation:
     """Put what the machine knows at `now` into words."""
     stage_seconds = dict(known.stage_seconds)
@@ -96,6 +156,7 @@ def explain(
     budget_left = None
     if known.in_startup and known.budget_ends_at is not None:
         budget_left = max(0.0, known.budget_ends_at - now)
+    failed_at = known.last_failure_at
     return Explanation(
         stage=known.stage,
         in_stage_seconds=now - known.since,
@@ -111,6 +172,12 @@ def explain(
         ended=ended,
         probe=probe,
         draining=draining,
+        last_failure_seconds=None if failed_at is None else max(0.0, now - failed_at),
+        condition_seconds={
+            name: max(0.0, now - one.since) for name, one in known.conditions.items()
+        },
+        after=after,
+        probe_answers=known.probe_answers,
     )
 
 

@@ -75,6 +75,14 @@ class Kept:
             self._said = (satisfied, reason)
             self._keeping.tell(self.name, satisfied, reason)
 
+    def give_up(self, reason: str) -> None:
+        """Say that the condition will not hold again in this process, and why."""
+        reason = f"down for good: {reason}"
+        logger.error("condition %s is %s", self.name, reason)
+        if self.spec.required:
+            self._keeping.down_for_good[self.name] = reason
+        self.set(False, reason)
+
     async def until_its_turn(self) -> None:
         """Wait until all that the condition comes after holds; meanwhile say what it waits for."""
         while missing := self._keeping.missing(self._after):
@@ -99,6 +107,11 @@ def kept_among(specs: Mapping[str, ConditionSpec]) -> dict[str, KeptCondition]:
     return {name: kept[name] for name in order}
 
 
+def order_of(kept: Mapping[str, KeptCondition]) -> dict[str, tuple[str, ...]]:
+    """For each condition that comes after others, their names."""
+    return {name: spec.after for name, spec in kept.items() if spec.after}
+
+
 def refuse_kept(name: str, kept: Mapping[str, KeptCondition]) -> None:
     """Let nobody else set a condition that keeps itself.
 
@@ -120,6 +133,9 @@ class Keeping(Observer):
         specs: The conditions that keep themselves, each behind all that it comes after.
         clock: The time.
         random: The source of jitter.
+
+    Attributes:
+        down_for_good: The required conditions that will not hold again in this process, and why.
     """
 
     def __init__(
@@ -134,7 +150,15 @@ class Keeping(Observer):
         self._machine = machine
         self._kept = {name: Kept(name, spec, self) for name, spec in specs.items()}
         self._changed: anyio.Event | None = None
+        self.down_for_good: dict[str, str] = {}
         self.tell: Tell
+
+    @property
+    def needs_restart(self) -> str | None:
+        """Why only a restart of the process helps; `None` while it does not take that."""
+        for name, reason in tuple(self.down_for_good.items()):
+            return f"condition {name} is {reason}"
+        return None
 
     @property
     def stop_seconds(self) -> float:
@@ -191,9 +215,10 @@ class Keeping(Observer):
             with kept.scope:
                 await kept.until_its_turn()
                 await kept.spec.keep(kept)
+            if not kept.scope.cancel_called:
+                kept.give_up("its keeper has ended")
         except Exception as error:  # whatever a keeper does, the others and the machine go on
-            what = type(error).__name__
             logger.error("condition %s is kept no longer", kept.name, error=error)
-            kept.set(False, f"its keeper ended with {what}")
+            kept.give_up(f"its keeper ended with {type(error).__name__}")
         finally:
             kept.ended.set()

@@ -16,6 +16,7 @@ import anyio
 
 from orchestrator._core.account_book import AccountBook
 from orchestrator._core.companions import Companions
+from orchestrator._core.condition_log import ConditionLog
 from orchestrator._core.drain import Drain
 from orchestrator._core.driver import Driver
 from orchestrator._core.feed import Feed
@@ -83,7 +84,7 @@ class Life(LifeAccess):
             parts.probe,
             Pacer(parts.policy, parts.random),
             clock,
-            (self.book, TransitionLog(self.book), self.keeping, *parts.observers),
+            (self.book, TransitionLog(self.book), ConditionLog(), self.keeping, *parts.observers),
             parts.policy,
         )
         self.drain = Drain(parts.policy, parts.drain, clock, self.loop, self.driver.drain)

@@ -9,7 +9,7 @@ from random import Random
 
 from orchestrator._core.companions import Companion
 from orchestrator._core.drain import DrainParts
-from orchestrator._core.keeping import KeptCondition
+from orchestrator._core.keeping import KeptCondition, order_of
 from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
@@ -71,7 +71,7 @@ class Parts:
         """What observers are told before the first fact."""
         # Side by side: what lies between these two readings makes every date wrong by as much.
         now, unix_nanoseconds = self.clock.now(), time.time_ns()
-        after = {name: spec.after for name, spec in self.kept.items() if spec.after}
+        after = order_of(self.kept)
         is_new = self.first and now - started_at <= _NEW_SECONDS and not hasattr(sys, "ps1")
         return StartupContext(
             self.policy,

@@ -1,7 +1,10 @@
 """What can be read of an orchestrator, at any time and in any thread."""
 
+from collections.abc import Collection, Mapping
+
 from orchestrator._core.account import NOTHING_YET, Account
 from orchestrator._core.explanation import Explanation
+from orchestrator._core.keeping import KeptCondition, order_of
 from orchestrator._core.life import Life
 from orchestrator._core.wait_for import explain_now
 from states import Snapshot, Stage, StageChanged, StartupMachine
@@ -23,6 +26,7 @@ class ReadableState:
     optional: frozenset[str]
     _machine: StartupMachine
     _life: Life | None
+    _kept: Mapping[str, KeptCondition]
 
     @property
     def stage(self) -> Stage:
@@ -65,6 +69,19 @@ class ReadableState:
         return life.driver.ended is None and not (life.drain.refuses or life.loop.is_closed())
 
     @property
+    def needs_restart(self) -> str | None:
+        """Why only a restart of the process helps: a required task is down for good, else `None`.
+
+        The service is neither live nor ready then, so that the platform restarts it.
+        """
+        return None if self._life is None else self._life.keeping.needs_restart
+
+    @property
+    def down_for_good(self) -> Collection[str]:
+        """The names of the required conditions that will not hold again in this process."""
+        return () if self._life is None else tuple(self._life.keeping.down_for_good)
+
+    @property
     def was_ready(self) -> bool:
         """Whether the service has been ready since the orchestrator was last entered."""
         return self._machine.was_ready
@@ -76,7 +93,7 @@ class ReadableState:
 
     def explain(self) -> Explanation:
         """What the service waits for and why. Works at any time and in any thread. No secrets."""
-        return explain_now(self._machine, self._life, self.ended)
+        return explain_now(self._machine, self._life, self.ended, order_of(self._kept))
 
     def account(self) -> Account:
         """Where the start went: up to now, or up to the first ready, and final from then on.

@@ -1,6 +1,8 @@
 """Waiting for a stage, and asking for the state, from any task and any thread."""
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from orchestrator._core.explanation import Explanation, explain
@@ -13,7 +15,12 @@ _THREAD_SECONDS = 0.5
 """How much later than the event loop another thread takes its time for up."""
 
 
-def explain_now(machine: StartupMachine, life: Life | None, ended: str | None) -> Explanation:
+def explain_now(
+    machine: StartupMachine,
+    life: Life | None,
+    ended: str | None,
+    after: Mapping[str, Sequence[str]],
+) -> Explanation:
     """What the machine waits for, at this moment."""
     known = machine.snapshot
     now, next_at, lag = known.last_at, None, 0.0
@@ -24,8 +31,17 @@ def explain_now(machine: StartupMachine, life: Life | None, ended: str | None) -
         now = max(known.last_at, life.now())
         next_at, lag = life.driver.next_probe_at, life.driver.loop_lag_seconds
         draining = life.drain.text(now)
-    given = known, now, ended, probe
-    return explain(*given, next_probe_at=next_at, loop_lag_seconds=lag, draining=draining)
+    told = explain(
+        known,
+        now,
+        ended,
+        probe,
+        next_probe_at=next_at,
+        loop_lag_seconds=lag,
+        draining=draining,
+        after=after,
+    )
+    return told if life is None else replace(told, needs_restart=life.keeping.needs_restart)
 
 
 async def wait_for(stage: Stage, timeout_seconds: float | None, life: Life) -> StageChanged:
@@ -68,7 +84,7 @@ async def _wait_here(stage: Stage, timeout_seconds: float | None, life: Life) ->
 
 
 def _not_in_time(stage: Stage, life: Life, seconds: float) -> StartupTimeout:
-    now = explain_now(life.machine, life, life.driver.ended)
+    now = explain_now(life.machine, life, life.driver.ended, {})
     waits = "; ".join(now.waits_for) or "nothing"
     return StartupTimeout(
         f"not {stage} within {seconds:g} s: in stage {now.stage}, waiting for {waits}"

@@ -100,8 +100,9 @@ class HealthAnswers:
 
         `/livez` is about this process alone: only its own restart would cure it.
         """
-        own, output = self.own_verdict(path), self._startup.ended or ""
-        if not output and path == "/readyz" and self._startup.draining:
+        own, startup = self.own_verdict(path), self._startup
+        output = startup.ended or startup.needs_restart or ""
+        if not output and path == "/readyz" and startup.draining:
             output = "the service is draining"
         if self._pod is None or path == "/livez":
             return own, output

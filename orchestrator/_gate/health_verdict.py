@@ -39,13 +39,15 @@ def verdict_on(
 ) -> HealthVerdict:
     """What an endpoint says now.
 
+    All of them fail where only a restart helps, `/livez` too: that is what has a platform do it.
+
     Args:
         path: One of `HEALTH_PATHS`.
         startup: The orchestrator.
         rules: What a service that is degraded says of itself.
         exclude: The conditions that `/readyz` leaves out; `redis` is the orchestrator's own probe.
     """
-    if startup.ended is not None:
+    if startup.ended is not None or not exclude.issuperset(startup.down_for_good):
         return HealthVerdict.FAIL
     if path == "/readyz" and startup.draining:
         return HealthVerdict.FAIL

@@ -65,7 +65,7 @@ class Task(KeptCondition):
         stop_seconds: How long it may take to end once it is cancelled. One that has not ended by
             then is left behind, and named in the log.
         most_restarts: How many restarts there may be in `restart_window_seconds`; with one more it
-            stays down for good.
+            stays down for good, and if it is required, the service needs a restart.
         restart_window_seconds: See there.
 
     Raises:
@@ -144,17 +144,13 @@ class Task(KeptCondition):
                 await kept.until_its_turn()
                 continue
             if not self.restart:
-                logger.warning("task %s is down for good: %s", self.name, reason)
+                kept.give_up(f"{reason}, and restart=False")
                 await anyio.sleep_forever()
             while restarts and restarts[0] <= now - self.restart_window_seconds:
                 restarts.popleft()
             if len(restarts) >= self.most_restarts:
-                reason += (
-                    f"; it is not started again: there were {len(restarts)} restarts in"
-                    f" {self.restart_window_seconds:g} s"
-                )
-                kept.set(False, reason)
-                logger.error("task %s is down for good: %s", self.name, reason)
+                within = f"{len(restarts)} restarts in {self.restart_window_seconds:g} s"
+                kept.give_up(f"{within}; {reason}")
                 await anyio.sleep_forever()
             if now - began_at >= _CALM_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS

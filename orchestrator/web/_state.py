@@ -1,6 +1,6 @@
 """What the page is told, as JSON."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
@@ -78,18 +78,25 @@ class StateReader:
             "failures": history.failures,
             "failures_in_row": known.failures_in_row,
             "last_failure": known.last_failure and _failure(known.last_failure),
+            "last_failure_seconds": _rounded(known.last_failure_seconds),
+            "probe_answers": known.probe_answers,
             "next_probe_seconds": _rounded(known.next_probe_seconds),
             "budget_left_seconds": _rounded(known.budget_left_seconds),
             "budget_seconds": startup.policy.budget_seconds,
             "loop_lag_seconds": _rounded(known.loop_lag_seconds),
             "conditions": {
-                name: _condition(condition, now) for name, condition in known.conditions.items()
+                name: _condition(
+                    condition, known.condition_seconds[name], known.after.get(name, ())
+                )
+                for name, condition in known.conditions.items()
             },
+            "account": startup.account().as_json(),
             "stage_seconds": {stage: _rounded(seconds) for stage, seconds in stage_seconds.items()},
             "sequence": history.last_sequence,
             "was_ready": startup.was_ready,
             "running": startup.running,
             "ended": startup.ended,
+            "needs_restart": startup.needs_restart,
             "enabled": startup.enabled,
             "at_unix_seconds": _rounded(at_unix_seconds),
             "started_at_unix_seconds": _rounded(at_unix_seconds - age_seconds),
@@ -129,12 +136,13 @@ def _failure(failure: Failure) -> dict[str, object]:
     return {"kind": failure.kind, "error_type": failure.error_type, "reason": failure.reason}
 
 
-def _condition(condition: ConditionState, now: float) -> Json:
+def _condition(condition: ConditionState, seconds: float, after: Sequence[str]) -> Json:
     return {
         "required": condition.required,
         "satisfied": condition.satisfied,
         "reason": condition.reason,
-        "since_seconds": _rounded(max(0.0, now - condition.since)),
+        "since_seconds": _rounded(seconds),
+        "after": after,
     }
 
 

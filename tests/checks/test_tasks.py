@@ -10,6 +10,9 @@ import pytest
 from anyio.abc import TaskStatus
 
 from orchestrator import Stage, Task
+from orchestrator._gate.health_answers import HealthAnswers
+from orchestrator._gate.health_verdict import HealthRules
+from orchestrator._http.health_paths import HEALTH_PATHS
 from orchestrator.testing import virtual_startup
 
 pytestmark = pytest.mark.anyio
@@ -94,7 +97,10 @@ async def test_the_reason_is_the_type_of_what_it_raised() -> None:
         assert startup.explain().conditions["listener"].reason == "its task ended with ValueError"
 
 
-async def test_a_crash_loop_ends_for_good_and_says_so() -> None:
+@pytest.mark.parametrize("required", [True, False])
+async def test_a_crash_loop_ends_for_good_and_everybody_learns_it(
+    required: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     runs = 0
 
     async def fail() -> None:
@@ -102,11 +108,27 @@ async def test_a_crash_loop_ends_for_good_and_says_so() -> None:
         runs += 1
         raise ValueError
 
-    run = virtual_startup(conditions=[Task("listener", fail, most_restarts=5)])
+    task = Task("listener", fail, most_restarts=5, required=required)
+    run = virtual_startup(conditions=[task])
+    answers = HealthAnswers(run.startup, HealthRules())
     async with run.startup as startup:
+        await run.clock.advance(0.1)
+        assert startup.needs_restart is None
         await run.clock.advance(600)
         assert runs == 6
-        assert "there were 5 restarts in 300 s" in startup.explain().conditions["listener"].reason
+        why = "down for good: 5 restarts in 300 s; its task ended with ValueError"
+        assert startup.explain().conditions["listener"].reason == why
+        assert why in str(startup.explain())
+        said = [one for one in caplog.records if why in one.getMessage()]
+        assert said[0].levelname == "ERROR"
+        statuses = [answers.answer(path, "GET").status for path in HEALTH_PATHS]
+        # Only a restart helps, and where a platform asks for it, it does that.
+        assert statuses == [503 if required else 200] * 3
+        assert (why in answers.answer("/livez", "GET").body.decode()) == required
+        assert startup.needs_restart == (f"condition listener is {why}" if required else None)
+        assert ("needs a restart: condition listener" in str(startup.explain())) == required
+    async with run.startup as startup:  # entered again, it is tried anew
+        assert startup.needs_restart is None
 
 
 async def test_one_that_ends_is_down_and_is_not_started_again_where_that_was_said() -> None:
@@ -120,6 +142,8 @@ async def test_one_that_ends_is_down_and_is_not_started_again_where_that_was_sai
     async with run.startup as startup:
         await run.clock.advance(60)
         assert (runs, startup.explain().conditions["once"].satisfied) == (1, False)
+        reason = "down for good: its task ended, and restart=False"
+        assert startup.explain().conditions["once"].reason == reason
 
 
 async def test_a_task_waits_for_what_it_comes_after_also_when_it_is_started_again() -> None:

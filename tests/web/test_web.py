@@ -154,12 +154,14 @@ async def test_the_state_while_redis_is_away() -> None:
                 "satisfied": False,
                 "reason": "",
                 "since_seconds": 6.0,
+                "after": [],
             },
             "index": {
                 "required": False,
                 "satisfied": True,
                 "reason": "loaded",
                 "since_seconds": 1.0,
+                "after": [],
             },
         }
         assert state["stage_seconds"]["booting"] == 2.0

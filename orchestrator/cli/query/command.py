@@ -64,10 +64,12 @@ def _nobody(error: Unreachable, *, quiet: bool, json: bool) -> int:
 def explain(url: _Url, timeout: _AnswerTimeout = 8.0, json: Json = False) -> int:
     """Say what a running service waits for, and why.
 
-    URL is that of its status page; without a path, /startup. Of a service without a page, it says
-    what its health endpoint tells. The exit status is 2 when nobody answers.
+    URL is that of its status page, or of a health endpoint beside it; without a path, /startup. Of
+    a service without a page, it says what its health endpoint tells. The exit status is 2 when
+    nobody answers.
     """
     from orchestrator.cli.query import explain, waits_for
+    from orchestrator.cli.query.client import Address
 
     require_positive("--timeout", timeout)
     base = explain.base_address(url)
@@ -75,7 +77,9 @@ def explain(url: _Url, timeout: _AnswerTimeout = 8.0, json: Json = False) -> int
         state = explain.fetch_state(base, timeout)
     except Unreachable as error:
         no_page = isinstance(error, explain.NoPage) and not json
-        if no_page and (lines := waits_for.from_health(base, timeout)):
+        asked = Address.of(url, explain.DEFAULT_PATH).path
+        first = asked if explain.is_health(asked) else ""
+        if no_page and (lines := waits_for.from_health(base, timeout, first)):
             typer.echo("\n".join([*lines, f"no more is known: {error}"]))
             return OK
         return _nobody(error, quiet=False, json=json)

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from orchestrator._core.explanation import ConditionView, conditions_in_words
+from orchestrator._http.health_paths import HEALTH_PATHS
 from orchestrator.cli._shell.errors import Unreachable
 from orchestrator.cli._shell.foreign_text import listed, number, shown
 from orchestrator.cli.query.client import BEHIND_GATE, NO_PAGE, Address, get
 
 DEFAULT_PATH = "/startup"
+
 
 _BLOCKED_SECONDS = 0.1
 """A lag of the event loop that is worth a line, as it is to the service itself."""
@@ -23,14 +26,24 @@ class NoPage(Unreachable):
 def base_address(url: str) -> Address:
     """The address of the status page, whichever of its addresses was given.
 
+    Of a health endpoint it is the page of the same service, where it usually is.
+
     Raises:
         UserError: When the URL cannot be used.
     """
     given = Address.of(url, DEFAULT_PATH)
     path = given.path
+    if is_health(path):
+        return Address(given.tls, given.host, given.port, DEFAULT_PATH)
     for last in ("/state", "/events", "/"):
         path = path.removesuffix(last)
     return Address(given.tls, given.host, given.port, path or "/")
+
+
+def is_health(path: str) -> bool:
+    """Whether it is the path of a health endpoint, or of one of its names, wherever it is."""
+    parts = {f"/{part}" for part in path.partition("?")[0].split("/")}
+    return not parts.isdisjoint(HEALTH_PATHS)
 
 
 def fetch_state(base: Address, timeout_seconds: float) -> State:
@@ -55,11 +68,15 @@ def lines(state: State) -> list[str]:
     text = [f"{shown(state['stage'])} for {seconds(state.get('since_seconds'))}"]
     if state.get("ended"):
         text.append(f"ended: {shown(state['ended'])}")
+    if state.get("needs_restart"):
+        text.append(f"needs a restart: {shown(state['needs_restart'])}")
     text += [f"waits for: {what}" for what in listed(state.get("waits_for"))]
     probe = shown(state.get("probe") or "Redis")
     failure = state.get("last_failure")
     if isinstance(failure, dict):
         when = "now" if state.get("failures_in_row") else "last time"
+        if number(state.get("last_failure_seconds")) is not None:
+            when += f", {seconds(state['last_failure_seconds'])} ago"
         text.append(f"{probe} failed ({when}): {shown(failure.get('reason'))}")
     attempts, failed = (shown(state.get(name, 0)) for name in ("attempts", "failures_in_row"))
     text.append(f"attempts: {attempts}, failed in a row: {failed}")
@@ -73,7 +90,7 @@ def lines(state: State) -> list[str]:
             f"the event loop was {lag:.2f} s late for the last attempt:"
             f" something blocks it; this is not {probe}"
         )
-    text += [f"condition {name} {words}" for name, words in conditions(state)]
+    text += _conditions_in_words(state, probe)
     spent = state.get("stage_seconds")
     if isinstance(spent, dict):
         told = [f"{shown(stage)} {seconds(time)}" for stage, time in spent.items() if time]
@@ -81,17 +98,26 @@ def lines(state: State) -> list[str]:
     return text
 
 
-def conditions(state: State) -> list[tuple[str, str]]:
-    """Each condition and how it stands, in words."""
+def _conditions_in_words(state: State, probe: str) -> list[str]:
+    """All conditions in their order, as the service itself puts it."""
+    after, told = {}, state.get("conditions")
+    for name, one in told.items() if isinstance(told, dict) else ():
+        if isinstance(one, dict) and one.get("after"):
+            after[shown(name)] = listed(one["after"])
+    answers = bool(state.get("probe_answers"))
+    return conditions_in_words(dict(conditions(state)), after, probe, answers=answers)
+
+
+def conditions(state: State) -> list[tuple[str, ConditionView]]:
+    """Each condition and how it stands."""
     told = state.get("conditions")
     found = []
     for name, one in told.items() if isinstance(told, dict) else ():
         if isinstance(one, dict):
-            words = "holds" if one.get("satisfied") else "does not hold"
-            words += f", for {seconds(one.get('since_seconds'))} now"
-            words += f": {shown(one['reason'])}" if one.get("reason") else ""
-            words += "" if one.get("required") else " (not required)"
-            found.append((shown(name), words))
+            reason = shown(one["reason"]) if one.get("reason") else ""
+            flags = bool(one.get("satisfied")), bool(one.get("required"))
+            since = number(one.get("since_seconds"))
+            found.append((shown(name), ConditionView(*flags, reason, since)))
     return found
 
 

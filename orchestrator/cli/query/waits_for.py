@@ -33,9 +33,15 @@ def from_page(address: Address, timeout_seconds: float) -> tuple[str, ...]:
     return tuple(listed((told or {}).get("waits_for")))
 
 
-def from_health(address: Address, timeout_seconds: float) -> list[str]:
-    """What the health endpoint of a service without a page tells, as lines; empty for none."""
-    for path in HEALTH_PATHS:
+def from_health(address: Address, timeout_seconds: float, first: str = "") -> list[str]:
+    """What the health endpoint of a service without a page tells, as lines; empty for none.
+
+    Args:
+        address: The service.
+        timeout_seconds: How long each answer may take.
+        first: The path that is asked first, if one is known.
+    """
+    for path in (first, *HEALTH_PATHS) if first else HEALTH_PATHS:
         health = Address(address.tls, address.host, address.port, path)
         try:
             told = get(health, timeout_seconds).as_object() or {}
@@ -45,6 +51,6 @@ def from_health(address: Address, timeout_seconds: float) -> list[str]:
         if isinstance(stage, str):
             waits = listed(told.get("waits_for")) or by_stage(stage)
             output = [f"ended: {shown(told['output'])}"] if told.get("output") else []
-            lines = [f"{shown(stage)}, says {path}", *output]
+            lines = [f"{shown(stage)}, says {shown(path)}", *output]
             return [*lines, *(f"waits for: {what}" for what in waits)]
     return []
