@@ -28,7 +28,16 @@ if TYPE_CHECKING:
         WrongThread,
     )
     from orchestrator._gate.metrics import GateFigures, GateMetrics
-    from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext, Target
+    from orchestrator._ports import (
+        Clock,
+        KeptFact,
+        KeptStep,
+        Observer,
+        Probe,
+        ProbeResult,
+        StartupContext,
+        Target,
+    )
     from orchestrator.checks._check import Check
     from orchestrator.checks._task import Task
     from states import (
@@ -76,6 +85,8 @@ __all__ = [
     "GateFigures",
     "GateMetrics",
     "IllegalFact",
+    "KeptFact",
+    "KeptStep",
     "Missing",
     "NotRunning",
     "Observer",
@@ -126,6 +137,8 @@ _HOMES = {
     "orchestrator._gate.metrics": ("GateFigures", "GateMetrics"),
     "orchestrator._ports": (
         "Clock",
+        "KeptFact",
+        "KeptStep",
         "Observer",
         "Probe",
         "ProbeResult",

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 import anyio
@@ -12,7 +13,16 @@ import anyio.lowlevel
 
 from orchestrator._hardening.arguments import require, require_flag
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, reason_of
-from states import Fact, Failure, FailureKind, Missing, Policy, StageChanged
+from states import (
+    Fact,
+    Failure,
+    FailureKind,
+    Missing,
+    Policy,
+    ProbeFailed,
+    ProbeSucceeded,
+    StageChanged,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,8 @@ class Target:
         address: `server.address`: a host name, or the path of a Unix socket.
         port: `server.port`; `None` for a Unix socket.
         namespace: `db.namespace`: the number of the database.
+        operation: What is done with it, and so the name of the span: `PING`, `connect`, `GET`.
+            The system's name stands in where it is empty.
 
     Texts are kept as one printable line each.
 
@@ -85,6 +97,7 @@ class Target:
     address: str = ""
     port: int | None = None
     namespace: str = ""
+    operation: str = ""
 
     @property
     def name(self) -> str:
@@ -92,7 +105,7 @@ class Target:
         return "Redis" if self.system == "redis" else self.system or "the probe"
 
     def __post_init__(self) -> None:
-        for name in ("system", "address", "namespace"):
+        for name in ("system", "address", "namespace", "operation"):
             cleaned = reason_of(getattr(self, name), _MOST_ADDRESS_CHARACTERS)
             object.__setattr__(self, name, cleaned)
         if self.port is not None:
@@ -168,6 +181,7 @@ class StartupContext:
             set-up of a new process. False in a second start-up, in an interactive interpreter, and
             in a process that is more than 60 s old.
         waits_for: Says what is missing at the time of the call; nothing more once it is stopped.
+        targets: What each check asks, by the name of its condition.
     """
 
     policy: Policy
@@ -180,6 +194,45 @@ class StartupContext:
     after: Mapping[str, Sequence[str]] = field(default_factory=dict)
     imports: bool = True
     waits_for: Callable[[], Sequence[Missing]] = tuple
+    targets: Mapping[str, Target] = field(default_factory=dict)
+
+
+class KeptStep(StrEnum):
+    """What happens inside of a condition that keeps itself."""
+
+    BEGAN = "began"
+    """All that it comes after holds, so that it can begin."""
+
+    ATTEMPTED = "attempted"
+    """An attempt of a check has ended."""
+
+    STARTED = "started"
+    """A task runs: for the first time, or since what it gave way to is over."""
+
+    RESTARTED = "restarted"
+    """A task that had ended or hung runs again."""
+
+    DOWN = "down"
+    """It will not hold again in this process: a task is not started any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFact:
+    """Something that happened inside of a `Check` or a `Task`.
+
+    Attributes:
+        at: When, in monotonic seconds.
+        name: The condition's name.
+        step: What.
+        attempt: How an attempt ended; `None` for every other step.
+        reason: Why a task is run again, or not any more; one line, without secrets.
+    """
+
+    at: float
+    name: str
+    step: KeptStep
+    attempt: ProbeSucceeded | ProbeFailed | None = None
+    reason: str = ""
 
 
 class Observer:
@@ -195,6 +248,12 @@ class Observer:
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Called for every fact; `changed` is the transition that it caused, if any."""
+
+    def kept(self, fact: KeptFact) -> None:
+        """Called for what happens inside of checks and tasks, in order with the facts.
+
+        Since nothing depends on it, it is told together with the next fact.
+        """
 
     def stopped(self, at: float) -> None:
         """Called when the orchestrator is left, whatever the reason, with the time of it."""

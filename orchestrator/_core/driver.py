@@ -16,7 +16,14 @@ from orchestrator._errors import ends_process
 from orchestrator._hardening.guard import CallGuard
 from orchestrator._hardening.log_thread import logger
 from orchestrator._hardening.quiet_engine import quiet_engine
-from orchestrator._ports import Clock, Observer, Probe, ProbeResult, StartupContext
+from orchestrator._ports import (
+    Clock,
+    KeptFact,
+    Observer,
+    Probe,
+    ProbeResult,
+    StartupContext,
+)
 from orchestrator._probing.pacing import Pacer
 from orchestrator._probing.prober import Prober
 from orchestrator._runtime.clock import wait_until_on
@@ -80,7 +87,8 @@ class Driver:
             timeout_seconds=policy.attempt_timeout_seconds,
             change_floor_seconds=policy.retry_first_seconds,
         )
-        self._inbox: deque[Callable[[float], Fact]] = deque()
+        self._inbox: deque[Callable[[float], Fact] | KeptFact] = deque()
+        self._tells_kept = False
         self._wake = anyio.Event()
         self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
@@ -105,6 +113,14 @@ class Driver:
         """The drain has begun. Called on the event loop."""
         self._post(lambda at: DrainBegan(at, reason))
 
+    def report(self, fact: KeptFact) -> None:
+        """Something happened inside of a condition. Observers hear of it with the next fact.
+
+        To wake the driver for it would cost as much as a check's attempt itself.
+        """
+        if self._tells_kept:
+            self._inbox.append(fact)
+
     @property
     def observers(self) -> tuple[Observer, ...]:
         """Those that have begun."""
@@ -123,9 +139,14 @@ class Driver:
                 logger.error("%s could not begin, and gets no events", guard.name, error=error)
             else:
                 self._observers.append((observer, guard))
+                self._tells_kept |= type(observer).kept is not Observer.kept
 
     def end_observers(self, at: float) -> None:
         """Tell every observer of the end."""
+        for posted in self._inbox:
+            if isinstance(posted, KeptFact):
+                self._tell_kept(posted)
+        self._inbox.clear()
         self._call_observers(lambda observer: observer.stopped(at))
         for _, guard in self._observers:
             guard.sum_up()
@@ -190,7 +211,11 @@ class Driver:
         self._wake = anyio.Event()
         now = self._clock.now()
         for _ in range(len(self._inbox)):  # what is posted meanwhile waits for the next turn
-            self._take(self._inbox.popleft()(now))
+            posted = self._inbox.popleft()
+            if isinstance(posted, KeptFact):
+                self._tell_kept(posted)
+            else:
+                self._take(posted(now))
         while (wake_at := self._machine.wake_at) is not None and wake_at <= now:
             if self._scope.cancel_called:
                 break
@@ -207,6 +232,9 @@ class Driver:
             self._feed.publish(changed)
         self._schedule(fact, changed)
         self._call_observers(lambda observer: observer.observed(fact, changed))
+
+    def _tell_kept(self, fact: KeptFact) -> None:
+        self._call_observers(lambda observer: observer.kept(fact))
 
     def _schedule(self, fact: Fact, changed: StageChanged | None) -> None:
         """Say when the next attempt is due, as far as this fact has a say in it."""

@@ -7,7 +7,7 @@ the other, each before those that it comes after.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 
 import anyio
@@ -16,8 +16,11 @@ from orchestrator._core.conditions import ConditionSpec, Tell
 from orchestrator._core.order import PROBE, in_order, names_of
 from orchestrator._errors import DuplicateCondition
 from orchestrator._hardening.log_thread import logger
-from orchestrator._ports import Clock, Observer
-from states import Fact, StageChanged, StartupMachine
+from orchestrator._ports import Clock, KeptFact, KeptStep, Observer, Target
+from states import Fact, ProbeFailed, ProbeSucceeded, StageChanged, StartupMachine
+
+Report = Callable[[KeptFact], None]
+"""Tells observers what happens inside of a condition."""
 
 
 class KeptCondition(ConditionSpec, ABC):
@@ -37,6 +40,11 @@ class KeptCondition(ConditionSpec, ABC):
     def __init__(self, name: str, *, required: bool = True, after: Iterable[str] = ()) -> None:
         super().__init__(name, required)
         object.__setattr__(self, "after", names_of(after))
+
+    @property
+    def target(self) -> Target | None:
+        """What is asked; `None` where nothing is."""
+        return None
 
     @abstractmethod
     async def keep(self, kept: "Kept") -> None:
@@ -82,6 +90,17 @@ class Kept:
         if self.spec.required:
             self._keeping.down_for_good[self.name] = reason
         self.set(False, reason)
+        self.report(KeptStep.DOWN, reason)
+
+    def report(
+        self,
+        step: KeptStep,
+        reason: str = "",
+        attempt: ProbeSucceeded | ProbeFailed | None = None,
+    ) -> None:
+        """Tell observers what happens inside; it has no effect on the condition."""
+        at = self.clock.now() if attempt is None else attempt.at
+        self._keeping.report(KeptFact(at, self.name, step, attempt, reason))
 
     async def until_its_turn(self) -> None:
         """Wait until all that the condition comes after holds; meanwhile say what it waits for."""
@@ -152,6 +171,7 @@ class Keeping(Observer):
         self._changed: anyio.Event | None = None
         self.down_for_good: dict[str, str] = {}
         self.tell: Tell
+        self.report: Report
 
     @property
     def needs_restart(self) -> str | None:
@@ -191,13 +211,14 @@ class Keeping(Observer):
         if name in self._kept:
             self._kept[name].beats_at = at
 
-    async def run(self, tell: Tell) -> None:
+    async def run(self, tell: Tell, report: Report) -> None:
         """Run all keepers, until they are stopped or cancelled.
 
         Args:
             tell: Says of a condition whether it holds, and why.
+            report: Tells observers what happens inside of one.
         """
-        self.tell = tell
+        self.tell, self.report = tell, report
         async with anyio.create_task_group() as tasks:
             for kept in self._kept.values():
                 kept.began = True
@@ -214,6 +235,7 @@ class Keeping(Observer):
         try:
             with kept.scope:
                 await kept.until_its_turn()
+                kept.report(KeptStep.BEGAN)
                 await kept.spec.keep(kept)
             if not kept.scope.cancel_called:
                 kept.give_up("its keeper has ended")

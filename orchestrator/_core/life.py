@@ -223,7 +223,8 @@ class Life(LifeAccess):
             self._entered.set()
             await self._joined.wait()
             tasks.start_soon(uninterrupted(self._drive))
-            tasks.start_soon(uninterrupted(self.keeping.run), self.driver.tell)
+            driver = self.driver
+            tasks.start_soon(uninterrupted(self.keeping.run), driver.tell, driver.report)
             try:
                 await self._leaving.wait()
             finally:

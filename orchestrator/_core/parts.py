@@ -72,6 +72,7 @@ class Parts:
         # Side by side: what lies between these two readings makes every date wrong by as much.
         now, unix_nanoseconds = self.clock.now(), time.time_ns()
         after = order_of(self.kept)
+        targets = {name: spec.target for name, spec in self.kept.items()}
         is_new = self.first and now - started_at <= _NEW_SECONDS and not hasattr(sys, "ps1")
         return StartupContext(
             self.policy,
@@ -84,6 +85,7 @@ class Parts:
             after,
             is_new,
             lambda: machine.snapshot.waits_for,
+            {name: target for name, target in targets.items() if target is not None},
         )
 
 

@@ -39,7 +39,7 @@ def call(function: CallFunction, *, name: str = "") -> Probe:
     if not callable(given):
         raise wrong_type(given, "function", "a function", "write call(fn), without the parentheses")
     shown = name or getattr(function, "__qualname__", type(function).__name__)
-    target = Target(system=one_line(shown, MOST_NAME_CHARACTERS))
+    target = Target(system=one_line(shown, MOST_NAME_CHARACTERS), operation="call")
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  an object with an async __call__
     ):

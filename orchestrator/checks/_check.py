@@ -15,10 +15,19 @@ from orchestrator._core.feed import Feed
 from orchestrator._core.keeping import Kept, KeptCondition
 from orchestrator._core.parts import target_of
 from orchestrator._hardening.arguments import wrong_type
-from orchestrator._ports import Observer, Probe, StartupContext
+from orchestrator._ports import KeptStep, Observer, Probe, StartupContext, Target
 from orchestrator._probing.pacing import Pacer
 from orchestrator._runtime.tasks import close_in_time
-from states import Fact, Policy, PolicyError, Stage, StageChanged, StartupMachine
+from states import (
+    Fact,
+    Policy,
+    PolicyError,
+    ProbeFailed,
+    ProbeSucceeded,
+    Stage,
+    StageChanged,
+    StartupMachine,
+)
 
 _FIELDS = {
     "timeout_seconds": "attempt_timeout_seconds",
@@ -86,6 +95,11 @@ class Check(KeptCondition):
     probe: Probe
     policy: Policy
 
+    @property
+    def target(self) -> Target:
+        """What is asked."""
+        return target_of(self.probe)
+
     async def keep(self, kept: Kept) -> None:
         """Ask until cancelled."""
         machine = StartupMachine(self.policy, {}, kept.clock.now())
@@ -93,8 +107,7 @@ class Check(KeptCondition):
         pacer = Pacer(self.policy, kept.random)
         driver = Driver(machine, Feed(), self.probe, pacer, kept.clock, [verdict], self.policy)
         now = kept.clock.now()
-        target = target_of(self.probe)
-        context = StartupContext(self.policy, target, {}, now, now, time.time_ns())
+        context = StartupContext(self.policy, self.target, {}, now, now, time.time_ns())
         self.probe.prepare(self.policy)
         driver.begin_observers(context)
         try:
@@ -112,6 +125,8 @@ class _Verdict(Observer):
         self._kept = kept
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+        if isinstance(fact, ProbeSucceeded | ProbeFailed):
+            self._kept.report(KeptStep.ATTEMPTED, attempt=fact)
         if self._machine.stage is Stage.READY:
             self._kept.set(True)
             return

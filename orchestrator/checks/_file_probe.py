@@ -30,7 +30,7 @@ class FileProbe(AbandonableProbe):
     @property
     def target(self) -> Target:
         """The file."""
-        return Target(system="file", address=str(self._path))
+        return Target("file", str(self._path), operation="stat")
 
     def ask(self, deadline: float) -> Failure | None:
         """Look at it. A file on a network may take its time."""

@@ -50,7 +50,8 @@ class HttpProbe(SocketProbe):
     @property
     def target(self) -> Target:
         """The service; nothing of the URL behind the port."""
-        return Target(system="http", address=self._parts.hostname or "", port=self._port)
+        host = self._parts.hostname or ""
+        return Target("http", host, self._port, operation=self._method)
 
     @property
     def _port(self) -> int:

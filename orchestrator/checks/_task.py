@@ -24,6 +24,7 @@ import anyio
 from orchestrator._core.keeping import Kept, KeptCondition
 from orchestrator._hardening.arguments import require_flag, wrong_type
 from orchestrator._hardening.log_thread import logger
+from orchestrator._ports import KeptStep
 from orchestrator._runtime.event_loop import EventLoop, SpawnedTask
 
 TaskFunction = Callable[..., Awaitable[object]]
@@ -133,13 +134,17 @@ class Task(KeptCondition):
     async def keep(self, kept: Kept) -> None:
         """Run the task, again and again, until cancelled."""
         pause, restarts = _FIRST_PAUSE_SECONDS, deque[float]()
+        step, reason = KeptStep.STARTED, ""
         while True:
+            kept.report(step, reason)
+            step = KeptStep.RESTARTED
             began_at = kept.clock.now()
             run = _TaskRun(self, kept)
             reason = await run.wait()
             kept.set(False, reason)
             now = kept.clock.now()
             if run.gave_way:
+                step = KeptStep.STARTED
                 pause = _FIRST_PAUSE_SECONDS
                 await kept.until_its_turn()
                 continue

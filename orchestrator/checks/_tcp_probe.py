@@ -28,7 +28,7 @@ class TcpProbe(AbandonableProbe):
     @property
     def target(self) -> Target:
         """The port."""
-        return Target(system="tcp", address=self._host, port=self._port)
+        return Target("tcp", self._host, self._port, operation="connect")
 
     def ask(self, deadline: float) -> Failure | None:
         """Connect, and close again."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from orchestrator._ports import KeptFact
 from states import Failure, ProbeFailed, ProbeSucceeded, Stage, StageChanged
 
 ATTEMPTS_FIRST = 10
@@ -17,8 +18,15 @@ ATTEMPTS_FIRST = 10
 STAGES_FIRST = 48
 """Stages and transitions that are kept, besides the last two; the SDK keeps 128 events a span."""
 
-WAITS_FIRST = 32
+WAITS_FIRST = 120
 """The waits for conditions that get a span of their own, besides the last eight."""
+
+CHECK_ATTEMPTS = 256
+"""So many attempts of all checks together get a span of their own: of each check the first ten and
+the last one, as long as there is room."""
+
+TASK_EVENTS_FIRST = 24
+"""The starts and ends of tasks that become events, besides the last eight."""
 
 _REASON_LENGTH = 500
 """Reasons are cut here, so that no single one can blow a span up."""
@@ -53,6 +61,15 @@ class FirstAndLast(Generic[T]):
         if len(self._items) > self._most:
             del self._items[self._first]
 
+    def replace_last(self, item: T) -> None:
+        """Keep it in place of the last one, if there is any: there is no room for more."""
+        self.total += 1
+        if self._items:
+            self._items[-1] = item
+
+    def __len__(self) -> int:
+        return len(self._items)
+
     def __iter__(self) -> Iterator[T]:
         return iter(self._items)
 
@@ -86,14 +103,14 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One attempt; `stay` is the stay that holds it wholly, `None` where none does."""
+    """One attempt; `within` is the stay or the wait that holds it wholly, `None` if none does."""
 
     number: int
     began_at: float
     ended_at: float
     loop_lag_seconds: float
     failure: Failure | None
-    stay: Stay | None
+    within: "Stay | ConditionWait | None"
 
 
 @dataclass(slots=True)
@@ -150,6 +167,10 @@ def _waits() -> FirstAndLast[ConditionWait]:
     return FirstAndLast(WAITS_FIRST, 8)
 
 
+def _task_events() -> FirstAndLast[KeptFact]:
+    return FirstAndLast(TASK_EVENTS_FIRST, 8)
+
+
 @dataclass(slots=True)
 class Episode:
     """What one trace will say. Times are in the clock's seconds.
@@ -164,6 +185,8 @@ class Episode:
         transitions: The changes of stage, in order.
         attempts: The attempts, in order.
         waits: The times for which conditions did not hold, by their beginnings.
+        checks: The attempts of each check, in order.
+        task_events: What became of tasks, in order.
         failed_stage: The stage in which it failed; `None` if it did not.
         stopped_stage: The stage in which it was cut short; `None` if it was not.
         error_type: A stable name of what failed it; empty if nothing did.
@@ -183,6 +206,8 @@ class Episode:
     transitions: FirstAndLast[Transition] = field(default_factory=_transitions)
     attempts: FirstAndLast[AttemptRecord] = field(default_factory=_attempts)
     waits: FirstAndLast[ConditionWait] = field(default_factory=_waits)
+    checks: dict[str, FirstAndLast[AttemptRecord]] = field(default_factory=dict)
+    task_events: FirstAndLast[KeptFact] = field(default_factory=_task_events)
     failed_stage: Stage | None = None
     stopped_stage: Stage | None = None
     error_type: str = ""
@@ -205,21 +230,37 @@ class Episode:
 
     def attempted(self, fact: ProbeSucceeded | ProbeFailed) -> None:
         """An attempt ended, in the current stay."""
+        self.attempts.append(self._attempt(self.attempts.total + 1, fact, self.stay))
+
+    def checked(
+        self, name: str, fact: ProbeSucceeded | ProbeFailed, wait: ConditionWait | None
+    ) -> None:
+        """An attempt of a check ended, while its condition did not hold if there is a `wait`."""
+        attempts = self.checks.get(name)
+        if attempts is None:
+            attempts = self.checks[name] = _attempts()
+        has_room = len(attempts) > ATTEMPTS_FIRST or self.check_spans < CHECK_ATTEMPTS
+        keep = attempts.append if has_room else attempts.replace_last
+        keep(self._attempt(attempts.total + 1, fact, wait))
+
+    @property
+    def check_spans(self) -> int:
+        """How many attempts of checks are kept."""
+        return sum(map(len, self.checks.values()))
+
+    def _attempt(
+        self, number: int, fact: ProbeSucceeded | ProbeFailed, within: "Stay | ConditionWait | None"
+    ) -> AttemptRecord:
         began_at = max(self.began_at, attempt_began_at(fact))
         ended_at = max(began_at, fact.at - fact.loop_lag_seconds)
-        stay = self.stay
-        if stay is not None and began_at < stay.began_at:
-            if began_at < stay.began_at - _SLACK_SECONDS:
-                stay = None  # it was under way when the stage changed
+        if within is not None and began_at < within.began_at:
+            if began_at < within.began_at - _SLACK_SECONDS:
+                within = None  # it was under way when the stage changed
             else:
-                began_at = stay.began_at
+                began_at = within.began_at
                 ended_at = max(began_at, ended_at)
         failure = fact.failure if isinstance(fact, ProbeFailed) else None
-        self.attempts.append(
-            AttemptRecord(
-                self.attempts.total + 1, began_at, ended_at, fact.loop_lag_seconds, failure, stay
-            )
-        )
+        return AttemptRecord(number, began_at, ended_at, fact.loop_lag_seconds, failure, within)
 
 
 def attempt_began_at(fact: ProbeSucceeded | ProbeFailed) -> float:

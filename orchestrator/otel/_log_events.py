@@ -5,8 +5,15 @@ from typing import TYPE_CHECKING, Literal
 
 from opentelemetry.context import Context
 
+from orchestrator._ports import KeptStep
 from orchestrator.otel._episode import Episode
-from orchestrator.otel._trace import TRANSITION_EVENT, Dates, transition_attributes
+from orchestrator.otel._trace import (
+    TRANSITION_EVENT,
+    Dates,
+    task_attributes,
+    task_event,
+    transition_attributes,
+)
 from states import Stage
 
 if TYPE_CHECKING:  # the logs API is loaded by those who ask for it only
@@ -14,6 +21,9 @@ if TYPE_CHECKING:  # the logs API is loaded by those who ask for it only
 
 Events = Literal["span", "log", "both"]
 """Where changes of stage are told: as span events, as log events, or both."""
+
+
+_LEVELS = {KeptStep.STARTED: "INFO", KeptStep.RESTARTED: "WARN", KeptStep.DOWN: "ERROR"}
 
 
 class EventLog:
@@ -48,7 +58,7 @@ class EventLog:
         return type(self.provider).__name__ != "ProxyLoggerProvider"
 
     def write(self, episode: Episode, inside: Context) -> None:
-        """Emit an event for every change of stage.
+        """Emit an event for every change of stage, and for what became of tasks.
 
         Args:
             episode: The finished episode.
@@ -67,6 +77,17 @@ class EventLog:
                 body=transition.reason,
                 attributes=transition_attributes(transition),
                 event_name=TRANSITION_EVENT,
+            )
+        for fact in episode.task_events:
+            level = _LEVELS[fact.step]
+            logger.emit(
+                timestamp=date(fact.at),
+                context=inside,
+                severity_number=SeverityNumber[level],
+                severity_text=level,
+                body=f"task {fact.name} {fact.step}" + (f": {fact.reason}" if fact.reason else ""),
+                attributes=task_attributes(fact),
+                event_name=task_event(fact),
             )
 
     @property

@@ -9,9 +9,10 @@ from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider, UpDo
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
-from orchestrator._ports import StartupContext
+from orchestrator._ports import KeptFact, KeptStep, StartupContext
+from orchestrator.otel._condition_metrics import ConditionMetrics
 from orchestrator.otel._episode import Episode, EpisodeName
-from orchestrator.otel._trace import target_attributes
+from orchestrator.otel._targets import target_attributes
 from states import Fact, ProbeFailed, ProbeSucceeded, Stage, StageChanged
 
 _STAGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 240)
@@ -109,20 +110,24 @@ class MetricsWriter:
         self._version = version
         self._schema_url = schema_url
         self._instruments: Instruments | None = None
-        self._early: deque[tuple[Fact, StageChanged | None]] = deque(maxlen=_EARLY_FACTS)
+        self._early: deque[tuple[Fact | KeptFact, StageChanged | None]] = deque(maxlen=_EARLY_FACTS)
         self._startup: tuple[Episode, Context] | None = None
         self._stage: Stage | None = Stage.BOOTING
         self._probe = target_attributes(context.target)
+        self._conditions = ConditionMetrics(context.conditions)
 
     @property
     def provider(self) -> MeterProvider:
         """Where the metrics go at this moment."""
         return self._provider or metrics.get_meter_provider()
 
-    def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+    def observed(self, fact: Fact | KeptFact, changed: StageChanged | None) -> None:
         """Measure a fact."""
+        if not isinstance(fact, KeptFact):
+            self._conditions.observed(fact)
         if (instruments := self._instruments) is None:
-            self._early.append((fact, changed))
+            if _is_measured(fact, changed):
+                self._early.append((fact, changed))
             if changed is not None:
                 self._stage = changed.current
             self._resolve()
@@ -155,8 +160,14 @@ class MetricsWriter:
         if instruments is not None and self._stage is not None:
             instruments.stage.add(-1, {"orchestrator.stage": self._stage.value}, _NO_SPAN)
         self._stage = None
+        self._conditions.stopped()
 
-    def _measure(self, instruments: Instruments, fact: Fact, changed: StageChanged | None) -> None:
+    def _measure(
+        self, instruments: Instruments, fact: Fact | KeptFact, changed: StageChanged | None
+    ) -> None:
+        if isinstance(fact, KeptFact):
+            self._conditions.kept(fact)
+            return
         if isinstance(fact, ProbeSucceeded | ProbeFailed):
             attributes = self._probe
             if isinstance(fact, ProbeFailed):
@@ -201,10 +212,18 @@ class MetricsWriter:
         for stage in Stage:  # so that every stage has a series from the beginning
             current = stage is self._stage
             instruments.stage.add(int(current), {"orchestrator.stage": stage.value}, _NO_SPAN)
+        self._conditions.begin(meter)
         while self._early:
             self._measure(instruments, *self._early.popleft())
         self._measure_startup(instruments)
         return instruments
+
+
+def _is_measured(fact: Fact | KeptFact, changed: StageChanged | None) -> bool:
+    """Whether something is measured of it besides the current state."""
+    if isinstance(fact, KeptFact):
+        return fact.step not in (KeptStep.BEGAN, KeptStep.DOWN)
+    return changed is not None or isinstance(fact, ProbeSucceeded | ProbeFailed)
 
 
 def is_unset_meter_provider(provider: MeterProvider) -> bool:

@@ -14,7 +14,7 @@ from opentelemetry.trace import TracerProvider
 
 from orchestrator import __version__
 from orchestrator._hardening.log_thread import logger
-from orchestrator._ports import Observer, StartupContext
+from orchestrator._ports import KeptFact, Observer, StartupContext
 from orchestrator.otel._log_events import EventLog, Events
 from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._trace import parent_context
@@ -53,7 +53,10 @@ class _Stop:
     at: float
 
 
-_Told = tuple[Fact, StageChanged | None, int] | _Stop | Event
+_Dated = tuple[Fact | KeptFact, StageChanged | None, int]
+"""A fact, the change of stage that it caused, and its date."""
+
+_Told = _Dated | _Stop | Event
 """A fact and its date, the end, or somebody who waits until all before it is written."""
 
 
@@ -142,6 +145,13 @@ class OpenTelemetryObserver(Observer):
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Note a fact, and have it written where it is time for that."""
+        self._note(fact, changed)
+
+    def kept(self, fact: KeptFact) -> None:
+        """The same for what happens inside of checks and tasks."""
+        self._note(fact, None)
+
+    def _note(self, fact: Fact | KeptFact, changed: StageChanged | None) -> None:
         if self._loop is None or self._over:
             return
         told = self._told
@@ -235,7 +245,7 @@ class _WriteAll:
         self._guarded(None)
         return over
 
-    def _guarded(self, told: tuple[Fact, StageChanged | None, int] | _Stop | None) -> None:
+    def _guarded(self, told: _Dated | _Stop | None) -> None:
         try:
             if told is None:
                 self._writer.write_finished()

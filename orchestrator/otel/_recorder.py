@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from orchestrator._core.explanation import cause_in_words, missing_in_words
-from orchestrator._ports import StartupContext
+from orchestrator._ports import KeptFact, KeptStep, StartupContext
 from orchestrator.otel._episode import (
+    ATTEMPTS_FIRST,
     BUDGET_SPENT,
     CONDITION_NOT_MET,
     STOPPED,
@@ -37,6 +38,8 @@ class Recorder:
     def __init__(self, context: StartupContext) -> None:
         self._probe = context.target.name
         self._required = context.conditions
+        self._after = context.after
+        self._failing: dict[str, list[ProbeFailed]] = {}  # of checks, while all is well
         self._falls = 0
         self._failure: Failure | None = None
         self._held: set[str] = set()  # at some time
@@ -62,15 +65,47 @@ class Recorder:
         if episode is None:  # ready, and nothing is wrong so far
             if changed is None and not isinstance(fact, ProbeFailed):
                 return None
-            began_at = attempt_began_at(fact) if isinstance(fact, ProbeFailed) else fact.at
-            dated = fact.at, unix_nanoseconds
-            self._episode = episode = Episode(EpisodeName.DEGRADE, dated, min(fact.at, began_at))
+            self._episode = episode = self._fall(fact, unix_nanoseconds)
         elif episode.name is EpisodeName.DEGRADE and isinstance(fact, ProbeSucceeded):
             self._episode = None  # a hiccup: ready has not fallen
             return None
         if isinstance(fact, ProbeSucceeded | ProbeFailed):
             episode.attempted(fact)
         return None if changed is None else self._changed(episode, changed)
+
+    def kept(self, fact: KeptFact) -> None:
+        """Take what happened inside of a check or a task."""
+        episode, wait = self._episode, self._waits.get(fact.name)
+        attempt = fact.attempt
+        if attempt is not None:
+            if episode is not None:
+                episode.checked(fact.name, attempt, wait)
+            elif isinstance(attempt, ProbeFailed):
+                failing = self._failing.setdefault(fact.name, [])
+                del failing[ATTEMPTS_FIRST:]
+                failing.append(attempt)
+            else:
+                self._failing.pop(fact.name, None)
+        elif episode is None:
+            return
+        elif fact.step is not KeptStep.BEGAN:
+            episode.task_events.append(fact)
+        elif wait is not None and fact.name in self._after:
+            wait.began_at = max(wait.began_at, fact.at)
+
+    def _fall(self, fact: Fact, unix_nanoseconds: int) -> Episode:
+        """What began all well, and may end in a fall: with the first attempt that failed."""
+        failing: list[ProbeFailed] = []
+        if isinstance(fact, ConditionChanged):
+            failing = self._failing.pop(fact.name, [])
+        self._failing.clear()
+        failed = [*failing, fact] if isinstance(fact, ProbeFailed) else failing
+        began_at = min([fact.at, *map(attempt_began_at, failed)])
+        episode = Episode(EpisodeName.DEGRADE, (fact.at, unix_nanoseconds), began_at)
+        if isinstance(fact, ConditionChanged):
+            for attempt in failing:
+                episode.checked(fact.name, attempt, None)
+        return episode
 
     def stopped(self, at: float) -> Episode | None:
         """Nothing follows; return the episode that was cut short, if any."""

@@ -21,7 +21,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from orchestrator._ports import StartupContext, Target
+from orchestrator._ports import KeptFact, StartupContext, Target
 from orchestrator.otel._episode import (
     CONDITION_NOT_MET,
     AttemptRecord,
@@ -31,6 +31,7 @@ from orchestrator.otel._episode import (
     Transition,
     shortened,
 )
+from orchestrator.otel._targets import attempt_name, target_attributes
 from states import ConditionChanged
 
 TRANSITION_EVENT = "orchestrator.stage.transition"
@@ -51,17 +52,6 @@ class Dates:
         return self._unix_nanoseconds + round((at - self._at) * 1e9)
 
 
-def target_attributes(target: Target) -> dict[str, AttributeValue]:
-    """What is asked, in names of the semantic conventions; what is unknown is left out."""
-    known: dict[str, AttributeValue | None] = {
-        "db.system.name": target.system or None,
-        "db.namespace": target.namespace or None,
-        "server.address": target.address or None,
-        "server.port": target.port,
-    }
-    return {name: value for name, value in known.items() if value is not None}
-
-
 def parent_context(environ: Mapping[str, str]) -> Context:
     """The context that `TRACEPARENT` (and `TRACESTATE`) name; an empty one where there is none.
 
@@ -78,6 +68,17 @@ class _Parent(NamedTuple):
     span: Span
     began: int
     ended: int
+
+
+class _SpanOfAttempt(NamedTuple):
+    """What a probe asks: the name and the attributes of the spans of its attempts."""
+
+    name: str
+    attributes: dict[str, AttributeValue]
+
+    @classmethod
+    def of(cls, target: Target) -> "_SpanOfAttempt":
+        return cls(attempt_name(target), target_attributes(target, operation=True))
 
 
 class _Maker(NamedTuple):
@@ -111,7 +112,9 @@ class TraceWriter:
     ) -> None:
         self._parent = parent
         self._span_events = span_events
-        self._ping = target_attributes(context.target) | {"db.operation.name": "PING"}
+        self._asked = _SpanOfAttempt.of(context.target)
+        self._checks = {name: _SpanOfAttempt.of(target) for name, target in context.targets.items()}
+        self._after = context.after
         policy = context.policy
         self._root: dict[str, AttributeValue] = {
             "orchestrator.platform": policy.platform.value,
@@ -119,8 +122,8 @@ class TraceWriter:
             "orchestrator.grace_seconds": policy.grace_seconds,
         }
         for name in ("server.address", "server.port"):
-            if name in self._ping:
-                self._root[name] = self._ping[name]
+            if name in self._asked.attributes:
+                self._root[name] = self._asked.attributes[name]
 
     def write(self, tracer: Tracer, episode: Episode, linked: Mapping[str, SpanContext]) -> Span:
         """Make and end all spans of an episode; return its root.
@@ -147,6 +150,8 @@ class TraceWriter:
                 for transition in episode.transitions:
                     at = date(transition.changed.at)
                     root.add_event(TRANSITION_EVENT, transition_attributes(transition), at)
+                for fact in episode.task_events:
+                    root.add_event(task_event(fact), task_attributes(fact), date(fact.at))
             self._write_children(_Maker(tracer, date), episode, _Parent(root, began, ended))
             if episode.error_type:
                 root.set_status(Status(StatusCode.ERROR, episode.reason))
@@ -154,9 +159,9 @@ class TraceWriter:
         return root
 
     def _write_children(self, make: _Maker, episode: Episode, root: _Parent) -> None:
-        stages: dict[int, _Parent] = {}
+        parents: dict[int, _Parent] = {}
         for stay in episode.stays:
-            stages[id(stay)] = self._child(
+            parents[id(stay)] = self._child(
                 make,
                 f"{episode.name} {stay.stage}",
                 {"orchestrator.stage": stay.stage.value},
@@ -164,19 +169,28 @@ class TraceWriter:
                 root,
                 error=stay.error,
             )
-        for wait in episode.waits:
-            self._write_wait(make, episode, wait, root)
+        for wait in sorted(episode.waits, key=lambda wait: wait.began_at):
+            parents[id(wait)] = self._write_wait(make, episode, wait, root)
         for attempt in episode.attempts:
-            self._write_attempt(make, attempt, stages.get(id(attempt.stay), root))
+            parent = parents.get(id(attempt.within), root)
+            self._write_attempt(make, attempt, self._asked, parent)
+        for name, attempts in episode.checks.items():
+            asked = self._checks.get(name) or _SpanOfAttempt.of(Target(""))
+            of_check = asked.attributes | {"orchestrator.condition.name": name}
+            for attempt in attempts:
+                parent = parents.get(id(attempt.within), root)
+                self._write_attempt(make, attempt, _SpanOfAttempt(asked.name, of_check), parent)
 
     def _write_wait(
         self, make: _Maker, episode: Episode, wait: ConditionWait, root: _Parent
-    ) -> None:
+    ) -> _Parent:
         attributes: dict[str, AttributeValue] = {
             "orchestrator.condition.name": wait.name,
             "orchestrator.condition.required": wait.required,
             "orchestrator.condition.satisfied": wait.satisfied,
         }
+        if after := self._after.get(wait.name):
+            attributes["orchestrator.condition.after"] = tuple(after)
         if wait.reason:
             attributes["orchestrator.reason"] = wait.reason
         # A condition that could not come because Redis did not is no failure of its own.
@@ -188,10 +202,12 @@ class TraceWriter:
             attributes["error.type"] = CONDITION_NOT_MET
             error = wait.reason or "not satisfied"
         name, times = f"condition {wait.name}", (wait.began_at, wait.ended_at)
-        self._child(make, name, attributes, times, root, error=error)
+        return self._child(make, name, attributes, times, root, error=error)
 
-    def _write_attempt(self, make: _Maker, attempt: AttemptRecord, parent: _Parent) -> None:
-        attributes = self._ping | {
+    def _write_attempt(
+        self, make: _Maker, attempt: AttemptRecord, asked: "_SpanOfAttempt", parent: _Parent
+    ) -> None:
+        attributes = asked.attributes | {
             "orchestrator.attempt": attempt.number,
             "orchestrator.probe.loop_lag_seconds": attempt.loop_lag_seconds,
         }
@@ -201,7 +217,7 @@ class TraceWriter:
             attributes["orchestrator.failure.kind"] = failure.kind.value
             error = shortened(failure.reason)
         times = (attempt.began_at, attempt.ended_at)
-        self._child(make, "PING", attributes, times, parent, SpanKind.CLIENT, error=error)
+        self._child(make, asked.name, attributes, times, parent, SpanKind.CLIENT, error=error)
 
     def _child(
         self,
@@ -234,6 +250,13 @@ class TraceWriter:
         }
         if episode.waits.omitted:
             attributes["orchestrator.condition_waits_omitted"] = episode.waits.omitted
+        if episode.checks:
+            kept = episode.check_spans
+            total = sum(attempts.total for attempts in episode.checks.values())
+            attributes["orchestrator.check.attempts"] = total
+            attributes["orchestrator.check.attempts_omitted"] = total - kept
+        if episode.task_events.omitted:
+            attributes["orchestrator.task.events_omitted"] = episode.task_events.omitted
         if episode.failed_stage is not None:
             attributes["orchestrator.stage.failed"] = episode.failed_stage.value
         if episode.stopped_stage is not None:
@@ -247,6 +270,19 @@ class TraceWriter:
         if episode.unmet:
             attributes["orchestrator.conditions.unmet"] = episode.unmet
         return attributes
+
+
+def task_event(fact: KeptFact) -> str:
+    """The name of the event of what became of a task."""
+    return f"orchestrator.task.{fact.step}"
+
+
+def task_attributes(fact: KeptFact) -> dict[str, AttributeValue]:
+    """What the event of what became of a task says."""
+    attributes: dict[str, AttributeValue] = {"orchestrator.condition.name": fact.name}
+    if fact.reason:
+        attributes["orchestrator.reason"] = shortened(fact.reason)
+    return attributes
 
 
 def transition_attributes(transition: Transition) -> dict[str, AttributeValue]:

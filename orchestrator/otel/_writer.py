@@ -16,7 +16,7 @@ from opentelemetry.trace import (
 
 from orchestrator import __version__
 from orchestrator._hardening.log_thread import logger
-from orchestrator._ports import StartupContext
+from orchestrator._ports import KeptFact, StartupContext
 from orchestrator.otel._episode import Episode, EpisodeName
 from orchestrator.otel._flush import Flusher
 from orchestrator.otel._machine_metrics import MetricsWriter
@@ -95,9 +95,14 @@ class EpisodeWriter:
         root = self._linked.get("startup")
         return format_trace_id(root.trace_id) if root is not None and root.is_valid else None
 
-    def take(self, fact: Fact, changed: StageChanged | None, unix_nanoseconds: int) -> None:
+    def take(
+        self, fact: Fact | KeptFact, changed: StageChanged | None, unix_nanoseconds: int
+    ) -> None:
         """Record a fact, taken at this time of the wall clock; write an episode that it ended."""
         self._try("metrics", self._metrics.observed, fact, changed)
+        if isinstance(fact, KeptFact):
+            self._recorder.kept(fact)
+            return
         episode = self._recorder.observed(fact, changed, unix_nanoseconds)
         if episode is not None:
             self._ended(episode)

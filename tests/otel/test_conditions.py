@@ -133,13 +133,13 @@ async def test_an_optional_one_is_told_and_blames_nobody(traced: Traced) -> None
 
 async def test_a_condition_that_flaps_for_long_stays_bounded(traced: Traced) -> None:
     async with traced.orchestrator(ScriptedProbe([REFUSED]), conditions=["chat"]) as startup:
-        for _ in range(100):
+        for _ in range(150):
             startup.condition("chat").set(True)
             await traced.clock.advance(0.01)
             startup.condition("chat").set(False)
             await traced.clock.advance(0.01)
-    assert len(traced.named("condition chat")) == 32 + 8
-    assert attributes(traced.one("startup"))["orchestrator.condition_waits_omitted"] == 101 - 40
+    assert len(traced.named("condition chat")) == 120 + 8
+    assert attributes(traced.one("startup"))["orchestrator.condition_waits_omitted"] == 151 - 128
 
 
 async def test_tasks_of_the_application_never_become_children_of_the_start(

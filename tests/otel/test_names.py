@@ -6,13 +6,24 @@ import re
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
+import anyio
 import pytest
 from opentelemetry.sdk.metrics.export import HistogramDataPoint
 from opentelemetry.semconv import _incubating, attributes
 from opentelemetry.semconv.schemas import Schemas
 
-from orchestrator import Orchestrator
+from orchestrator import (
+    Check,
+    Orchestrator,
+    Policy,
+    Probe,
+    ProbeResult,
+    Stage,
+    Target,
+    Task,
+)
 from orchestrator.asgi import ReadinessGate
+from orchestrator.checks import call, file, http, tcp
 from orchestrator.otel import OpenTelemetryGateMetrics
 from orchestrator.otel._providers import SCHEMA_URL
 from orchestrator.otel._setup.resource_attributes import platform_attributes
@@ -61,12 +72,48 @@ async def traced() -> Traced:
         clock=traced.clock,
         observers=[traced.observer],
     ) as startup:
-        for _ in range(60):
+        for _ in range(130):
             startup.condition("flapping").set(True)
             await traced.clock.advance(0.01)
             startup.condition("flapping").set(False, reason="flapping")
             await traced.clock.advance(0.01)
+    await run_checks_and_tasks(traced)
     return traced
+
+
+async def run_checks_and_tasks(traced: Traced) -> None:
+    async def fail(*, task_status: object) -> None:
+        raise ValueError  # it is never up, so the budget is spent
+
+    targets = (
+        Target("kafka", "k", 9092, operation="metadata"),
+        Target("grpc", "g", 50051, operation="grpc.health.v1.Health/Check"),
+    )
+    checks = [Check(f"check {n}", Asking(targets[n]), required=False) for n in range(len(targets))]
+    probes = (tcp("127.0.0.1", 1), http("http://127.0.0.1:1/"), file("/nowhere"), call(print))
+    checks += [Check(f"probe {n}", probe, required=False) for n, probe in enumerate(probes)]
+    tasks = [Task(f"task {n}", fail, after=["redis"], most_restarts=2) for n in range(12)]
+    # On the event loop's own clock: these probes answer in real time.
+    async with Orchestrator(
+        ScriptedProbe(),
+        conditions=[*checks, *tasks],
+        observers=[traced.observer],
+        policy=Policy(budget_seconds=2.0),
+    ) as startup:
+        await startup.wait_for(Stage.DEGRADED, timeout_seconds=30.0)
+
+
+class Asking(Probe):
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        await anyio.lowlevel.checkpoint()
+        return ProbeResult(0.01)
+
+    @property
+    def target(self) -> Target:
+        return self._target
 
 
 async def live_through(traced: Traced, *script: Failure | None) -> None:
@@ -100,13 +147,21 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def generic(name: str) -> str:
     """The name as the page has it, with what differs left open."""
     name = re.sub(r"^condition .*", "condition <name>", name)
+    name = re.sub(r"^call .*", "call <function>", name)
+    name = (
+        "<operation>"
+        if name in ("metadata", "connect", "GET", "stat", "grpc.health.v1.Health/Check")
+        else name
+    )
     return re.sub(r"^(startup|recovery) .*", r"\1 <stage>", name)
 
 
 async def test_spans_and_events_are_those_of_the_page(traced: Traced) -> None:
     assert {generic(span.name) for span in traced.spans} == first_column("Spans")
+    tasks = {row[0].strip("`") for row in rows("Events of tasks") if "task." in row[0]}
     assert {event.name for span in traced.spans for event in span.events} == {
-        "orchestrator.stage.transition"
+        "orchestrator.stage.transition",
+        *tasks,
     }
 
 
