@@ -204,7 +204,7 @@ async def test_what_becomes_of_a_task_is_told_as_events(traced: Traced) -> None:
     ]
     name, reason = told[-1]
     assert name == "orchestrator.task.down"
-    assert str(reason).startswith(why)
+    assert why in str(reason)
     restarts = {"orchestrator.condition.name=listener": 2}
     assert traced.numbers("orchestrator.task.restarts") == restarts
 
