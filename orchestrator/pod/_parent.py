@@ -1,0 +1,113 @@
+"""The process that has started the workers, and how many of them it was told to start.
+
+Processes are workers of one service only where that is certain: `multiprocessing` names the parent
+(uvicorn, hypercorn, granian), or the process is a fork of it that runs the same command (gunicorn,
+uWSGI). Two services that were started from one shell have a parent in common and nothing else.
+"""
+
+import multiprocessing.process
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+_PROC = Path("/proc")
+_START_TIME = 19
+"""Its place among the fields after the name in /proc/PID/stat; see proc(5)."""
+
+_SERVERS = {
+    # Where else than on the command line each takes the number from.
+    "uvicorn": ("UVICORN_WORKERS", "WEB_CONCURRENCY"),
+    "fastapi": ("WEB_CONCURRENCY",),
+    "gunicorn": ("WEB_CONCURRENCY",),
+    "hypercorn": (),
+    "granian": ("GRANIAN_WORKERS",),
+}
+_NAMED_WITHIN = 4
+"""The name of the server is among the first words: `python -X dev -m uvicorn`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentProcess:
+    """The supervisor of the workers.
+
+    Attributes:
+        pid: Its process id.
+        started: When it was started, in the system's own count; empty where that is not known. With
+            it, a later process with the same id is another one.
+        command: Its command line; empty where that is not known.
+    """
+
+    pid: int
+    started: str = ""
+    command: tuple[str, ...] = ()
+
+
+def find_parent() -> ParentProcess | None:
+    """The supervisor of this process; `None` for one that stands alone, as far as can be told."""
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None:
+        pid = int(uwsgi.masterpid())
+        return _read(pid) if pid else None
+    spawned = multiprocessing.process.parent_process()
+    if spawned is not None and spawned.pid is not None:
+        return _read(spawned.pid)
+    parent = _read(os.getppid())
+    forked = bool(parent.command) and parent.command == _read(os.getpid()).command
+    # With `setproctitle`, gunicorn's processes have command lines of their own.
+    return parent if forked or "gunicorn.arbiter" in sys.modules else None
+
+
+def _read(pid: int) -> ParentProcess:
+    try:
+        words = (_PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ParentProcess(pid)
+    command = tuple(word.decode(errors="replace") for word in words) if words != [b""] else ()
+    return ParentProcess(pid, stat.rpartition(")")[2].split()[_START_TIME], command)
+
+
+def expected_workers(
+    parent: ParentProcess | None, environ: Mapping[str, str] = os.environ
+) -> tuple[int | None, str]:
+    """How many workers the supervisor keeps, and where that was found; `None` if nothing tells."""
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None:
+        return int(uwsgi.numproc), "uWSGI"
+    command = () if parent is None else parent.command
+    names = [PurePath(word).stem for word in command[:_NAMED_WITHIN]]
+    server = next((name for name in names if name in _SERVERS), None)
+    if server is not None and "--reload" in command:
+        return 1, "--reload"
+    if server == "gunicorn":
+        command = (*_split(environ.get("GUNICORN_CMD_ARGS", "")), *command)
+    if server is not None and (given := list(_workers_options(command))):
+        return given[-1], "the command line"
+    for name in ("WEB_CONCURRENCY",) if server is None else _SERVERS[server]:
+        if (text := environ.get(name, "")).isdecimal() and int(text):
+            return int(text), name
+    return None, "the workers that have joined"
+
+
+def _split(words: str) -> Sequence[str]:
+    try:
+        return shlex.split(words)
+    except ValueError:  # a quote that is not closed; gunicorn itself ends with it
+        return ()
+
+
+def _workers_options(command: Sequence[str]) -> Iterator[int]:
+    """The numbers after `--workers` or `-w`, in all of their forms."""
+    for word, following in zip(command, (*command[1:], ""), strict=True):
+        text = ""
+        if word in ("--workers", "-w"):
+            text = following
+        elif word.startswith("--workers="):
+            text = word.partition("=")[2]
+        elif word.startswith("-w") and not word.startswith("--"):
+            text = word[2:]
+        if text.isdecimal() and int(text):
+            yield int(text)

@@ -1,0 +1,302 @@
+"""The workers of one service, as one."""
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from orchestrator._core.feed import Subscription
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.health_answers import Verdicts
+from orchestrator._gate.health_verdict import HealthVerdict
+from orchestrator._hardening.arguments import require
+from orchestrator._hardening.log_thread import Log
+from orchestrator._runtime.fork import forget_in_child
+from orchestrator.pod._members import Member, has_locks, now, read, sweep
+from orchestrator.pod._parent import expected_workers, find_parent
+from orchestrator.pod._places import VARIABLE, NoPlaceError, find_place
+from orchestrator.pod._quorum import Quorum, ReadyWhen
+from orchestrator.pod._standing import PodStanding, WorkerReport
+
+logger = Log("orchestrator.pod")
+
+_BEAT_SECONDS = 1.0
+_KEPT_SECONDS = 0.05
+"""How long one look at the files serves: probes of several askers come together."""
+
+_PAUSE_SECONDS = 3.0
+"""Two beats so far apart have a break between them, in which others may not have run either."""
+
+_PATIENCE_SECONDS = 30.0
+"""How long workers may take to join before that is worth a line."""
+
+_taken: "weakref.WeakValueDictionary[Path, Pod]" = weakref.WeakValueDictionary()
+"""Which Pod of this process is in which directory: a worker counts once."""
+
+
+class Pod:
+    """Lets the workers of one service answer `/readyz` and `/startupz` as one.
+
+    Example::
+
+        app.add_middleware(ReadinessGate, startup=startup, health=True, pod=Pod())
+
+    A probe reaches whichever worker takes its connection, so without this the answer is one
+    worker's. With it every worker answers for all of them:
+
+    - `/startupz` passes once all expected workers have decided, and from then on.
+    - `/readyz` passes once all expected workers are ready, and from then on while more than half of
+      them are: one that is started anew must not take the others away, and its own gate holds its
+      clients. One that says nothing for 5 s, since its event loop is blocked, is not ready.
+    - `/livez` is the worker's own.
+
+    The workers meet in a directory of their supervisor: in /dev/shm, else in the temporary
+    directory, never in the working directory. Where they cannot meet, as on Windows, there is one
+    warning, and each answers for itself.
+
+    Args:
+        workers: How many there should be. If not given: the `--workers` of uvicorn, gunicorn,
+            hypercorn or granian, else WEB_CONCURRENCY where the server reads it, else as many as
+            have joined.
+        readyz: `"all"`: every expected worker has to be ready, always. `"any"`: one is enough. A
+            share: all at the start, then more than this share of them.
+        service: Tells two services in the same workers apart.
+
+    Raises:
+        TypeError: When an argument is of the wrong type.
+        ValueError: When a number is out of range.
+    """
+
+    def __init__(
+        self, workers: int | None = None, *, readyz: ReadyWhen = 0.5, service: str = ""
+    ) -> None:
+        if workers is not None:
+            require(workers, int, "workers", "give how many there should be")
+            if workers < 1:
+                raise ValueError(f"workers is {workers!r}; it must be 1 or more")
+        self._quorum = Quorum(readyz)
+        self._workers = workers
+        self._service: str = require(service, str, "service", "give the name of the service")
+        self._startup: Orchestrator | None = None
+        self._own_verdict: Verdicts = _undecided
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.RLock()  # sync servers ask in threads of theirs
+        self._entered = False
+        self._member: Member | None = None
+        self._standing = PodStanding()
+        self._expected: int | None = None
+        self._source = "Pod(workers=)"
+        self._beat_at = self._awake_at = self._joined_at = 0.0
+        self._said: bool | None = None
+        self._said_missing = False
+
+    # -- what health endpoints ask -----------------------------------------------------------------
+
+    def join(self, startup: Orchestrator, verdict: Verdicts) -> None:
+        """Take part from each start-up on. Health endpoints call it.
+
+        Args:
+            startup: The orchestrator of this worker.
+            verdict: This worker's own answers.
+
+        Raises:
+            ValueError: When it serves another orchestrator already.
+        """
+        if self._startup is startup:
+            return  # further endpoints of the same worker
+        if self._startup is not None:
+            raise ValueError("one Pod belongs to one orchestrator; make another, with service=")
+        self._startup, self._own_verdict = startup, verdict
+        startup.accompany(self._take_part)
+
+    def verdict(self, path: str, own: HealthVerdict) -> tuple[HealthVerdict, str]:
+        """The answer of all workers to `/readyz` or `/startupz`, and why it is not a pass.
+
+        Args:
+            path: The path.
+            own: This worker's own answer, which is given where it cannot meet the others.
+        """
+        self._enter()
+        if self._member is None:
+            ended = "" if self._startup is None else self._startup.ended or ""
+            return own, ended
+        standing = self._look()
+        words = standing.in_words(path)
+        if path == "/startupz":
+            return (HealthVerdict.PASS, "") if standing.started else (HealthVerdict.FAIL, words)
+        if self._enough(standing.count(path, without_warnings=True), standing):
+            return HealthVerdict.PASS, ""
+        enough = self._enough(standing.count(path), standing)
+        return (HealthVerdict.WARN if enough else HealthVerdict.FAIL), words
+
+    def details(self) -> Mapping[str, object]:
+        """Every worker and how it stands; `answers` marks the one that tells it."""
+        if self._member is None:
+            return {"alone": True, "pid": os.getpid()}
+        return self._look().as_json(self._member.name)
+
+    def _enough(self, ready: int, standing: PodStanding) -> bool:
+        return self._quorum.enough(ready, standing.expected, was_ready=standing.was_ready)
+
+    # -- taking part -------------------------------------------------------------------------------
+
+    async def _take_part(self, events: Subscription) -> None:
+        """Runs beside the start-up."""
+        self._enter()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._beat)
+                async for _ in events:
+                    self._report()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._leave()
+            self._begin_anew()  # for the next start-up
+
+    async def _beat(self) -> None:
+        while self._member is not None:
+            self._report()
+            self._tell()
+            await anyio.sleep(_BEAT_SECONDS)
+
+    def _enter(self) -> None:
+        """Join the others, once in each start-up."""
+        with self._lock:
+            if not self._entered and self._startup is not None and self._startup.running:
+                self._entered = True
+                self._meet()
+
+    def _meet(self) -> None:
+        parent = find_parent()
+        if parent is None and self._workers is None and not os.environ.get(VARIABLE):
+            return  # a process of its own
+        if not has_locks():
+            self._alone("the system has no locks that end with their process")
+            return
+        self._expected, self._source = self._workers, self._source
+        if self._workers is None:
+            self._expected, self._source = expected_workers(parent)
+        try:
+            if parent is None and not os.environ.get(VARIABLE):
+                raise NoPlaceError("it is not known which process has started the workers")
+            place = find_place(parent, self._service)
+            if _taken.get(place) is not None:
+                raise NoPlaceError("there is another Pod in this process; give each a service=")
+            self._member = Member(place)
+        except (NoPlaceError, OSError) as error:
+            self._alone(str(error) if isinstance(error, NoPlaceError) else _why(error))
+            return
+        _taken[place] = self
+        forget_in_child(self)
+        sweep(place.parent, but=place)
+        self._joined_at = self._awake_at = self._beat_at = now()
+        self._report()
+        expected = "" if self._expected is None else f" of {self._expected}"
+        logger.info("worker %d has joined: %d%s", os.getpid(), len(self._look().workers), expected)
+
+    def _alone(self, why: str) -> None:
+        logger.warning(
+            "the workers cannot meet, and each answers health checks for itself: %s; name a"
+            " directory that is theirs alone in %s",
+            why,
+            VARIABLE,
+        )
+
+    def _leave(self) -> None:
+        member, self._member = self._member, None
+        if member is not None:
+            _taken.pop(member.directory, None)
+            member.leave()
+
+    def forked(self) -> None:
+        """This process is a new one: what it has inherited keeps its parent's place."""
+        if self._member is not None:
+            self._member.forget()
+        _taken.clear()
+        self._begin_anew()
+
+    # -- reports -----------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        """Say how this worker stands, and that it lives."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        member, startup = self._member, self._startup
+        if member is None or startup is None:
+            return
+        at = now()
+        if at - self._beat_at > _PAUSE_SECONDS:
+            self._awake_at = at
+        self._beat_at = at
+        report = WorkerReport(
+            pid=os.getpid(),
+            stage=startup.stage,
+            readyz=self._own_verdict("/readyz"),
+            startupz=self._own_verdict("/startupz"),
+            waits_for=startup.explain().waits_for,
+            beat_at=at,
+        )
+        standing = self._read(member, report)
+        # The others, and those that come, learn from it what was so for all together.
+        report = replace(report, pod_started=standing.started, pod_was_ready=standing.was_ready)
+        try:
+            member.write(report.as_json())
+        except OSError as error:
+            self._alone(_why(error))
+            self._leave()
+            return
+        self._standing = self._read(member, report)
+
+    def _read(self, member: Member, own: WorkerReport | None = None) -> PodStanding:
+        """How all stand; `own` is what this worker is about to say."""
+        told = read(member.directory, member.name)
+        reports = {name: WorkerReport.from_json(one) for name, one in told}
+        if own is not None:
+            reports[member.name] = own
+        return PodStanding.of(reports, self._expected, now(), self._awake_at)
+
+    def _look(self) -> PodStanding:
+        """How all stand; what was seen a moment ago will do while nothing is the matter."""
+        member, before = self._member, self._standing
+        if member is None or (before.all_ready and now() - before.at < _KEPT_SECONDS):
+            return before
+        self._standing = standing = self._read(member)
+        if (standing.started, standing.was_ready) != (before.started, before.was_ready):
+            self._report()
+        return standing
+
+    def _tell(self) -> None:
+        """One worker logs for all: the first by name."""
+        standing, member = self._standing, self._member
+        ready = self._enough(standing.count("/readyz"), standing)
+        before, self._said = self._said, ready
+        if member is None or member.name != next(iter(standing.workers), ""):
+            return
+        if ready != before and (ready or before is not None):
+            log = logger.info if ready else logger.warning
+            log("the service is %sready: %s", "" if ready else "not ", standing.in_words("/readyz"))
+        missing = len(standing.workers) < standing.expected and not standing.started
+        late = now() - self._joined_at > _PATIENCE_SECONDS
+        if missing and late and not self._said_missing:
+            self._said_missing = True
+            logger.warning(
+                "%s; the number was taken from %s, and Pod(workers=) overrides it",
+                standing.in_words("/startupz"),
+                self._source,
+            )
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _undecided(_: str) -> HealthVerdict:
+    return HealthVerdict.FAIL

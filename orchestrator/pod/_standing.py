@@ -1,0 +1,171 @@
+"""How the workers stand, made of their reports: pure, so that every worker comes to the same."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from orchestrator._gate.health_verdict import HealthVerdict
+
+STUCK_SECONDS = 5.0
+"""How long a worker may be silent; it beats each second."""
+
+_MOST_WORDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What one worker says of itself.
+
+    Attributes:
+        pid: Its process id, by which people know it; 0 if it has said nothing yet.
+        stage: Its stage.
+        readyz: Its own answer to `/readyz`.
+        startupz: Its own answer to `/startupz`.
+        waits_for: What it waits for.
+        beat_at: When it last gave a sign of life.
+        pod_started: Whether all have decided together, as far as it knows.
+        pod_was_ready: Whether all were ready together, as far as it knows.
+    """
+
+    pid: int = 0
+    stage: str = "booting"
+    readyz: HealthVerdict = HealthVerdict.FAIL
+    startupz: HealthVerdict = HealthVerdict.FAIL
+    waits_for: tuple[str, ...] = ()
+    beat_at: float = 0.0
+    pod_started: bool = False
+    pod_was_ready: bool = False
+
+    def as_json(self) -> Mapping[str, object]:
+        """For its file."""
+        return {
+            "pid": self.pid,
+            "stage": self.stage,
+            "readyz": self.readyz,
+            "startupz": self.startupz,
+            "waits_for": self.waits_for,
+            "beat_at": self.beat_at,
+            "pod_started": self.pod_started,
+            "pod_was_ready": self.pod_was_ready,
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, object]) -> Self:
+        """From a file; what is missing or of another version is as if it had said nothing."""
+        try:
+            waits_for = told["waits_for"]
+            return cls(
+                pid=int(str(told["pid"])),
+                stage=str(told["stage"]),
+                readyz=HealthVerdict(str(told["readyz"])),
+                startupz=HealthVerdict(str(told["startupz"])),
+                waits_for=tuple(map(str, waits_for)) if isinstance(waits_for, list) else (),
+                beat_at=float(str(told["beat_at"])),
+                pod_started=told["pod_started"] is True,
+                pod_was_ready=told["pod_was_ready"] is True,
+            )
+        except (KeyError, ValueError):
+            return cls()
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"worker {self.pid}" if self.pid else "a worker that is starting"
+
+
+@dataclass(frozen=True, slots=True)
+class PodStanding:
+    """How all workers of a service stand at one moment.
+
+    Attributes:
+        workers: Those that have joined, and whether each is stuck, by the names of their files.
+        expected: How many there should be.
+        at: When they were looked at.
+    """
+
+    workers: Mapping[str, tuple[WorkerReport, bool]] = field(default_factory=dict)
+    expected: int = 0
+    at: float = 0.0
+
+    @classmethod
+    def of(
+        cls, reports: Mapping[str, WorkerReport], expected: int | None, now: float, awake_at: float
+    ) -> Self:
+        """See how they stand.
+
+        Args:
+            reports: The reports of those that live.
+            expected: How many there should be; as many as there are if `None`.
+            now: The time.
+            awake_at: Since when whoever looks has been running without a break. Before that nobody
+                may have run, as in a container that was paused.
+        """
+        silent_since = now - STUCK_SECONDS
+        workers = {
+            name: (report, bool(report.pid) and max(report.beat_at, awake_at) < silent_since)
+            for name, report in sorted(reports.items())
+        }
+        return cls(workers, expected or len(workers), now)
+
+    def count(self, path: str, *, without_warnings: bool = False) -> int:
+        """How many workers answer this path well."""
+        bad = [HealthVerdict.FAIL, *([HealthVerdict.WARN] if without_warnings else [])]
+        return sum(
+            not stuck and (report.startupz if path == "/startupz" else report.readyz) not in bad
+            for report, stuck in self.workers.values()
+        )
+
+    @property
+    def all_ready(self) -> bool:
+        """Whether nothing is the matter with any of them."""
+        return 0 < self.expected <= self.count("/readyz") == len(self.workers)
+
+    @property
+    def started(self) -> bool:
+        """Whether all of them have decided, or did so together before."""
+        before = any(report.pod_started for report, _ in self.workers.values())
+        return before or 0 < self.expected <= self.count("/startupz")
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether all of them are ready, or were so together before."""
+        before = any(report.pod_was_ready for report, _ in self.workers.values())
+        return before or 0 < self.expected <= self.count("/readyz")
+
+    def in_words(self, path: str) -> str:
+        """How many of how many, and what is the matter with the others."""
+        joined = len(self.workers)
+        what = "have decided" if path == "/startupz" else "are ready"
+        words = f"{self.count(path)} of {self.expected} workers {what}"
+        if joined < self.expected:
+            words += f"; {joined} of {self.expected} have joined"
+        others = [
+            f"{report.name} {'is stuck' if stuck else f'is {report.stage}'}"
+            for report, stuck in self.workers.values()
+            if stuck or report.readyz is HealthVerdict.FAIL
+        ]
+        return "; ".join([words, *others[:_MOST_WORDS]])
+
+    def as_json(self, own: str) -> Mapping[str, object]:
+        """For whoever wants to see all of them.
+
+        Args:
+            own: The name of the file of the worker that tells.
+        """
+        return {
+            "expected": self.expected,
+            "joined": len(self.workers),
+            "ready": self.count("/readyz"),
+            "workers": [
+                {
+                    "pid": report.pid,
+                    "stage": report.stage,
+                    "readyz": "fail" if stuck else report.readyz,
+                    "stuck": stuck,
+                    "waits_for": report.waits_for,
+                    "beat_seconds": round(max(0.0, self.at - report.beat_at), 3),
+                    "answers": name == own,
+                }
+                for name, (report, stuck) in self.workers.items()
+            ],
+        }

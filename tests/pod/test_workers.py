@@ -1,0 +1,77 @@
+"""Four real workers of gunicorn: every answer is the same, also when one is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestrator.pod._members import has_locks
+from tests.redis_server import free_port
+
+pytest.importorskip("gunicorn")
+pytest.importorskip("uvicorn_worker")
+if not has_locks():
+    pytest.skip("needs flock", allow_module_level=True)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-W", "ignore", "-m", "gunicorn", "--preload", "-w", "4"]
+    command += ["-b", f"127.0.0.1:{port}", "--no-control-socket", "--log-level", "error"]
+    command += ["-k", "uvicorn_worker.UvicornWorker", "tests.pod.workers_app:app"]
+    environ = {name: os.environ[name] for name in os.environ if not name.startswith("WEB_CONC")}
+    with subprocess.Popen(command, cwd=ROOT, env=environ) as process:
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def ask(url: str) -> tuple[int, dict[str, Any]]:
+    try:
+        response = httpx.get(f"{url}/readyz", timeout=20, trust_env=False)
+    except httpx.TransportError:
+        return 0, {"pod": {"workers": [], "ready": 0}}
+    return response.status_code, json.loads(response.content)
+
+
+def until_ready(url: str, number: int, without: int = 0) -> dict[str, Any]:
+    limit = time.monotonic() + 60
+    while True:
+        status, body = ask(url)
+        pids = [one["pid"] for one in body["pod"].get("workers", ())]
+        if status == 200 and body["pod"]["ready"] == number and without not in pids:
+            return body
+        assert time.monotonic() < limit, body
+        time.sleep(0.05)
+
+
+def test_workers_answer_as_one_and_one_that_is_killed_takes_nobody_away(url: str) -> None:
+    pod = until_ready(url, 4)["pod"]
+    assert pod["expected"] == 4
+    answered = set()
+    for _ in range(40):
+        status, body = ask(url)
+        assert (status, body["status"]) == (200, "pass")
+        answered |= {one["pid"] for one in body["pod"]["workers"] if one["answers"]}
+    assert len(answered) > 1, "one worker has answered all"
+    victim = pod["workers"][0]["pid"]
+    os.kill(victim, signal.SIGKILL)
+    limit = time.monotonic() + 30
+    while victim in [one["pid"] for one in body["pod"]["workers"]]:
+        status, body = ask(url)
+        assert status in {200, 0}  # 0: the one that was killed had taken the connection
+        if status == 0:
+            body["pod"]["workers"] = [{"pid": victim}]
+        assert time.monotonic() < limit
+    assert until_ready(url, 4, without=victim)["pod"]["joined"] == 4
