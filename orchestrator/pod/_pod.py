@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
@@ -114,6 +115,7 @@ class Pod:
             raise ValueError("one Pod belongs to one orchestrator; make another, with service=")
         self._startup, self._own_verdict = startup, verdict
         startup.accompany(self._take_part)
+        startup.drain_with(self)
 
     def verdict(self, path: str, own: HealthVerdict) -> tuple[HealthVerdict, str]:
         """The answer of all workers to `/readyz` or `/startupz`, and why it is not a pass.
@@ -143,6 +145,21 @@ class Pod:
 
     def _enough(self, ready: int, standing: PodStanding) -> bool:
         return self._quorum.enough(ready, standing.expected, was_ready=standing.was_ready)
+
+    # -- the drain of this worker ------------------------------------------------------------------
+
+    def drain_began(self) -> None:
+        """This worker is not ready any more; the others learn it at once."""
+        self._report()
+
+    async def drain(self, close_seconds: float) -> None:
+        """Nothing waits for it."""
+        await anyio.lowlevel.checkpoint()
+
+    @property
+    def inside(self) -> int:
+        """It has no requests of its own."""
+        return 0
 
     # -- taking part -------------------------------------------------------------------------------
 

@@ -189,6 +189,17 @@ async def test_one_that_says_nothing_is_stuck_unless_nobody_ran() -> None:
         third.leave()
 
 
+async def test_a_worker_that_drains_is_not_ready_and_the_others_know_at_once() -> None:
+    async with a_worker(Pod(workers=1)) as here:
+        other = OtherWorker(here.directory)
+        await here.becomes_ready()
+        assert await here.status() == 200
+        await here.startup.drain()
+        assert other.heard(os.getpid()).readyz == FAIL
+        assert await here.status() == 503
+        other.leave()
+
+
 async def test_outages_warn_and_without_a_number_those_who_joined_count() -> None:
     async with a_worker(Pod()) as here:
         assert await here.status() == 503
