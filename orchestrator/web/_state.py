@@ -7,6 +7,7 @@ from typing import Protocol
 from orchestrator._core.explanation import cause_in_words
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.counts import AdmissionCounts
+from orchestrator._gate.health_answers import Workers
 from orchestrator._runtime.clock import process_age_seconds
 from orchestrator.web._history import History, ShownAttempt
 from states import ConditionState, Failure, StageChanged
@@ -42,6 +43,7 @@ class StateReader:
         gate: Its gate, if it is to be shown.
         trace_id: Tells the id of the start-up's trace.
         trace_url: Where a trace is shown: a URL with `{trace_id}` in it.
+        pod: The workers of the service, if they are to be shown.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class StateReader:
         gate: Gate | None,
         trace_id: Callable[[], str | None],
         trace_url: str | None,
+        pod: Workers | None = None,
     ) -> None:
         self._startup = startup
         self._history = history
         self._gate = gate
         self._trace_id = trace_id
         self._trace_url = trace_url
+        self._pod = pod
 
     def read(self) -> Json:
         """The state as it is now."""
@@ -103,6 +107,8 @@ class StateReader:
         }
         if self._gate is not None:
             state["gate"] = _gate(self._gate)
+        if self._pod is not None:
+            state["pod"] = self._pod.details()
         if (trace_id := self._trace_id()) is not None:
             state["trace_id"] = trace_id
             if self._trace_url is not None:

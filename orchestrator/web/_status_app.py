@@ -5,6 +5,7 @@ from collections.abc import Collection
 from http import HTTPStatus
 
 from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.health_answers import Workers
 from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line
 from orchestrator._http.asgi_types import ASGIApp, Header, Receive, Scope, Send, route_path
@@ -29,6 +30,7 @@ def web_app(
     title: str = "Service",
     max_streams: int = 16,
     allowed_hosts: Collection[str] | None = None,
+    pod: Workers | None = None,
 ) -> ASGIApp:
     """An ASGI application that shows a start-up, and everything after it, in a browser.
 
@@ -56,6 +58,8 @@ def web_app(
             `*.example.com`; a name without a port stands for every port. Without it, any page on
             the web that has its own name resolve to this machine can read along in the browser of
             whoever reaches both.
+        pod: The workers of this service, such as the `Pod` of its health endpoints: the page says
+            which of them it is from, and how the others stand.
 
     Raises:
         AlreadyStarted: When the orchestrator is entered already.
@@ -78,7 +82,7 @@ def web_app(
         raise ValueError(f"max_streams is {max_streams!r}; it must be a whole number of 1 or more")
     hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
     history = History()
-    reader = StateReader(startup, history, gate, attach(startup, history), trace_url)
+    reader = StateReader(startup, history, gate, attach(startup, history), trace_url, pod)
     return _WebApp(
         render(one_line(title, MOST_NAME_CHARACTERS)),
         reader,

@@ -15,12 +15,13 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from orchestrator import Orchestrator, Policy
-from orchestrator.asgi import ReadinessGate, lifespan
+from orchestrator.asgi import ReadinessGate, Workers, lifespan
 from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, ScriptedProbe
 from orchestrator.web import web_app
 from tests.asgi.gate_support import App, serving
 from tests.browser.devtools import PATIENCE_SECONDS, Browser, Page, chromium, find_chromium
+from tests.pod.played import PlayedWorkers
 from tests.redis_server import RedisServer, free_port
 
 PROGRAM = find_chromium()
@@ -60,9 +61,10 @@ async def watched(
     *,
     gate: ReadinessGate | None = None,
     max_streams: int = 16,
+    pod: Workers | None = None,
 ) -> AsyncGenerator[Page]:
     """A page that watches a service under a real uvicorn."""
-    status = web_app(startup, title="Chat", gate=gate, max_streams=max_streams)
+    status = web_app(startup, title="Chat", gate=gate, max_streams=max_streams, pod=pod)
     app = Starlette(routes=[Mount("/startup", status)], lifespan=lifespan(startup))
     async with serving(app) as port:
         page = await browser.open(f"http://127.0.0.1:{port}/startup")
@@ -251,8 +253,18 @@ LONG = "redis-at-a-very-long-name-that-has-no-place-to-break-and-goes-on-and-on.
 
 async def test_nothing_is_cut_off_on_a_phone(browser: Browser) -> None:
     startup = Orchestrator(ScriptedProbe([REFUSED]), conditions=[LONG, "listener"])
-    async with watched(browser, startup) as page:
+    workers: list[dict[str, object]] = [
+        {"pid": 7, "stage": "ready", "readyz": "pass", "waits_for": [], "answers": True},
+        {"pid": 8, "stage": "grace", "readyz": "fail", "waits_for": [LONG], "answers": False},
+        {"pid": 9, "stage": "ready", "readyz": "fail", "waits_for": [], "stuck": True},
+    ]
+    pod = PlayedWorkers({"expected": 4, "joined": 3, "ready": 1, "workers": workers})
+    async with watched(browser, startup, pod=pod) as page:
         await page.until(f"{STAGE} === 'Probing Redis'")
+        assert await page.text("#workers-told") == "1 of 4 are ready, 3 have joined."
+        listed = "[...document.querySelectorAll('#workers-list li')].map(row => row.innerText)"
+        told = [" ".join(text.split()) for text in await page.ask(listed)]
+        assert told == ["7 Ready this one", f"8 Grace {LONG}", "9 stuck"]
         startup.condition("listener").set(False, reason=LONG)
         await page.until(f"document.querySelector('#waits').textContent.includes('({LONG})')")
         for width in (320, 360, 640, 760, 1040):

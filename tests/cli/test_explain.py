@@ -68,3 +68,38 @@ def test_a_probe_that_is_not_redis_is_called_by_its_name(
     Console(file=shown, width=80).print(watch_view._panel(told, gone=""))
     assert "the queue to answer" in shown.getvalue()
     assert "Redis" not in explained + shown.getvalue()
+
+
+def test_which_worker_has_answered_and_how_the_others_stand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    workers = [
+        {"pid": 7, "stage": "ready", "answers": True, "waits_for": []},
+        {"pid": 8, "stage": "grace", "answers": False, "waits_for": ["Redis \x1b[2J to answer"]},
+        {"pid": 9, "stage": "ready", "stuck": True, "beat_seconds": 7.4},
+        "nonsense",
+    ]
+    pod = {"expected": 4, "joined": 3, "ready": 1, "workers": workers}
+    with FakeServer(saying(http_answer(200, stage="ready", pod=pod))) as server:
+        assert main(["explain", f"127.0.0.1:{server.port}"]) == 0
+    explained = capsys.readouterr().out
+    wanted = [
+        "workers: 1 of 4 are ready, 3 have joined",
+        "worker 7: ready (this one has answered)",
+        "worker 8: grace, waits for: Redis ",
+        "worker 9: stuck for 7 s",
+    ]
+    assert all(line in explained for line in wanted), explained
+    assert "\x1b" not in explained
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(watch_view._panel({"stage": "ready", "pod": pod}, gone=""))
+    assert "1 of 4 are ready, 3 have joined" in shown.getvalue()
+    assert "9: stuck for 7 s" in shown.getvalue()
+    for strange in (
+        {"alone": True, "pid": 5},
+        [],
+        {"workers": 3, "ready": "x"},
+    ):
+        with FakeServer(saying(http_answer(200, stage="ready", pod=strange))) as server:
+            assert main(["explain", f"127.0.0.1:{server.port}"]) == 0
+    assert "worker 5: answers for itself alone" in capsys.readouterr().out

@@ -31,6 +31,7 @@ from tests.asgi.gate_support import (
     until,
     websocket_scope,
 )
+from tests.pod.played import PlayedWorkers
 
 pytestmark = pytest.mark.anyio
 
@@ -606,3 +607,11 @@ async def test_the_fields_of_the_state_are_documented() -> None:
             for name in re.findall(r"`(\w+)`", row.split("|")[1])
         }
         assert told == state.keys() | {"gate", "trace_id", "trace_url"}
+
+
+async def test_workers_of_a_pod_are_in_the_state() -> None:
+    startup = Orchestrator(ScriptedProbe())
+    told = {"expected": 4, "workers": []}
+    for pod in (PlayedWorkers(told), None):
+        state = json.loads((await ask(web_app(startup, pod=pod), "/state")).body)
+        assert state.get("pod") == (told if pod else None)

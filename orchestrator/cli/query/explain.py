@@ -8,6 +8,7 @@ from orchestrator._http.health_paths import HEALTH_PATHS
 from orchestrator.cli._shell.errors import Unreachable
 from orchestrator.cli._shell.foreign_text import listed, number, shown
 from orchestrator.cli.query.client import BEHIND_GATE, NO_PAGE, Address, get
+from orchestrator.cli.query.pod_words import workers_in_words
 
 DEFAULT_PATH = "/startup"
 
@@ -91,6 +92,10 @@ def lines(state: State) -> list[str]:
             f" something blocks it; this is not {probe}"
         )
     text += _conditions_in_words(state, probe)
+    text += [
+        f"{'workers' if name == 'all' else f'worker {name}'}: {words}"
+        for name, words in workers_in_words(state)
+    ]
     spent = state.get("stage_seconds")
     if isinstance(spent, dict):
         told = [f"{shown(stage)} {seconds(time)}" for stage, time in spent.items() if time]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.cli._shell.foreign_text import json_line, listed, number, shown
 from orchestrator.cli._shell.style import STAGE_STYLES, MovingPart, can_move, console_on
 from orchestrator.cli.query.explain import State, conditions, seconds
+from orchestrator.cli.query.pod_words import workers_in_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -163,5 +164,7 @@ def _panel(state: State, *, gone: str) -> "RenderableType":
             rows.add_row("failure", Text(f"{shown(failure.get('reason'))}{when}"))
         for name, words in conditions(state):
             rows.add_row("condition", Text(f"{name} {words}"))
+        for name, words in workers_in_words(state):
+            rows.add_row("workers", Text(words if name == "all" else f"{name}: {words}"))
     style = "red" if gone else "bright_black"
     return Panel(rows, border_style=style)
