@@ -54,10 +54,16 @@ def find_parent() -> ParentProcess | None:
     spawned = multiprocessing.process.parent_process()
     if spawned is not None and spawned.pid is not None:
         return _read(spawned.pid)
-    parent = _read(os.getppid())
-    forked = bool(parent.command) and parent.command == _read(os.getpid()).command
-    # With `setproctitle`, gunicorn's processes have command lines of their own.
-    return parent if forked or "gunicorn.arbiter" in sys.modules else None
+    parent, own = _read(os.getppid()), _read(os.getpid())
+    if not parent.command:  # no /proc: nothing but gunicorn is known to fork its workers
+        return parent if "gunicorn.arbiter" in sys.modules else None
+    return parent if _titled(parent) == _titled(own) else None
+
+
+def _titled(one: ParentProcess) -> tuple[str, ...]:
+    """Its command, by which a fork is known; with `setproctitle`, gunicorn changes it in each."""
+    title = "gunicorn: "
+    return (title,) if one.command and one.command[0].startswith(title) else one.command
 
 
 def _read(pid: int) -> ParentProcess:

@@ -95,11 +95,8 @@ def test_which_worker_has_answered_and_how_the_others_stand(
     Console(file=shown, width=80).print(watch_view._panel({"stage": "ready", "pod": pod}, gone=""))
     assert "1 of 4 are ready, 3 have joined" in shown.getvalue()
     assert "9: stuck for 7 s" in shown.getvalue()
-    for strange in (
-        {"alone": True, "pid": 5},
-        [],
-        {"workers": 3, "ready": "x"},
-    ):
+    oddities: list[object] = [{"alone": True, "pid": 5}, [], {"workers": 3, "ready": "x"}]
+    for strange in oddities:
         with FakeServer(saying(http_answer(200, stage="ready", pod=strange))) as server:
             assert main(["explain", f"127.0.0.1:{server.port}"]) == 0
     assert "worker 5: answers for itself alone" in capsys.readouterr().out

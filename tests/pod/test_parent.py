@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from orchestrator.pod import _parent
 from orchestrator.pod._parent import ParentProcess, expected_workers, find_parent
 
 ASKS = "from orchestrator.pod._parent import find_parent; print(find_parent())"
@@ -36,6 +37,24 @@ def test_a_fork_is_a_worker_and_what_a_shell_has_started_is_none() -> None:
     shell = f'"{sys.executable}" -c "{ASKS}" & "{sys.executable}" -c "{ASKS}" & wait'
     asked = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
     assert asked.stdout.split() == ["None", "None"]
+
+
+def test_gunicorn_is_known_by_its_title_too_and_without_proc_by_its_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commands = {os.getppid(): "gunicorn: master [app]", os.getpid(): "gunicorn: worker [app]"}
+    asked: list[ParentProcess | None] = []
+    monkeypatch.setitem(sys.modules, "gunicorn.arbiter", sys)
+    for titles in (commands, {**commands, os.getpid(): "python -m pytest"}, {}):
+        monkeypatch.setattr(
+            _parent,
+            "_read",
+            lambda pid, titles=titles: ParentProcess(
+                pid, "", tuple(filter(None, [titles.get(pid)]))
+            ),
+        )
+        asked.append(find_parent())
+    assert [one is not None for one in asked] == [True, False, True]
 
 
 NUMBERS = [
