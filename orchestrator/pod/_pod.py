@@ -148,9 +148,10 @@ class Pod:
 
     # -- the drain of this worker ------------------------------------------------------------------
 
-    def drain_began(self) -> None:
+    async def announce_drain(self) -> None:
         """This worker is not ready any more; the others learn it at once."""
         self._report()
+        await anyio.lowlevel.checkpoint()
 
     async def drain(self, close_seconds: float) -> None:
         """Nothing waits for it."""

@@ -24,6 +24,7 @@ MODULES = {
     "orchestrator.asgi": "asgi",
     "orchestrator.checks": "checks",
     "orchestrator.otel": "otel",
+    "orchestrator.pod": "pod",
     "orchestrator.redis": "redis",
     "orchestrator.settings": "settings",
     "orchestrator.testing": "testing",
