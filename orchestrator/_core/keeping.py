@@ -46,6 +46,10 @@ class KeptCondition(ConditionSpec, ABC):
         """What is asked; `None` where nothing is."""
         return None
 
+    def in_rollback(self) -> "KeptCondition | None":
+        """What is kept of it where the orchestrator is disabled; `None` for nothing."""
+        return None
+
     @abstractmethod
     async def keep(self, kept: "Kept") -> None:
         """Say with `kept.set` whether the condition holds, until cancelled.

@@ -65,7 +65,9 @@ class Parts:
             drain_limit_seconds=0.0,
         )
         conditions = dict.fromkeys(self.conditions, False)
-        return replace(self, probe=AlwaysAnswers(), policy=policy, conditions=conditions, kept={})
+        kept = {name: its for name, spec in self.kept.items() if (its := spec.in_rollback())}
+        probe = AlwaysAnswers()
+        return replace(self, probe=probe, policy=policy, conditions=conditions, kept=kept)
 
     def context(self, target: Target, started_at: float, machine: StartupMachine) -> StartupContext:
         """What observers are told before the first fact."""

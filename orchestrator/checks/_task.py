@@ -33,6 +33,7 @@ TaskFunction = Callable[..., Awaitable[object]]
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 _JITTER = 0.2
+_NO_LIMIT = 1_000_000_000
 _CALM_SECONDS = 30.0
 """A run that was up for as long is no crash loop: the next pause is short again."""
 
@@ -119,6 +120,18 @@ class Task(KeptCondition):
             _check("stale_seconds", stale_seconds, above_zero=True)
         for field, value in values.items():
             object.__setattr__(self, field, value)
+
+    def in_rollback(self) -> "Task":
+        """The same, at once and for ever: it is work of the application, and nothing is asked."""
+        return Task(
+            self.name,
+            self.function,
+            required=self.required,
+            restart=self.restart,
+            stale_seconds=None if math.isinf(self.stale_seconds) else self.stale_seconds,
+            stop_seconds=self.stop_seconds,
+            most_restarts=_NO_LIMIT,
+        )
 
     def log_failure(self, error: BaseException) -> None:
         """Log what the task raised: with its traceback the first time, and then in one line."""

@@ -9,11 +9,11 @@ import anyio
 import pytest
 from anyio.abc import TaskStatus
 
-from orchestrator import Stage, Task
+from orchestrator import Check, Orchestrator, Stage, Task
 from orchestrator._gate.health_answers import HealthAnswers
 from orchestrator._gate.health_verdict import HealthRules
 from orchestrator._http.health_paths import HEALTH_PATHS
-from orchestrator.testing import virtual_startup
+from orchestrator.testing import ManualClock, ScriptedProbe, virtual_startup
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +54,30 @@ async def test_a_task_that_takes_a_status_is_up_when_it_says_so() -> None:
         subscribed.set()
         await run.clock.advance(0.1)
         assert startup.stage is Stage.READY
+
+
+async def test_in_the_rollback_tasks_run_all_the_same_and_wait_for_nothing() -> None:
+    runs: list[str] = []
+
+    async def work() -> None:
+        runs.append("work")
+        if len(runs) < 30:
+            raise OSError("an outage, which nothing is asked about")
+        await anyio.sleep_forever()
+
+    conditions = [
+        Check("database", ScriptedProbe("refused")),
+        Task("worker", work, after=["redis", "database"]),
+    ]
+    clock, nobody = ManualClock(), ScriptedProbe("refused")
+    startup = Orchestrator(nobody, conditions=conditions, enabled=False, clock=clock)
+    async with startup:
+        await clock.advance(0.01)
+        assert startup.stage is Stage.READY
+        assert runs == ["work"]
+        await clock.advance(400)
+        assert len(runs) == 30  # it is not given up, either
+        assert startup.explain().conditions["worker"].satisfied
 
 
 class Crash(BaseException):
