@@ -3,14 +3,13 @@
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
 from starlette.types import ASGIApp
 
-from orchestrator import Observer, Orchestrator, Policy
+from orchestrator import Observer, Orchestrator, Policy, Task
 from orchestrator._core.explanation import cause_in_words
 from orchestrator.asgi import ReadinessGate, health_app
 from orchestrator.cli.demo.chat import Chat, block_until_redis_answers
@@ -51,7 +50,36 @@ class Service(Protocol):
 
 def make_service(options: ServiceOptions, send: Send) -> Service:
     """The application with the gate that the options name."""
+    if options.gate == Protection.FULL:
+        from orchestrator.cli.demo.full.full_service import (
+            FullService,
+        )  # the others need none of it
+
+        return FullService(options, send)
     return Gated(options, send) if options.gate == Protection.GATE else Ungated(options, send)
+
+
+def policy_of(options: ServiceOptions) -> Policy:
+    """The policy of the demo's services."""
+    return Policy(budget_seconds=_BUDGET_SECONDS, grace_seconds=options.grace_seconds)
+
+
+def status_of(startup: Orchestrator, gate: ReadinessGate, max_loop_stall_seconds: float) -> Status:
+    """How a service with an orchestrator is now."""
+    explained = startup.explain()
+    failure = explained.last_failure
+    counts = gate.counts
+    return Status(
+        at=time.monotonic(),
+        max_loop_stall_seconds=max_loop_stall_seconds,
+        stage=explained.stage,
+        attempts=explained.attempts,
+        last_failure=failure.reason if failure else "",
+        waits_for=list(explained.waits_for),
+        held=gate.held,
+        admitted=counts.admitted,
+        refused=counts.refused + counts.overflow + counts.timed_out,
+    )
 
 
 class Gated:
@@ -59,17 +87,16 @@ class Gated:
 
     def __init__(self, options: ServiceOptions, send: Send) -> None:
         self._tracing = Tracing(send)
+        self._chat = Chat(options.redis_url, options.settle_seconds)
         self._startup = startup = Orchestrator(
             RedisProbe(options.redis_url),
-            policy=Policy(budget_seconds=_BUDGET_SECONDS, grace_seconds=options.grace_seconds),
-            conditions=[CONDITION],
+            policy=policy_of(options),
+            conditions=[Task(CONDITION, self._chat.listen, after=["redis"])],
             observers=[
-                _Reporter(send),
+                StageReporter(send),
+                _ListenerReporter(send),
                 OpenTelemetryObserver(tracer_provider=self._tracing.provider),
             ],
-        )
-        self._chat = Chat(
-            options.redis_url, options.settle_seconds, partial(startup.condition, CONDITION)
         )
         chat = Starlette(
             routes=[WebSocketRoute("/chat", self._chat.handle), Mount("/", health_app(startup))],
@@ -81,7 +108,7 @@ class Gated:
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
         # Nothing is waited for: the port opens at once, and the gate decides.
-        async with self._startup, self._chat.running():
+        async with self._chat.connected(), self._startup:
             try:
                 yield
             finally:
@@ -89,20 +116,7 @@ class Gated:
 
     def status(self, max_loop_stall_seconds: float) -> Status:
         """How it is now."""
-        explained = self._startup.explain()
-        failure = explained.last_failure
-        counts = self._gate.counts
-        return Status(
-            at=time.monotonic(),
-            max_loop_stall_seconds=max_loop_stall_seconds,
-            stage=explained.stage,
-            attempts=explained.attempts,
-            last_failure=failure.reason if failure else "",
-            waits_for=list(explained.waits_for),
-            held=self._gate.held,
-            admitted=counts.admitted,
-            refused=counts.refused + counts.overflow + counts.timed_out,
-        )
+        return status_of(self._startup, self._gate, max_loop_stall_seconds)
 
     def close(self) -> None:
         """Flush the spans."""
@@ -143,16 +157,14 @@ class Ungated:
         """Nothing is left to tell."""
 
 
-class _Reporter(Observer):
-    """Tells the demo what the orchestrator sees."""
+class StageReporter(Observer):
+    """Tells the demo of each change of the stage."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
-        """Report changes of the stage and of the condition."""
-        if isinstance(fact, ConditionChanged):
-            self._send(ListenerReport(fact.at, fact.satisfied, fact.reason))
+        """Report it."""
         if changed is not None:
             self._send(
                 StageReport(
@@ -163,3 +175,17 @@ class _Reporter(Observer):
                     cause=cause_in_words(changed, "Redis"),
                 )
             )
+
+
+class _ListenerReporter(Observer):
+    """Tells the demo whether the background task is up."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._up = False
+
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+        """Report what changes of it."""
+        if isinstance(fact, ConditionChanged) and fact.satisfied is not self._up:
+            self._up = fact.satisfied
+            self._send(ListenerReport(fact.at, fact.satisfied, fact.reason))

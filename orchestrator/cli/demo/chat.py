@@ -10,9 +10,10 @@ import itertools
 import json
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 import anyio
+from anyio.abc import TaskStatus
 from redis import Redis
 from redis.asyncio import ConnectionPool
 from redis.asyncio import Redis as AsyncRedis
@@ -49,7 +50,7 @@ class Chat:
         self,
         url: str,
         settle_seconds: float,
-        while_up: Callable[[], AbstractContextManager[object]],
+        while_up: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._url = url
         self._settle_seconds = settle_seconds
@@ -58,24 +59,27 @@ class Chat:
         self._numbers = itertools.count()
 
     @asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
-        """The background task runs inside. It is started here, and not waited for."""
-        # A pool's connections may be from before an outage: the second try gets a new one. The
-        # background task hears of a lost connection at once: its own loop tries again.
+    async def connected(self) -> AsyncGenerator[None]:
+        """The handler has connections to publish with inside."""
+        # A pool's connections may be from before an outage: the second try gets a new one.
         pool = ConnectionPool.from_url(
             self._url, max_connections=_PUBLISHERS, retry=Retry(NoBackoff(), 1)
         )
-        listening = AsyncRedis.from_url(self._url, retry=Retry(NoBackoff(), 0))
-        async with AsyncRedis(connection_pool=pool) as self._redis, listening:
+        async with AsyncRedis(connection_pool=pool) as self._redis:
             try:
-                # A task that is cancelled until it ends: one `Task.cancel` may be lost in redis-py,
-                # whose `asyncio.wait_for` swallows it before Python 3.12.
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._listen, listening)
-                    yield
-                    tasks.cancel_scope.cancel()
+                yield
             finally:
                 await pool.disconnect()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """The same, and the background task, which is started here and not waited for."""
+        # A task that is cancelled until it ends: one `Task.cancel` may be lost in redis-py,
+        # whose `asyncio.wait_for` swallows it before Python 3.12.
+        async with self.connected(), anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_listening)
+            yield
+            tasks.cancel_scope.cancel()
 
     async def handle(self, websocket: WebSocket) -> None:
         """Echo what a client says, by way of Redis.
@@ -105,19 +109,28 @@ class Chat:
         finally:
             inboxes.pop(number, None)
 
-    async def _listen(self, redis: AsyncRedis) -> None:
+    async def _keep_listening(self) -> None:
+        """What a `Task` does for whoever has an orchestrator."""
         while True:
             with contextlib.suppress(RedisError, OSError):
-                await self._listen_once(redis)
+                await self.listen()
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    async def _listen_once(self, redis: AsyncRedis) -> None:
-        async with redis.pubsub() as subscription:
+    async def listen(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """The background task: pass on what Redis says, until the connection is lost.
+
+        Raises:
+            RedisError: When it is lost.
+        """
+        # It hears of a lost connection at once: whoever runs it tries again.
+        redis = AsyncRedis.from_url(self._url, retry=Retry(NoBackoff(), 0))
+        async with redis, redis.pubsub() as subscription:
             await subscription.subscribe(_CHANNEL)
             await asyncio.sleep(self._settle_seconds)
             self._settle_seconds = 0.0  # the history is read once; a reconnect has it already
             with self._while_up():
                 self._inboxes = {}
+                task_status.started()
                 try:
                     async for message in subscription.listen():
                         self._deliver(message)

@@ -18,6 +18,7 @@ class DemoOptions:
         grace_seconds: The grace of the policy.
         port: Where the service listens; 0 lets the system choose.
         outage: Whether Redis is killed and started again once the service is ready.
+        full: Whether the service has checks and tasks, too, which fall in turn.
         traces: Whether the traces are printed, however small the terminal is.
     """
 
@@ -28,3 +29,4 @@ class DemoOptions:
     port: int
     outage: bool
     traces: bool = False
+    full: bool = False

@@ -56,16 +56,19 @@ class ClientCounts:
         )
 
 
-async def run_clients(port: int, tally: ClientCounts) -> None:
-    """Connect `tally.clients` clients, spread evenly over `SPREAD_SECONDS`; return after the last.
+async def run_clients(
+    port: int, tally: ClientCounts, spread_seconds: float = SPREAD_SECONDS
+) -> None:
+    """Connect `tally.clients` clients, spread evenly over a time; return after the last.
 
     Args:
         port: Where the service listens.
         tally: Is counted up meanwhile.
+        spread_seconds: The time over which they begin.
     """
     async with asyncio.TaskGroup() as tasks:
         for number in range(tally.clients):
-            delay_seconds = SPREAD_SECONDS * number / tally.clients
+            delay_seconds = spread_seconds * number / tally.clients
             tasks.create_task(_client(f"ws://{HOST}:{port}/chat", delay_seconds, number, tally))
 
 

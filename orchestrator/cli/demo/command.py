@@ -26,6 +26,13 @@ def demo(  # noqa: PLR0913  each is an option of the command line
     compare: Annotated[
         bool, typer.Option("--compare", help="Run without a gate and with a blocking sleep too.")
     ] = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="With PostgreSQL, an HTTP service and two tasks, too: each is late, and falls.",
+        ),
+    ] = False,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")
     ] = None,
@@ -54,22 +61,26 @@ def demo(  # noqa: PLR0913  each is an option of the command line
 ) -> int:
     """Start a chat service with Redis late and clients early, and lose none of them.
 
-    The exit status is 0 when no client was lost and the expected stages were seen, else 1.
+    The exit status is 0 when no client was lost and the expected stages were seen, else 1; with
+    --full, each fall must also have been noticed as soon as is promised.
     """
     _between("--connections", connections, 1, 10_000)
     _between("--redis-delay", redis_delay, 0, 25)
     _between("--settle", settle, 0, 20)
     _between("--grace", grace, 0, 20)
     _between("--port", port, 0, 65_535)
+    if full and compare:
+        raise UserError("--full and --compare do not go together: leave one of them out")
     if otlp is not None:
         _export_to(otlp)
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{package} is missing: install startup-orchestrator[demo]")
-    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, traces)
+    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, traces, full)
     from orchestrator.cli.demo import flow  # the other commands need none of it
 
-    gates = [Protection.GATE, Protection.NONE, Protection.SLEEP] if compare else [Protection.GATE]
+    gates = [Protection.FULL if full else Protection.GATE]
+    gates += [Protection.NONE, Protection.SLEEP] if compare else []
     try:
         return flow.run_demo(options, gates, _redis_server(), _figures_file(json))
     except DemoError as error:

@@ -16,6 +16,8 @@ from orchestrator.cli._shell.ending import end_by_signal, obeyed
 from orchestrator.cli._shell.output import print_error
 from orchestrator.cli.demo.choices import DemoError, DemoOptions
 from orchestrator.cli.demo.figures import FiguresFile, RunFigures, shortcomings
+from orchestrator.cli.demo.full.falls import FullFigures, fall_shortcomings, print_falls
+from orchestrator.cli.demo.full.full_run import FullRun
 from orchestrator.cli.demo.live_view import make_console, make_view
 from orchestrator.cli.demo.measure import TITLES, DemoRun
 from orchestrator.cli.demo.reports import SERVICE_NAME, Protection, export_endpoint
@@ -49,8 +51,12 @@ def run_demo(
         print_error(f"stopped by {signal.Signals(runs).name}; every process is ended")
         return end_by_signal(runs)
     gated, figures = runs[0], [run.figures for run in runs]
-    wrong = shortcomings(figures[0], outage=options.outage, grace_seconds=options.grace_seconds)
+    outage = options.outage and not options.full
+    wrong = shortcomings(figures[0], outage=outage, grace_seconds=options.grace_seconds)
     print_summary(console, figures)
+    if isinstance(figures[0], FullFigures):
+        wrong += fall_shortcomings(figures[0])
+        print_falls(console, figures[0])
     _print_verdict(console, wrong, figures, gated.last_words)
     _print_export(console, figures[0].trace_id)
     if shows_traces(options, console):
@@ -99,7 +105,12 @@ async def _all_runs(
     ):
         for gate in gates:
             with tempfile.TemporaryDirectory(prefix="startup-orchestrator-demo-") as directory:
-                run = DemoRun(gate, options, binary, Path(directory), make_view(console))
+                view = make_view(console)
+                run = (
+                    FullRun(options, binary, Path(directory), view)
+                    if options.full
+                    else DemoRun(gate, options, binary, Path(directory), view)
+                )
                 await run()
             runs.append(run)
     return came[0] if came else runs
@@ -133,7 +144,10 @@ def _print_verdict(
 ) -> None:
     console.print()
     if not wrong:
-        console.print("PASSED: with the gate, no client was lost.", style="bold green")
+        text = "PASSED: with the gate, no client was lost."
+        if isinstance(figures[0], FullFigures) and figures[0].falls:
+            text = "PASSED: no client was lost, and each fall was noticed as soon as is promised."
+        console.print(text, style="bold green")
         if figures[0].stalled:
             console.print(
                 "        the event loop stalled for longer than 100 ms: is this machine busy?",

@@ -22,12 +22,13 @@ _CALM_SECONDS = 1.0
 _OUTAGE_SECONDS = 1.5
 """Pauses before the outage and in it, long enough for a person to see both."""
 
-_STAGE_TIMEOUT_SECONDS = 60.0
+STAGE_TIMEOUT_SECONDS = 60.0
 
 TITLES = {
     Protection.GATE: "with the gate",
     Protection.NONE: "without a gate",
     Protection.SLEEP: "with a blocking sleep of 500 ms",
+    Protection.FULL: "with the gate, checks and tasks",
 }
 
 
@@ -71,13 +72,7 @@ class DemoRun:
         """
         redis = EmbeddedRedis(self._binary, self._directory)
         service = ServiceProcess(
-            ServiceOptions(
-                gate=self._gate,
-                redis_url=f"redis://{HOST}:{redis.port}/0",
-                port=self._options.port,
-                settle_seconds=self._options.settle_seconds,
-                grace_seconds=self._options.grace_seconds,
-            ),
+            self._service_options(redis),
             self._directory / "service.log",
             self._record.heard,
         )
@@ -90,6 +85,15 @@ class DemoRun:
             redis.close()
         self._record.conclude()
 
+    def _service_options(self, redis: EmbeddedRedis) -> ServiceOptions:
+        return ServiceOptions(
+            gate=self._gate,
+            redis_url=f"redis://{HOST}:{redis.port}/0",
+            port=self._options.port,
+            settle_seconds=self._options.settle_seconds,
+            grace_seconds=self._options.grace_seconds,
+        )
+
     async def _acts(self, redis: EmbeddedRedis, service: ServiceProcess) -> None:
         pid, started_at = await service.start()
         self._record.live.started_at = started_at
@@ -97,7 +101,7 @@ class DemoRun:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._launch_late(redis))
             await service.until(
-                lambda: self._record.port is not None, _STAGE_TIMEOUT_SECONDS, "its port was open"
+                lambda: self._record.port is not None, STAGE_TIMEOUT_SECONDS, "its port was open"
             )
             await self._clients()
         if self._gate is Protection.GATE:
@@ -163,7 +167,7 @@ class DemoRun:
         def found() -> list[StageReport]:
             return [seen for seen in self._record.stages[after:] if seen.current == stage]
 
-        await service.until(lambda: bool(found()), _STAGE_TIMEOUT_SECONDS, f"{stage} was seen")
+        await service.until(lambda: bool(found()), STAGE_TIMEOUT_SECONDS, f"{stage} was seen")
         return found()[0]
 
     # -- around it ---------------------------------------------------------------------------------

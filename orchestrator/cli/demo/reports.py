@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import get_args
 
 SERVICE_NAME = "chat-demo"
 """The `service.name` of the demo's traces."""
@@ -21,6 +22,9 @@ class Protection(StrEnum):
     SLEEP = "sleep"
     """The blocking check: the event loop sleeps until Redis answers, and 0.5 s more."""
 
+    FULL = "full"
+    """The gate, and an orchestrator that also keeps checks and tasks."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
@@ -32,6 +36,8 @@ class ServiceOptions:
         port: Where the service shall listen; 0 lets the system choose.
         settle_seconds: How long the background task needs after Redis answers.
         grace_seconds: The grace of the policy.
+        database_url: Where the database will be; empty where there is none, as in most runs.
+        upstream_url: Where the HTTP service is; empty in most runs.
     """
 
     gate: str
@@ -39,6 +45,8 @@ class ServiceOptions:
     port: int
     settle_seconds: float
     grace_seconds: float
+    database_url: str = ""
+    upstream_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,32 @@ class ListenerReport:
     at: float
     up: bool
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionReport:
+    """A condition came to hold, or does not hold."""
+
+    at: float
+    name: str
+    holds: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """Which conditions come after which others."""
+
+    at: float
+    after: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountReport:
+    """Where the start went, in one line."""
+
+    at: float
+    line: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +149,18 @@ class SpanReport:
     error: str
 
 
-Report = Listening | StageReport | ListenerReport | Status | SpanReport
+Report = (
+    Listening
+    | StageReport
+    | ListenerReport
+    | ConditionReport
+    | OrderReport
+    | AccountReport
+    | Status
+    | SpanReport
+)
 
-_KINDS: dict[str, type[Report]] = {
-    kind.__name__: kind for kind in (Listening, StageReport, ListenerReport, Status, SpanReport)
-}
+_KINDS: dict[str, type[Report]] = {kind.__name__: kind for kind in get_args(Report)}
 
 
 def encode(report: Report) -> bytes:

@@ -104,6 +104,7 @@ _HEADS = {
     Protection.GATE: "gate",
     Protection.NONE: "no gate",
     Protection.SLEEP: "blocking sleep",
+    Protection.FULL: "gate, checks, tasks",
 }
 
 

@@ -1,0 +1,148 @@
+"""The service of `demo --full`: a chat that needs Redis, a database, an upstream and two tasks."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from anyio.abc import TaskStatus
+from starlette.applications import Starlette
+from starlette.routing import Mount, WebSocketRoute
+from starlette.types import ASGIApp
+
+from orchestrator import Check, ConditionSpec, Observer, Orchestrator, Stage, StartupContext, Task
+from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app
+from orchestrator.checks import http
+from orchestrator.cli.demo.apps import Send, StageReporter, policy_of, status_of
+from orchestrator.cli.demo.chat import Chat
+from orchestrator.cli.demo.full.falls import (
+    CHECK_INTERVAL_SECONDS,
+    CHECK_TIMEOUT_SECONDS,
+    STALE_SECONDS,
+)
+from orchestrator.cli.demo.reports import (
+    AccountReport,
+    ConditionReport,
+    OrderReport,
+    ServiceOptions,
+    Status,
+)
+from orchestrator.cli.demo.tracing import Tracing
+from orchestrator.otel import OpenTelemetryObserver
+from orchestrator.redis import RedisProbe
+from orchestrator.settings._check_list import probe_of
+from orchestrator.web import web_app, web_paths
+from states import ConditionChanged, Fact, StageChanged
+
+DATABASE, UPSTREAM, LISTENER, OUTBOX = "database", "billing", "chat-listener", "outbox"
+PAGE = "/startup"
+HANG = signal.SIGUSR1
+"""Makes the outbox hang, which gives no sign from then on."""
+
+_WORK_SECONDS = 0.1
+_OUTBOX_READS_SECONDS = 0.3
+
+
+class FullService:
+    """With an orchestrator, the gate, checks and tasks."""
+
+    def __init__(self, options: ServiceOptions, send: Send) -> None:
+        self._tracing = Tracing(send)
+        self._chat = Chat(options.redis_url, options.settle_seconds)
+        self._runs = 0
+        self._hangs = False
+        self._startup = startup = Orchestrator(
+            RedisProbe(options.redis_url),
+            policy=policy_of(options),
+            conditions=self._conditions(options),
+            observers=[
+                StageReporter(send),
+                _ConditionReporter(send),
+                OpenTelemetryObserver(tracer_provider=self._tracing.provider),
+            ],
+        )
+
+        @startup.on(Stage.READY)
+        def account(event: StageChanged) -> None:
+            send(AccountReport(event.at, str(startup.account())))
+
+        chat = Starlette(
+            routes=[
+                WebSocketRoute("/chat", self._chat.handle),
+                Mount(PAGE, web_app(startup, title="The demo's chat")),
+                Mount("/", health_app(startup)),
+            ],
+            lifespan=self._lifespan,
+        )
+        self._gate = ReadinessGate(chat, startup, bypass=[*HEALTH_PATHS, *web_paths(PAGE)])
+        self.app: ASGIApp = self._gate
+
+    def _conditions(self, options: ServiceOptions) -> list[ConditionSpec]:
+        numbers = {
+            "interval_seconds": CHECK_INTERVAL_SECONDS,
+            "timeout_seconds": CHECK_TIMEOUT_SECONDS,
+        }
+        checks = [Check(UPSTREAM, http(options.upstream_url), **numbers)]
+        if options.database_url:
+            checks.insert(0, Check(DATABASE, probe_of(options.database_url), **numbers))
+        return [
+            *checks,
+            Task(LISTENER, self._chat.listen, after=["redis"]),
+            Task(
+                OUTBOX,
+                self._send_outbox,
+                after=[check.name for check in checks],
+                stale_seconds=STALE_SECONDS,
+            ),
+        ]
+
+    async def _send_outbox(self, *, task_status: TaskStatus[None]) -> None:
+        """Stands for a task that sends on what the database has; its first run fails."""
+        self._runs += 1
+        if self._runs == 1:
+            raise ConnectionError("the first run of the outbox fails, as was ordered")
+        await asyncio.sleep(_OUTBOX_READS_SECONDS)
+        task_status.started()
+        while True:
+            if self._hangs:
+                self._hangs = False
+                await asyncio.Event().wait()
+            self._startup.condition(OUTBOX).beat()
+            await asyncio.sleep(_WORK_SECONDS)
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
+        asyncio.get_running_loop().add_signal_handler(HANG, setattr, self, "_hangs", True)
+        async with self._chat.connected(), self._startup:
+            try:
+                yield
+            finally:
+                self._startup.stop()  # a task that ends with its service is no outage
+
+    def status(self, max_loop_stall_seconds: float) -> Status:
+        """How it is now."""
+        return status_of(self._startup, self._gate, max_loop_stall_seconds)
+
+    def close(self) -> None:
+        """Flush the spans."""
+        self._tracing.close()
+
+
+class _ConditionReporter(Observer):
+    """Tells the demo which condition holds, and which come after which."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._holds: dict[str, bool] = {}
+
+    def started(self, context: StartupContext) -> None:
+        """Report the order."""
+        after = {name: list(names) for name, names in context.after.items()}
+        self._send(OrderReport(time.monotonic(), after))
+
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+        """Report what changes."""
+        if isinstance(fact, ConditionChanged) and self._holds.get(fact.name) != fact.satisfied:
+            self._holds[fact.name] = fact.satisfied
+            self._send(ConditionReport(fact.at, fact.name, fact.satisfied, fact.reason))
