@@ -8,7 +8,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from orchestrator._hardening.arguments import require
 from orchestrator._ports import Probe
 from orchestrator.checks._file_probe import file
+from orchestrator.checks._grpc_probe import grpc
 from orchestrator.checks._http_probe import http
+from orchestrator.checks._kafka_probe import kafka
 from orchestrator.checks._tcp_probe import tcp
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,29})://", re.IGNORECASE)
@@ -35,6 +37,9 @@ def from_url(url: str) -> Probe:
       authorization.
     - `tcp://HOST:PORT`: `tcp`.
     - `file:///PATH`, `file:///PATH?newer_than_seconds=60`: `file`.
+    - `grpc://HOST:PORT`, `grpc://HOST:PORT/SERVICE`, `grpcs://...` with TLS: `grpc`.
+    - `kafka://HOST:PORT,HOST:PORT`, `kafka+ssl://...` with TLS: `kafka`; a user and a password need
+      `?sasl=PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
 
     For Redis, give its URL to `RedisProbe`.
 
@@ -49,7 +54,10 @@ def from_url(url: str) -> Probe:
     scheme = scheme_of(url)
     if scheme not in _MAKERS:
         raise unknown(scheme, (f"{known}://" for known in SCHEMES))
-    return _MAKERS[scheme](url)
+    try:
+        return _MAKERS[scheme](url)
+    except ModuleNotFoundError as missing:  # its text says what to install
+        raise ValueError(str(missing)) from None
 
 
 def unknown(scheme: str, known: Iterable[str]) -> ValueError:
@@ -90,7 +98,7 @@ def _port(parts: SplitResult) -> int:
     except ValueError:
         port = None
     if not port:
-        raise ValueError("it needs a port from 1 to 65535, as in tcp://HOST:PORT")
+        raise ValueError(f"it needs a port from 1 to 65535, as in {parts.scheme}://HOST:PORT")
     return port
 
 
@@ -107,11 +115,39 @@ def _file(url: str) -> Probe:
     return file(unquote(parts.path), newer_than_seconds=newer)
 
 
+def _grpc(url: str) -> Probe:
+    parts = _parts(url)
+    if parts.query or parts.username is not None:
+        raise ValueError("write grpc://HOST:PORT or grpc://HOST:PORT/SERVICE and nothing else")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return grpc(f"{host}:{_port(parts)}", unquote(parts.path[1:]), tls=parts.scheme == "grpcs")
+
+
+def _kafka(url: str) -> Probe:
+    parts = _parts(url)
+    login, _, servers = parts.netloc.rpartition("@")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    mechanism = options.pop("sasl", None)
+    if parts.path.strip("/") or options:
+        raise ValueError(
+            "write kafka://HOST:PORT,HOST:PORT, or kafka://USER:PASSWORD@...?sasl=PLAIN"
+        )
+    if bool(login) != bool(mechanism):
+        raise ValueError("sasl=PLAIN, or another mechanism, goes with a user and a password")
+    user, _, password = login.partition(":")
+    sasl = (mechanism, unquote(user), unquote(password)) if mechanism else None
+    return kafka(servers, tls=parts.scheme == "kafka+ssl", sasl=sasl)
+
+
 _MAKERS: Mapping[str, Callable[[str], Probe]] = {
     "http": _http,
     "https": _http,
     "tcp": _tcp,
     "file": _file,
+    "grpc": _grpc,
+    "grpcs": _grpc,
+    "kafka": _kafka,
+    "kafka+ssl": _kafka,
 }
 
 SCHEMES = tuple(_MAKERS)

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ TARGETS = {
     "TCP://[::1]:1/": Target("tcp", "::1", 1),
     "http://billing/health?deep=1": Target("http", "billing", 80),
     "https://u:p@billing:8443": Target("http", "billing", 8443),
+    "grpc://users:50051/users.v1.Users": Target("grpc", "users", 50051),
+    "grpcs://[::1]:1": Target("grpc", "::1", 1),
+    "kafka://a:9092,b:9093": Target("kafka", "a", 9092),
+    "kafka+ssl://u:p%2F@a?sasl=SCRAM-SHA-512": Target("kafka", "a", 9092),
     "file:///run/ready": Target("file", "/run/ready"),
     "file://localhost/run/a%20b?newer_than_seconds=2.5": Target("file", "/run/a b"),
 }
@@ -39,6 +44,12 @@ def test_each_scheme_has_its_probe() -> None:
         ("tcp://h:99999", "needs a port"),
         ("tcp://:5", "host is empty"),
         ("tcp://h:5/hunter2", "nothing else"),
+        ("grpc://h", "needs a port .* grpc://HOST:PORT"),
+        ("grpc://hunter2@h:1", "nothing else"),
+        ("kafka://u:hunter2@a", "goes with a user"),
+        ("kafka://a?sasl=PLAIN", "goes with a user"),
+        ("kafka://u:hunter2@a?sasl=hunter2", "."),
+        ("kafka://a/hunter2", "write kafka://"),
         ("http://[hunter2/", "percent-encode"),
         ("http://", "can be asked"),
         ("file://run/hunter2", "three slashes|file:///PATH"),
@@ -51,6 +62,12 @@ def test_what_cannot_be_asked_is_refused_without_a_word_of_the_url(url: str, say
     with pytest.raises(ValueError, match=says) as refused:
         from_url(url)
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_missing_package_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h2", None)
+    with pytest.raises(ValueError, match=r"install startup-orchestrator\[grpc\]$"):
+        from_url("grpc://h:1")
 
 
 def test_something_else_than_text_is_refused() -> None:

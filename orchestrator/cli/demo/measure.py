@@ -114,6 +114,9 @@ class DemoRun:
     async def _launch_late(self, redis: EmbeddedRedis) -> None:
         launch_at = self._record.live.started_at + self._options.redis_delay_seconds
         await asyncio.sleep(launch_at - time.monotonic())
+        await self._launch_redis(redis)
+
+    async def _launch_redis(self, redis: EmbeddedRedis) -> None:
         redis.launch()
         up_at = await redis.answered()
         self._record.live.redis_up = True

@@ -146,10 +146,9 @@ class Postgres(Server):
         self.start([*initdb, *login, "--locale", "C", "--encoding", "UTF8"])
         assert self._process is not None  # noqa: S101  it was started in the line before
         try:
-            async with asyncio.timeout(_INITDB_SECONDS):
-                while (status := self._process.poll()) is None:
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
+            # It is killed with the demo, if that ends first.
+            status = await asyncio.to_thread(self._process.wait, _INITDB_SECONDS)
+        except subprocess.TimeoutExpired:
             raise DemoError(f"initdb did not end within {_INITDB_SECONDS:g} s") from None
         if status:
             said = self._log.read_text(errors="replace").split("\n")

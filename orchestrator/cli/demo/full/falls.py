@@ -17,9 +17,9 @@ STALE_SECONDS = 1.0
 _SLACK_SECONDS = 0.3
 """What processes and a busy machine may take besides."""
 
-RECOVERED_SECONDS = 3.0
+RECOVERED_SECONDS = 2.5
 """How soon after the return of what fell the service must be ready again. A task is started again
-after a pause, and grace is served."""
+after a pause, and grace of 0.5 s is served."""
 
 
 @dataclass(frozen=True, slots=True)

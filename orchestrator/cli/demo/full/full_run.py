@@ -50,6 +50,7 @@ _WARM_AGAIN_SECONDS = 0.3
 _PAUSE_SECONDS = 0.5
 """Before each fall, and in it: long enough for a person to see both."""
 
+_ASK_AGAIN_SECONDS = 0.005
 _CLIENTS = 10
 _SPREAD_SECONDS = 0.5
 _GARBAGE = b"*3\r\n$7\r\nPUBLISH\r\n$4\r\nchat\r\n$3\r\n???\r\n"
@@ -164,13 +165,13 @@ class FullRun(DemoRun):
         record.say(started_at, f"the service starts (process {pid}); nothing else runs yet")
         if record.figures.without:
             record.say(started_at, record.figures.without)
+        await service.until(
+            lambda: record.port is not None, STAGE_TIMEOUT_SECONDS, "its port was open"
+        )
+        record.say(time.monotonic(), f"its page: http://{HOST}:{record.port}{PAGE}")
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._launch_late(redis))
-            tasks.create_task(self._launch_others())
-            await service.until(
-                lambda: record.port is not None, STAGE_TIMEOUT_SECONDS, "its port was open"
-            )
-            record.say(time.monotonic(), f"its page: http://{HOST}:{record.port}{PAGE}")
+            for launched in (self._redis(redis), self._warm_upstream(), self._database()):
+                tasks.create_task(launched)
             await self._clients()
         await self._until_stage(service, Stage.READY, after=0)
         if self._options.outage:
@@ -179,14 +180,20 @@ class FullRun(DemoRun):
         record.ending = True
         await service.stop()
 
-    async def _launch_others(self) -> None:
-        started_at = self._record.live.started_at
+    # Late after the port has opened, however long the service's imports took.
+
+    async def _redis(self, redis: EmbeddedRedis) -> None:
+        await asyncio.sleep(self._options.redis_delay_seconds)
+        await self._launch_redis(redis)
+
+    async def _warm_upstream(self) -> None:
         self._upstream.launch(_WARM_UP_SECONDS)
-        self._record.say(
-            time.monotonic(), f"the HTTP service answers 503 for {_WARM_UP_SECONDS:g} s"
-        )
+        says = f"the HTTP service answers 503 for {_WARM_UP_SECONDS:g} s"
+        self._record.say(time.monotonic(), says)
+
+    async def _database(self) -> None:
         if self._postgres is not None:
-            await asyncio.sleep(started_at + _DATABASE_LATE_SECONDS - time.monotonic())
+            await asyncio.sleep(_DATABASE_LATE_SECONDS)
             await self._launch_database()
             self._record.say(time.monotonic(), "PostgreSQL answers", "good")
 
@@ -224,7 +231,7 @@ class FullRun(DemoRun):
         async def itself() -> None:
             """A task is started again by the orchestrator."""
 
-        killed, by_connection = "killed (SIGKILL)", promised_of_a_connection(policy)
+        killed, by_connection = "killed", promised_of_a_connection(policy)
         falls = [Fall("Redis", killed, _async(redis.kill), relaunch_redis, by_connection)]
         if postgres is not None:
             falls.append(
@@ -238,13 +245,11 @@ class FullRun(DemoRun):
         return [
             *falls,
             Fall(
-                *("the HTTP service", killed, _async(upstream.kill), relaunch_upstream),
+                *("HTTP service", killed, _async(upstream.kill), relaunch_upstream),
                 *(by_asking, UPSTREAM),
             ),
-            Fall(
-                LISTENER, "a message it cannot read", poison, itself, promised_of_a_task(), LISTENER
-            ),
-            Fall(OUTBOX, "it hangs", hang, itself, stale, OUTBOX),
+            Fall(LISTENER, "bad message", poison, itself, promised_of_a_task(), LISTENER),
+            Fall(OUTBOX, "hangs", hang, itself, stale, OUTBOX),
         ]
 
     async def _fall(self, fall: Fall, service: ServiceProcess) -> None:
@@ -304,7 +309,9 @@ async def _answers(url: str) -> None:
     """Return once it answers as it should, which the run's own limit bounds."""
     probe = probe_of(url)
     try:
-        while (await probe.attempt(1.0)).failure is not None:
-            await asyncio.sleep(0.005)
+        while True:
+            if (await probe.attempt(1.0)).failure is None:
+                return
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
     finally:
         await probe.aclose()

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from anyio.abc import TaskStatus
 from starlette.applications import Starlette
@@ -54,7 +55,8 @@ class FullService:
         self._hangs = False
         self._startup = startup = Orchestrator(
             RedisProbe(options.redis_url),
-            policy=policy_of(options),
+            # It falls again and again here; that is no flapping.
+            policy=replace(policy_of(options), flap_window_seconds=0.0),
             conditions=self._conditions(options),
             observers=[
                 StageReporter(send),
