@@ -146,6 +146,35 @@ def test_in_a_terminal_a_panel_shows_the_run_as_it_stands() -> None:
     assert "PASSED" in screen
 
 
+def test_in_full_each_part_falls_is_noticed_in_time_and_loses_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    with a_demo("--full", "--json", str(path), TMPDIR=str(tmp_path)) as process:
+        out, err = process.communicate(timeout=150)
+    assert (process.returncode, err) == (0, ""), out
+    run = json.loads(path.read_text(encoding="utf-8"))["runs"][0]
+    assert run["served"] == run["clients"] == CLIENTS
+    names = ["Redis", "HTTP service", "chat-listener", "outbox"]
+    if not run["without"]:
+        names.insert(1, "PostgreSQL")
+    assert [fall["name"] for fall in run["falls"]] == names
+    for fall in run["falls"]:
+        assert fall["noticed_seconds"] <= fall["promised_seconds"] < 2
+        assert fall["served"] == fall["clients"] > 0
+    # Each was really late, and the account says which was the last.
+    assert run["longest_handshake_seconds"] > 1
+    assert re.search(r"outbox \d\.\d s \(last to hold\)", run["account"])
+    for says in ("order: outbox comes after", "its page: http://127.0.0.1:", "PASSED: no client"):
+        assert says in out
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_full_and_compare_do_not_go_together() -> None:
+    with a_demo("--full", "--compare") as process:
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "--full and --compare do not go together" in err
+
+
 @pytest.mark.parametrize(
     ("number", "when"),
     [

@@ -9,9 +9,27 @@ from rich.console import Console
 from orchestrator.cli.demo.choices import DemoOptions
 from orchestrator.cli.demo.figures import FiguresFile, RunFigures, StageFigure, shortcomings
 from orchestrator.cli.demo.flow import shows_traces
-from orchestrator.cli.demo.reports import Listening, Report, SpanReport, Status, decode, encode
+from orchestrator.cli.demo.full.falls import (
+    FallFigure,
+    FullFigures,
+    fall_shortcomings,
+    promised_of_a_check,
+    promised_of_a_connection,
+    promised_of_a_task,
+)
+from orchestrator.cli.demo.reports import (
+    ConditionReport,
+    Listening,
+    OrderReport,
+    Report,
+    SpanReport,
+    Status,
+    decode,
+    encode,
+)
 from orchestrator.cli.demo.service_process import last_words
 from orchestrator.cli.demo.waterfall import lay_out, traces
+from states import Policy
 
 STAGES = ["booting", "probing_redis", "grace", "ready", "degraded", "grace", "ready"]
 
@@ -72,6 +90,37 @@ def test_each_promise_that_is_not_kept_is_named(field: str, value: object, says:
     assert says in wrong
 
 
+def a_fall(**more: float) -> FallFigure:
+    numbers = {"noticed_seconds": 0.5, "promised_seconds": 0.6, "ready_seconds": 1.0}
+    counts = {"clients": 10, "served": 10} | {n: int(v) for n, v in more.items() if n == "served"}
+    numbers |= {name: value for name, value in more.items() if name != "served"}
+    return FallFigure("billing", "killed", **numbers, **counts)
+
+
+def test_each_fall_has_a_promise_that_is_computed_from_the_policy() -> None:
+    policy = Policy(probe_interval_seconds=2.0, failures_to_degrade=5, retry_jitter=0.5)
+    by_connection = promised_of_a_connection(policy)
+    assert by_connection == pytest.approx(4 * 0.1 * 1.5 + 0.3)
+    assert promised_of_a_check(policy) == pytest.approx(2.0 * 1.5 + by_connection)
+    assert promised_of_a_task(1.0) - promised_of_a_task() == pytest.approx(1.0)
+    assert fall_shortcomings(FullFigures("full", 5, falls=[a_fall()])) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"noticed_seconds": 0.7}, "the fall of billing was noticed after 0.700 s, more than 0.60"),
+        ({"ready_seconds": 9.0}, "billing was back, and ready only 9.000 s later"),
+        ({"served": 8}, "2 clients were lost while billing was down"),
+    ],
+)
+def test_a_fall_that_was_noticed_late_or_lost_a_client_is_named(
+    more: dict[str, float], says: str
+) -> None:
+    (wrong,) = fall_shortcomings(FullFigures("full", 5, falls=[a_fall(), a_fall(**more)]))
+    assert says in wrong
+
+
 def test_the_figures_are_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     path.write_text("old", encoding="utf-8")
@@ -96,6 +145,8 @@ def test_a_link_to_the_file_of_figures_stays_a_link(tmp_path: Path) -> None:
     "report",
     [
         Listening(1.5, 8080),
+        ConditionReport(1.0, "billing", holds=False, reason="it said no"),
+        OrderReport(1.0, {"outbox": ["billing"]}),
         Status(1.0, 0.02, "grace", 3, "refused", ["Redis to answer"], 5, 6, 7),
     ],
 )

@@ -101,7 +101,7 @@ def fall_shortcomings(figures: FullFigures) -> list[str]:
 def print_falls(console: Console, figures: FullFigures) -> None:
     """A row for each."""
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
-    for head in ("what fell", "how", "noticed after", "promised", "ready after", "served"):
+    for head in ("what fell", "how", "noticed", "promised", "ready again", "served"):
         table.add_column(head, justify="left" if head in ("what fell", "how") else "right")
     for fall in figures.falls:
         kept = fall.noticed_seconds <= fall.promised_seconds
