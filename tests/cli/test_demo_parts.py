@@ -90,11 +90,10 @@ def test_each_promise_that_is_not_kept_is_named(field: str, value: object, says:
     assert says in wrong
 
 
-def a_fall(**more: float) -> FallFigure:
-    numbers = {"noticed_seconds": 0.5, "promised_seconds": 0.6, "ready_seconds": 1.0}
-    counts = {"clients": 10, "served": 10} | {n: int(v) for n, v in more.items() if n == "served"}
-    numbers |= {name: value for name, value in more.items() if name != "served"}
-    return FallFigure("billing", "killed", **numbers, **counts)
+def a_fall(
+    noticed_seconds: float = 0.5, ready_seconds: float = 1.0, served: int = 10
+) -> FallFigure:
+    return FallFigure("billing", "killed", noticed_seconds, 0.6, ready_seconds, 10, served)
 
 
 def test_each_fall_has_a_promise_that_is_computed_from_the_policy() -> None:
@@ -107,17 +106,17 @@ def test_each_fall_has_a_promise_that_is_computed_from_the_policy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("fall", "says"),
     [
-        ({"noticed_seconds": 0.7}, "the fall of billing was noticed after 0.700 s, more than 0.60"),
-        ({"ready_seconds": 9.0}, "billing was back, and ready only 9.000 s later"),
-        ({"served": 8}, "2 clients were lost while billing was down"),
+        (a_fall(0.7), "the fall of billing was noticed after 0.700 s, more than 0.60"),
+        (a_fall(ready_seconds=9.0), "billing was back, and ready only 9.000 s later"),
+        (a_fall(served=8), "2 clients were lost while billing was down"),
     ],
 )
 def test_a_fall_that_was_noticed_late_or_lost_a_client_is_named(
-    more: dict[str, float], says: str
+    fall: FallFigure, says: str
 ) -> None:
-    (wrong,) = fall_shortcomings(FullFigures("full", 5, falls=[a_fall(), a_fall(**more)]))
+    (wrong,) = fall_shortcomings(FullFigures("full", 5, falls=[a_fall(), fall]))
     assert says in wrong
 
 

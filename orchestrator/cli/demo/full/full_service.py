@@ -12,7 +12,16 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
 from starlette.types import ASGIApp
 
-from orchestrator import Check, ConditionSpec, Observer, Orchestrator, Stage, StartupContext, Task
+from orchestrator import (
+    Check,
+    ConditionSpec,
+    Observer,
+    Orchestrator,
+    Probe,
+    Stage,
+    StartupContext,
+    Task,
+)
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app
 from orchestrator.checks import http
 from orchestrator.cli.demo.apps import Send, StageReporter, policy_of, status_of
@@ -81,13 +90,18 @@ class FullService:
         self.app: ASGIApp = self._gate
 
     def _conditions(self, options: ServiceOptions) -> list[ConditionSpec]:
-        numbers = {
-            "interval_seconds": CHECK_INTERVAL_SECONDS,
-            "timeout_seconds": CHECK_TIMEOUT_SECONDS,
-        }
-        checks = [Check(UPSTREAM, http(options.upstream_url), **numbers)]
+        asked: dict[str, Probe] = {UPSTREAM: http(options.upstream_url)}
         if options.database_url:
-            checks.insert(0, Check(DATABASE, probe_of(options.database_url), **numbers))
+            asked = {DATABASE: probe_of(options.database_url), **asked}
+        checks = [
+            Check(
+                name,
+                probe,
+                interval_seconds=CHECK_INTERVAL_SECONDS,
+                timeout_seconds=CHECK_TIMEOUT_SECONDS,
+            )
+            for name, probe in asked.items()
+        ]
         return [
             *checks,
             Task(LISTENER, self._chat.listen, after=["redis"]),
