@@ -40,7 +40,7 @@ class Port:
         self._socket.close()
 
 
-class Server:
+class Dependency:
     """A server that is launched, killed and launched again on one port.
 
     Args:
@@ -82,7 +82,7 @@ class Server:
         self.port.close()
 
 
-class Upstream(Server):
+class Upstream(Dependency):
     """An HTTP service that answers 503 for a while before it is well."""
 
     @property
@@ -104,7 +104,7 @@ def find_postgres() -> Path | None:
     return next((one.parent for one in places if one.with_name("postgres").exists()), None)
 
 
-class Postgres(Server):
+class Postgres(Dependency):
     """A PostgreSQL of the demo's own, in a temporary directory and not as root.
 
     Args:
