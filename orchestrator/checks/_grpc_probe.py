@@ -80,7 +80,9 @@ class GrpcProbe(SocketProbe):
     @property
     def target(self) -> Target:
         """The server."""
-        return Target(system="grpc", address=self._host, port=self._port or None)
+        return Target(
+            "grpc", self._host, self._port or None, operation="grpc.health.v1.Health/Check"
+        )
 
     def talk(self, deadline: float) -> None:
         """Call `Check` once."""

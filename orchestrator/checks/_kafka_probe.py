@@ -65,7 +65,7 @@ class KafkaProbe(SocketProbe):
     def target(self) -> Target:
         """The first bootstrap server."""
         host, port = self._bootstrap[0]
-        return Target(system="kafka", address=host, port=port)
+        return Target("kafka", host, port, operation="metadata")
 
     def talk(self, deadline: float) -> None:
         """Ask a bootstrap server for the brokers, and then one of them."""

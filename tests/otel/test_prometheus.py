@@ -26,8 +26,9 @@ from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetr
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from orchestrator import Orchestrator, Policy
+from orchestrator import Check, Orchestrator, Policy, Task
 from orchestrator.asgi import ReadinessGate
+from orchestrator.checks import call
 from orchestrator.otel import OpenTelemetryGateMetrics, OpenTelemetryObserver
 from orchestrator.redis import RedisProbe
 from states import Stage
@@ -170,8 +171,26 @@ async def run_once(fed: Fed, meters: MeterProvider) -> None:
     """A start with three clients, and an outage with three more."""
     observer = OpenTelemetryObserver(TracerProvider(shutdown_on_exit=False), meters)
     server = RedisServer(free_port())
+    failing, late = iter([ConnectionError(), ConnectionError()]), iter([TimeoutError()])
+
+    async def fail_at_first() -> None:
+        for error in failing:
+            raise error
+        await anyio.sleep_forever()
+
+    async def answer_at_last() -> None:
+        for error in late:
+            raise error
+
     startup = Orchestrator(
-        RedisProbe(server.url), policy=Policy(grace_seconds=0.2), observers=[observer]
+        RedisProbe(server.url),
+        policy=Policy(grace_seconds=0.2),
+        observers=[observer],
+        # Neither is required, so that the changes of stage are those of Redis.
+        conditions=[
+            Task("listener", fail_at_first, required=False),
+            Check("search", call(answer_at_last), required=False, after=["redis"]),
+        ],
     )
     gate = ReadinessGate(chat, startup, metrics=OpenTelemetryGateMetrics(meters))
     admitted = 'orchestrator_gate_admissions_total{orchestrator_outcome="admitted"}'
@@ -273,6 +292,18 @@ def test_the_graphs_show_every_event_once(fed: Fed) -> None:
     failed = sum(fed.sums("Redis: time of an attempt, and failures", "B").values())
     raw = 'sum(orchestrator_probe_duration_seconds_count{error_type!=""})'
     assert failed == fed.one(raw) >= 1
+
+
+def test_the_graphs_show_conditions_checks_and_tasks(fed: Fed) -> None:
+    assert fed.sums("Restarts of tasks") == {"listener": 2}
+    current = fed.panel("Instances in which a condition holds")
+    assert {name: max(values) for name, values in current.items()} == {"listener": 1, "search": 1}
+    assert {values[-1] for values in current.values()} == {0}
+    ((asked, times),) = fed.panel("Checks: time of an attempt, and failures").items()
+    assert asked == "search"
+    assert all(0 < seconds < 1 for seconds in times)
+    failed = fed.sums("Checks: time of an attempt, and failures", "B")
+    assert failed == {"TimeoutError to search": 1}
 
 
 def test_the_graphs_show_how_long_it_took(fed: Fed) -> None:
