@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from orchestrator._core.account import Account
 from orchestrator._ports import KeptFact
 from states import Failure, ProbeFailed, ProbeSucceeded, Stage, StageChanged
 
@@ -194,6 +195,7 @@ class Episode:
             short, what it still waited for.
         falls: How often the service has fallen from ready so far.
         unmet: The required conditions that did not hold at the end.
+        account: Where a start-up went; `None` for all other episodes.
         stay: The current stay; `None` before the first and between episodes.
     """
 
@@ -214,6 +216,7 @@ class Episode:
     reason: str = ""
     falls: int = 0
     unmet: tuple[str, ...] = ()
+    account: Account | None = None
     stay: Stay | None = None
 
     def enter(self, stage: Stage, at: float) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
 from time import time_ns
@@ -20,7 +21,7 @@ from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._trace import parent_context
 from orchestrator.otel._write_loop import WriteLoop
 from orchestrator.otel._writer import EpisodeWriter
-from states import Fact, Stage, StageChanged
+from states import Fact, Missing, Stage, StageChanged
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -51,6 +52,7 @@ _ENDS_EPISODE = (Stage.READY, Stage.DEGRADED)
 @dataclass(frozen=True, slots=True)
 class _Stop:
     at: float
+    waits_for: Sequence[Missing]
 
 
 _Dated = tuple[Fact | KeptFact, StageChanged | None, int]
@@ -104,6 +106,7 @@ class OpenTelemetryObserver(Observer):
         self._writer: EpisodeWriter | None = None
         self._loop: WriteLoop | None = None
         self._told: deque[_Told] = deque()
+        self._waits_for: Callable[[], Sequence[Missing]] = tuple
         self._due_at = 0.0
         self._entered_at = 0.0
         self._in_startup = True
@@ -134,6 +137,7 @@ class OpenTelemetryObserver(Observer):
             context, parent_context(os.environ), self._providers, span_events=self._span_events
         )
         self._told = deque(maxlen=_MOST_FACTS)
+        self._waits_for = context.waits_for
         self._writer = writer
         self._loop = WriteLoop(_WriteAll(writer, self._told))
         self._entered_at = context.now_at
@@ -178,7 +182,7 @@ class OpenTelemetryObserver(Observer):
             return
         self._waiting = self._providers.nobody_listens
         if loop.begun or not self._waiting:
-            self._told.append(_Stop(at))
+            self._told.append(_Stop(at, self._waits_for()))
             self._over = True
             loop.hurry()
 
@@ -250,7 +254,7 @@ class _WriteAll:
             if told is None:
                 self._writer.write_finished()
             elif isinstance(told, _Stop):
-                self._writer.stop(told.at)
+                self._writer.stop(told.at, told.waits_for)
             else:
                 self._writer.take(*told)
         except BaseException as error:  # the thread must go on, or facts would pile up

@@ -1,7 +1,8 @@
 """Which facts make up which episode, and why one failed. No OpenTelemetry here either."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from orchestrator._core.account_book import AccountBook
 from orchestrator._core.explanation import cause_in_words, missing_in_words
 from orchestrator._ports import KeptFact, KeptStep, StartupContext
 from orchestrator.otel._episode import (
@@ -19,7 +20,6 @@ from orchestrator.otel._episode import (
 from states import (
     ConditionChanged,
     Fact,
-    Failure,
     Missing,
     ProbeFailed,
     ProbeSucceeded,
@@ -41,13 +41,14 @@ class Recorder:
         self._after = context.after
         self._failing: dict[str, list[ProbeFailed]] = {}  # of checks, while all is well
         self._falls = 0
-        self._failure: Failure | None = None
         self._held: set[str] = set()  # at some time
         self._holding: set[str] = set()
         self._waits: dict[str, ConditionWait] = {}  # those of the current episode that go on
         dated = context.now_at, context.now_unix_nanoseconds
         self._episode: Episode | None = Episode(EpisodeName.STARTUP, dated, context.started_at)
         self._episode.enter(Stage.BOOTING, context.started_at)
+        self._book = AccountBook()
+        self._book.started(context)
         for name in context.conditions:  # declared when the orchestrator is entered
             self._wait_for(name, "", self._episode, context.now_at)
 
@@ -55,12 +56,9 @@ class Recorder:
         self, fact: Fact, changed: StageChanged | None, unix_nanoseconds: int
     ) -> Episode | None:
         """Take a fact, and when it was by the wall clock; return the episode that it ended."""
+        self._book.observed(fact, changed)
         if isinstance(fact, ConditionChanged):
             self._count_condition(fact)
-        elif isinstance(fact, ProbeFailed):
-            self._failure = fact.failure
-        elif isinstance(fact, ProbeSucceeded):
-            self._failure = None
         episode = self._episode
         if episode is None:  # ready, and nothing is wrong so far
             if changed is None and not isinstance(fact, ProbeFailed):
@@ -107,15 +105,16 @@ class Recorder:
                 episode.checked(fact.name, attempt, None)
         return episode
 
-    def stopped(self, at: float) -> Episode | None:
-        """Nothing follows; return the episode that was cut short, if any."""
+    def stopped(self, at: float, waits_for: Sequence[Missing]) -> Episode | None:
+        """Nothing follows; return the episode that was cut short, if any.
+
+        Args:
+            at: When.
+            waits_for: What was missing then, as the machine knows it.
+        """
         episode, self._episode = self._episode, None
         if episode is None or episode.name is EpisodeName.DEGRADE:
             return None
-        # No change of stage tells what was missing; the records of the episode do.
-        failure = self._failure
-        waits_for = [] if failure is None else [Missing(None, failure.reason, failure.error_type)]
-        waits_for += [Missing(w.name, w.reason) for w in self._waits.values() if w.required]
         if episode.stay is not None:
             episode.stopped_stage = episode.stay.stage
             reasons = [f"stopped in {episode.stay.stage}"]
@@ -158,6 +157,8 @@ class Recorder:
         episode.ended_at = at
         episode.outcome = outcome
         episode.falls = self._falls
+        if episode.name is EpisodeName.STARTUP:
+            episode.account = self._book.account(at)
         episode.unmet = tuple(sorted(lack.name for lack in waits_for if lack.name is not None))
         for wait in self._waits.values():
             wait.ended_at = at

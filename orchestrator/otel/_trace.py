@@ -37,6 +37,9 @@ from states import ConditionChanged
 TRANSITION_EVENT = "orchestrator.stage.transition"
 """The name of the event of every change of stage, be it a span event or a log event."""
 
+_MOST_STEPS = 32
+"""The steps of a start that the root span tells."""
+
 
 class Dates:
     """Turns the clock's seconds into nanoseconds of Unix time, for one episode.
@@ -269,6 +272,12 @@ class TraceWriter:
             attributes["orchestrator.falls"] = episode.falls
         if episode.unmet:
             attributes["orchestrator.conditions.unmet"] = episode.unmet
+        if episode.account is not None:
+            steps = episode.account.critical[:_MOST_STEPS]
+            attributes["orchestrator.account.steps"] = [step.name for step in steps]
+            attributes["orchestrator.account.seconds"] = [round(step.seconds, 6) for step in steps]
+            if episode.account.last_to_hold:
+                attributes["orchestrator.account.last_to_hold"] = episode.account.last_to_hold
         return attributes
 
 

@@ -1,7 +1,7 @@
 """What one orchestrator writes: its episodes as traces, and its metrics. Not on the event loop."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec
 
@@ -23,7 +23,7 @@ from orchestrator.otel._machine_metrics import MetricsWriter
 from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._recorder import Recorder
 from orchestrator.otel._trace import TraceWriter
-from states import Fact, Stage, StageChanged
+from states import Fact, Missing, Stage, StageChanged
 
 Arguments = ParamSpec("Arguments")
 
@@ -112,9 +112,9 @@ class EpisodeWriter:
         self._try("traces", self._write_traces)
         self._try("log events", self._write_events)
 
-    def stop(self, at: float) -> None:
+    def stop(self, at: float, waits_for: Sequence[Missing]) -> None:
         """End what is not finished, write what waits, and send it; bounded in time."""
-        episode = self._recorder.stopped(at)
+        episode = self._recorder.stopped(at, waits_for)
         if episode is not None:
             self._ended(episode)
         else:

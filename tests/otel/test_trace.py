@@ -86,7 +86,14 @@ async def test_everything_to_search_by_is_on_the_root(traced: Traced) -> None:
     probe = TimedProbe(traced.clock, 0.01, 0.0, REFUSED, None)
     async with traced.orchestrator(probe):
         await traced.clock.advance(3.0)
-    assert attributes(traced.one("startup")) == {
+    root = traced.one("startup")
+    told = attributes(root)
+    assert told.pop("orchestrator.account.steps") == ("imports", "redis", "grace")
+    assert told.pop("orchestrator.account.last_to_hold") == "redis"
+    seconds = told.pop("orchestrator.account.seconds")
+    assert isinstance(seconds, tuple)
+    assert sum(seconds) == pytest.approx(((root.end_time or 0) - (root.start_time or 0)) / 1e9)
+    assert told == {
         "orchestrator.platform": "cloud_run",
         "orchestrator.budget_seconds": 60.0,
         "orchestrator.grace_seconds": 0.5,
