@@ -251,34 +251,28 @@ class TraceWriter:
             "orchestrator.transitions": episode.transitions.total,
             "orchestrator.transitions_omitted": episode.transitions.omitted,
         }
-        if episode.waits.omitted:
-            attributes["orchestrator.condition_waits_omitted"] = episode.waits.omitted
         if episode.checks:
             kept = episode.check_spans
             total = sum(attempts.total for attempts in episode.checks.values())
             attributes["orchestrator.check.attempts"] = total
             attributes["orchestrator.check.attempts_omitted"] = total - kept
-        if episode.task_events.omitted:
-            attributes["orchestrator.task.events_omitted"] = episode.task_events.omitted
-        if episode.failed_stage is not None:
-            attributes["orchestrator.stage.failed"] = episode.failed_stage.value
-        if episode.stopped_stage is not None:
-            attributes["orchestrator.stage.stopped"] = episode.stopped_stage.value
-        if episode.error_type:
-            attributes["error.type"] = episode.error_type
-        if episode.reason:
-            attributes["orchestrator.reason"] = episode.reason
-        if episode.name is not EpisodeName.STARTUP:
-            attributes["orchestrator.falls"] = episode.falls
-        if episode.unmet:
-            attributes["orchestrator.conditions.unmet"] = episode.unmet
+        failed, stopped = episode.failed_stage, episode.stopped_stage
+        known: dict[str, AttributeValue | None] = {
+            "orchestrator.condition_waits_omitted": episode.waits.omitted or None,
+            "orchestrator.task.events_omitted": episode.task_events.omitted or None,
+            "orchestrator.stage.failed": failed and failed.value,
+            "orchestrator.stage.stopped": stopped and stopped.value,
+            "error.type": episode.error_type or None,
+            "orchestrator.reason": episode.reason or None,
+            "orchestrator.falls": None if episode.name is EpisodeName.STARTUP else episode.falls,
+            "orchestrator.conditions.unmet": episode.unmet or None,
+        }
         if episode.account is not None:
             steps = episode.account.critical[:_MOST_STEPS]
-            attributes["orchestrator.account.steps"] = [step.name for step in steps]
-            attributes["orchestrator.account.seconds"] = [round(step.seconds, 6) for step in steps]
-            if episode.account.last_to_hold:
-                attributes["orchestrator.account.last_to_hold"] = episode.account.last_to_hold
-        return attributes
+            known["orchestrator.account.steps"] = [step.name for step in steps]
+            known["orchestrator.account.seconds"] = [round(step.seconds, 6) for step in steps]
+            known["orchestrator.account.last_to_hold"] = episode.account.last_to_hold or None
+        return attributes | {name: value for name, value in known.items() if value is not None}
 
 
 def task_event(fact: KeptFact) -> str:

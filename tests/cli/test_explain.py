@@ -3,6 +3,7 @@
 import io
 import json
 import socket
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -100,3 +101,74 @@ def test_which_worker_has_answered_and_how_the_others_stand(
         with FakeServer(saying(http_answer(200, stage="ready", pod=strange))) as server:
             assert main(["explain", f"127.0.0.1:{server.port}"]) == 0
     assert "worker 5: answers for itself alone" in capsys.readouterr().out
+
+
+def test_the_account_of_a_start_step_by_step(capsys: pytest.CaptureFixture[str]) -> None:
+    begins = {"kind": "condition", "critical": True, "done": True, "required": True, "after": []}
+    steps = [
+        {**begins, "name": "imports", "kind": "start", "began_seconds": 0, "ended_seconds": 3.9},
+        {**begins, "name": "db\x1b[2J", "began_seconds": 3.9, "ended_seconds": 5.2},
+        {**begins, "name": "cache", "began_seconds": 3.9, "ended_seconds": 4.4, "critical": False},
+        {"name": "nonsense", "kind": "nonsense"},
+        "nonsense",
+    ]
+    told = {"ready": True, "seconds": 5.2, "last_to_hold": "db\x1b[2J", "steps": steps}
+    with FakeServer(saying(http_answer(200, stage="ready", account=told))) as server:
+        url = f"127.0.0.1:{server.port}/readyz"
+        assert main(["explain", url, "--account"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert main(["explain", url, "--account", "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["steps"]) == 3
+    bars = "=" * 30, "=" * 10, "-" * 4
+    assert lines == [
+        "ready after 5.200 s",
+        f"  imports       3.900 s  |{bars[0]}{' ' * 10}|",
+        rf"  db\x1b[2J     1.300 s  |{' ' * 30}{bars[1]}|  last to hold",
+        "beside these, and delaying nothing:",
+        f"  cache         0.500 s  |{' ' * 30}{bars[2]}{' ' * 6}|",
+    ]
+    with FakeServer(saying(http_answer(200, stage="ready"))) as server:
+        assert main(["explain", f"127.0.0.1:{server.port}", "--account"]) == 2
+    assert "tells no account" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/health/livez", "/readyz/database?verbose"])
+def test_the_url_of_a_health_endpoint_will_do(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def talk(sock: socket.socket, status: int) -> None:
+        asked.append(sock.recv(4096).split()[1].decode())
+        sock.sendall(http_answer(status if asked[-1] == "/startup/state" else 200, stage="grace"))
+
+    for status in (200, 404):
+        with FakeServer(partial(talk, status=status)) as server:
+            assert main(["explain", f"127.0.0.1:{server.port}{path}"]) == 0
+    assert asked[:2] == ["/startup/state", "/startup/state"]
+    assert asked[2] == path  # without a page, what was given is asked first
+
+
+def test_all_conditions_are_shown_in_their_order_and_a_failure_with_its_age(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = {"required": True, "satisfied": False, "since_seconds": 2.0}
+    told = {
+        "listener": {**one, "after": ["redis", "database"], "reason": "after database"},
+        "billing": {**one, "required": False, "after": [], "reason": "refused"},
+        "database": {**one, "satisfied": True, "after": ["redis"], "reason": ""},
+    }
+    failure = {"reason": "it refused"}
+    state: dict[str, object] = {"stage": "grace", "conditions": told, "probe_answers": True}
+    state |= {"last_failure": failure, "last_failure_seconds": 312.0, "failures_in_row": 0}
+    with FakeServer(saying(http_answer(200, **state))) as server:
+        assert main(["explain", f"127.0.0.1:{server.port}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Redis failed (last time, 312.0 s ago): it refused" in lines
+    at = lines.index("Redis answers")
+    assert lines[at : at + 4] == [
+        "Redis answers",
+        "  condition database holds, for 2.0 s now",
+        "    condition listener does not hold, for 2.0 s now: after database",
+        "condition billing does not hold, for 2.0 s now: refused (not required)",
+    ]

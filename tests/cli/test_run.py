@@ -173,11 +173,14 @@ def test_a_start_that_fails_ends_it_only_where_wanted() -> None:
 
 
 def test_its_log_is_json_where_wanted(server: RedisServer) -> None:
-    wanted = ("--port", "0", "--json", "--redis", server.url, "--", "true")
+    wanted = ("--port", "0", "--json", "--account", "--redis", server.url, "--", "true")
     done = finished("run", *wanted)
     told = [json.loads(line) for line in done.stderr.splitlines()]
     assert [one["stage"] for one in told if "stage" in one][-1] == "ready"
     assert all(one["level"] == "info" and one["at"] and one["message"] for one in told)
+    (account,) = (one for one in told if "account" in one)
+    assert [step["name"] for step in account["account"]["steps"]] == ["imports", "redis", "grace"]
+    assert account["message"].splitlines()[1].startswith("ready after ")
 
 
 def test_a_port_that_is_taken_is_one_line(server: RedisServer) -> None:

@@ -216,3 +216,14 @@ def test_a_cmd_may_have_any_option() -> None:
         *("wait", "-q", "--", "echo", "--otlp", "--json", "--help"), ORCHESTRATOR_ENABLED="false"
     )
     assert done.stdout == "--otlp --json --help\n"
+
+
+def test_it_says_where_the_start_went(server: RedisServer) -> None:
+    done = finished("wait", "--redis", server.url, "--account")
+    assert done.returncode == 0
+    title, *steps = done.stderr[done.stderr.index("\nready after") + 1 :].splitlines()
+    assert [line.split()[0] for line in steps] == ["imports", "redis", "grace"]
+    whole, *parts = (float(re.findall(r"([\d.]+) s", line)[0]) for line in [title, *steps])
+    assert sum(parts) == pytest.approx(whole, abs=0.003)  # each is rounded to a millisecond
+    told = json.loads(finished("wait", "--redis", server.url, "--account", "--json").stdout)
+    assert told["account"]["steps"][-1]["ended_seconds"] == told["account"]["seconds"]

@@ -44,6 +44,9 @@ Timeout = Annotated[
         help="The budget; else that of the environment's policy: 30, on Google Cloud 60.",
     ),
 ]
+WithAccount = Annotated[
+    bool, typer.Option("--account", help="Say where the start went, step by step.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Command = Annotated[
     list[str] | None,

@@ -1,12 +1,13 @@
 """`check`, `explain` and `watch`: their options, and what becomes of them."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli._shell.errors import Unreachable, UserError
 from orchestrator.cli._shell.exit_codes import OK
-from orchestrator.cli._shell.options import Json, require_positive
+from orchestrator.cli._shell.options import Json, WithAccount, require_positive
 from orchestrator.cli._shell.output import print_json
 
 _Url = Annotated[
@@ -61,7 +62,9 @@ def _nobody(error: Unreachable, *, quiet: bool, json: bool) -> int:
     return error.status
 
 
-def explain(url: _Url, timeout: _AnswerTimeout = 8.0, json: Json = False) -> int:
+def explain(
+    url: _Url, timeout: _AnswerTimeout = 8.0, account: WithAccount = False, json: Json = False
+) -> int:
     """Say what a running service waits for, and why.
 
     URL is that of its status page, or of a health endpoint beside it; without a path, /startup. Of
@@ -83,10 +86,27 @@ def explain(url: _Url, timeout: _AnswerTimeout = 8.0, json: Json = False) -> int
             typer.echo("\n".join([*lines, f"no more is known: {error}"]))
             return OK
         return _nobody(error, quiet=False, json=json)
+    if account:
+        return _explain_account(state, json=json)
     if json:
         print_json(state)
     else:
         typer.echo("\n".join(explain.lines(state)))
+    return OK
+
+
+def _explain_account(state: Mapping[str, object], *, json: bool) -> int:
+    from orchestrator.cli._shell.account_chart import account_from, account_lines
+
+    account = account_from(state.get("account"))
+    if account is None:
+        return _nobody(
+            Unreachable("this service tells no account of its start"), quiet=False, json=json
+        )
+    if json:
+        print_json(account.as_json())
+    else:
+        typer.echo("\n".join(account_lines(account)))
     return OK
 
 

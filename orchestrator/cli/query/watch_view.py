@@ -162,8 +162,8 @@ def _panel(state: State, *, gone: str) -> "RenderableType":
         if isinstance(failure, dict):
             when = "" if state.get("failures_in_row") else " (last time)"
             rows.add_row("failure", Text(f"{shown(failure.get('reason'))}{when}"))
-        for name, words in conditions(state):
-            rows.add_row("condition", Text(f"{name} {words}"))
+        for name, view in conditions(state):
+            rows.add_row("condition", Text(f"{name} {view}"))
         for name, words in workers_in_words(state):
             rows.add_row("workers", Text(words if name == "all" else f"{name}: {words}"))
     style = "red" if gone else "bright_black"

@@ -9,7 +9,8 @@ from orchestrator._hardening.log_thread import PREFIX
 from orchestrator.cli._shell.program import PROGRAM
 
 _FIELDS = {
-    name: PREFIX + name for name in ("stage", "previous_stage", "stage_sequence", "elapsed_seconds")
+    name: PREFIX + name
+    for name in ("stage", "previous_stage", "stage_sequence", "elapsed_seconds", "account")
 }
 """What the log of the stages has besides its text."""
 

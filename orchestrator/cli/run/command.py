@@ -5,7 +5,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli._shell.errors import UserError
-from orchestrator.cli._shell.options import Checks, Command, OptionalChecks, RedisUrl, Timeout
+from orchestrator.cli._shell.options import (
+    Checks,
+    Command,
+    OptionalChecks,
+    RedisUrl,
+    Timeout,
+    WithAccount,
+)
 from orchestrator.cli._shell.process import named
 
 
@@ -56,6 +63,7 @@ def run(  # noqa: PLR0913  each is an option of the command line
         bool,
         typer.Option("--subreaper", help="Inherit orphans below, as process 1 does (Linux)."),
     ] = False,
+    account: WithAccount = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")] = False,
     command: Command = None,
@@ -87,5 +95,6 @@ def run(  # noqa: PLR0913  each is an option of the command line
         details=details,
         allowed_hosts=allowed_host,
         subreaper=subreaper,
+        account=account,
     )
     return run.run(asked_for(redis, timeout, check, optional), options)

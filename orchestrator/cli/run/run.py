@@ -16,6 +16,7 @@ from orchestrator._http.hosts import AllowedHosts
 from orchestrator._http.responses import as_json, respond
 from orchestrator._runtime.event_loop import EventLoop
 from orchestrator.asgi import health_app
+from orchestrator.cli._shell.account_chart import account_lines
 from orchestrator.cli._shell.asked import Asked, CountedProbe, orchestrator_of, why
 from orchestrator.cli._shell.ending import ENDING, end_by_signal, obeyed
 from orchestrator.cli._shell.errors import UserError
@@ -61,6 +62,7 @@ class RunOptions:
             status page.
         allowed_hosts: The hosts that details are told to; everybody if not given.
         subreaper: Inherit orphans without being process 1.
+        account: Log where the start went.
     """
 
     command: Sequence[str]
@@ -72,6 +74,7 @@ class RunOptions:
     details: bool = False
     allowed_hosts: Sequence[str] | None = None
     subreaper: bool = False
+    account: bool = False
 
 
 def run(asked: Asked, options: RunOptions) -> int:
@@ -212,6 +215,7 @@ class _Supervisor:
     async def _follow_stages(self) -> None:
         async for event in self._startup.subscribe():
             if event.current is Stage.READY:
+                self._say_account()
                 self._start_command()
             elif event.current is Stage.DEGRADED and self._options.exit_when_degraded:
                 self._end_before_cmd(PERMANENT if is_permanent(event) else BUDGET_SPENT)
@@ -220,6 +224,12 @@ class _Supervisor:
                 self._notifier.tell(READY=1, STATUS=self._in_words())
             else:
                 self._notifier.tell(STATUS=self._in_words())
+
+    def _say_account(self) -> None:
+        if self._options.account and not self._told_ready:
+            account = self._startup.account()
+            text = "\n".join(["where the start went:", *account_lines(account)])
+            logger.info("%s", text, extra={"account": account.as_json()})
 
     def _asked_once(self, one: CountedProbe) -> None:
         if one.is_permanent and self._options.exit_when_degraded and not self._child.pid:

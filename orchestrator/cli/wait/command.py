@@ -14,17 +14,20 @@ from orchestrator.cli._shell.options import (
     OptionalChecks,
     RedisUrl,
     Timeout,
+    WithAccount,
 )
-from orchestrator.cli._shell.output import lost, note, print_json
+from orchestrator.cli._shell.output import lost, note, print_error, print_json
 from orchestrator.cli._shell.process import become, named
 
 
 def wait(
+    *,
     redis: RedisUrl = None,
     check: Checks = None,
     optional: OptionalChecks = None,
     timeout: Timeout = None,  # the option's name says which
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    account: WithAccount = False,
     json: Json = False,
     command: Command = None,
 ) -> int:
@@ -33,6 +36,7 @@ def wait(
     All are asked at the same time. Without CMD the exit status says how it ended: 0 ready, 124 the
     budget is spent, 78 a failure that waiting does not mend, such as a wrong password.
     """
+    from orchestrator.cli._shell.account_chart import account_lines
     from orchestrator.cli._shell.asked import asked_for
     from orchestrator.cli.wait import wait, wait_progress
 
@@ -40,9 +44,11 @@ def wait(
     asked = asked_for(redis, timeout, check, optional)
     waited = wait.wait(asked, wait_progress.make_progress(asked, quiet=quiet or json))
     if json:
-        _tell_json(waited.as_json(), anyway=bool(command))
+        _tell_json(waited.as_json(account=account), anyway=bool(command))
     else:
         wait.tell(waited, quiet=quiet)
+        for line in account_lines(waited.account) if account else ():
+            print_error(line)
     if waited.signal_number:
         return end_by_signal(waited.signal_number)
     if waited.status == OK and command:

@@ -8,7 +8,7 @@ from functools import partial
 
 import anyio
 
-from orchestrator import Explanation, Orchestrator, Stage
+from orchestrator import Account, Explanation, Orchestrator, Stage
 from orchestrator._runtime.event_loop import EventLoop
 from orchestrator.cli._shell.asked import Asked, CountedProbe, orchestrator_of, why
 from orchestrator.cli._shell.ending import obeyed
@@ -36,12 +36,14 @@ class Waited:
         outcome: How.
         known: What was known then.
         asked: What was asked.
+        account: Where the start went.
         signal_number: The signal that ended it; 0 for none.
     """
 
     outcome: WaitOutcome
     known: Explanation
     asked: Asked
+    account: Account
     signal_number: int = 0
 
     @property
@@ -69,9 +71,9 @@ class Waited:
         """The attempts at all that was asked."""
         return self.known.attempts + sum(one.attempts for one in self.asked.counted)
 
-    def as_json(self) -> Mapping[str, object]:
+    def as_json(self, *, account: bool = False) -> Mapping[str, object]:
         """For `--json`; durations are in seconds."""
-        return {
+        told: dict[str, object] = {
             "outcome": self.outcome,
             "enabled": self.enabled,
             "exit_status": self.status,
@@ -90,6 +92,7 @@ class Waited:
                 for one in self.asked.counted
             ],
         }
+        return told | {"account": self.account.as_json()} if account else told
 
 
 def _as_json(failure: Failure | None) -> Mapping[str, object] | None:
@@ -122,8 +125,8 @@ async def _wait(asked: Asked, startup: Orchestrator, progress: WaitProgress) -> 
             tasks.cancel_scope.cancel()
     known = known or startup.explain()
     if came or decided is None:  # also one that came after the decision: CMD must not begin then
-        return Waited(WaitOutcome.INTERRUPTED, known, asked, came[0])
-    return Waited(decided, known, asked)
+        return Waited(WaitOutcome.INTERRUPTED, known, asked, startup.account(), came[0])
+    return Waited(decided, known, asked, startup.account())
 
 
 class _Decision:
