@@ -61,6 +61,11 @@ class Draining(ReadableState):
         except CancelledError:
             return  # its event loop has ended, and with it all that ran there
 
+    async def drained(self) -> None:
+        """Wait for the end of a drain, whenever that begins; on the orchestrator's event loop."""
+        if self._life is not None:
+            await self._life.drain.wait()
+
     def cut_drain_short(self, why: str) -> None:
         """End a drain that is under way, from any thread."""
         if (life := self._life) is not None:

@@ -491,3 +491,76 @@ def test_what_the_handler_raises_ends_the_process_as_without_a_listener(
     )
     assert ended.returncode == status
     assert says in ended.stderr
+
+
+# -- drains ----------------------------------------------------------------------------------------
+
+
+class Drains(Listener):
+    """Drains, which takes until it is told to answer, or until somebody is in a hurry."""
+
+    seconds = PATIENCE_SECONDS
+
+    def listening(self, *numbers: signal.Signals) -> AbstractContextManager[Callable[[], None]]:
+        return call_on_signal(
+            self.stop,
+            *(numbers or BOTH),
+            unanswered=lambda: int(self.busy),
+            drain_seconds=lambda: self.seconds,
+            hurry=lambda why: self.server.note(f"hurry: {why}"),
+        )
+
+
+@pytest.mark.parametrize("more", [["SIGTERM"], ["SIGINT"], ["SIGTERM", "SIGINT", "SIGTERM"]])
+async def test_one_stop_that_arrives_as_several_signals_is_one_drain_and_heard_once(
+    server: Server, more: list[str]
+) -> None:
+    listener = Drains(server)
+    with listener.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        for name in more:
+            os.kill(os.getpid(), signal.Signals[name])
+        await server.until("stop")
+        await anyio.sleep(0.01)
+        listener.answer()
+        await server.until("stop", "answered", "SIGTERM")
+
+
+async def test_a_second_ctrl_c_that_is_meant_ends_a_drain(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Drains(server).listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        await server.until("stop")
+        os.kill(os.getpid(), signal.SIGINT)  # a process group sends the same again at once
+        assert server.seen == ["stop"]
+        monkeypatch.setattr("orchestrator._runtime.deferral.MEANT_SECONDS", 0.0)
+        os.kill(os.getpid(), signal.SIGINT)
+        # uvicorn ends at once at the second one that it hears.
+        assert server.seen == ["stop", "hurry: SIGINT", "SIGINT", "SIGINT"]
+        await anyio.sleep(0.01)
+        assert len(server.seen) == 4, "the thread that kept the time sends nothing any more"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGQUIT"), reason="Windows has no SIGQUIT")
+async def test_sigquit_ends_a_drain_and_is_heard_at_once(server: Server) -> None:
+    before = signal.signal(signal.SIGQUIT, server.hear)
+    try:
+        with Drains(server).listening(signal.SIGTERM, signal.SIGQUIT):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await server.until("stop")
+            os.kill(os.getpid(), signal.SIGQUIT)
+            assert server.seen == ["stop", "hurry: SIGQUIT", "SIGTERM", "SIGQUIT"]
+    finally:
+        signal.signal(signal.SIGQUIT, before)
+
+
+async def test_a_blocked_loop_does_not_hold_a_drain_up_beyond_its_limit(server: Server) -> None:
+    listener = Drains(server)
+    listener.seconds = 0.05
+    with listener.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        limit = time.monotonic() + PATIENCE_SECONDS
+        while not server.seen and time.monotonic() < limit:
+            time.sleep(0.001)  # this is what blocks it
+        assert server.seen == ["SIGTERM"]

@@ -15,8 +15,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         f"{FAILED}",
         (
-            "`check`: the service fails; `check-policy`: numbers cannot work; `demo`: failed; the"
-            " output cannot be written"
+            "`check`: the service fails; `drain`: nothing to drain; `check-policy`: numbers"
+            " cannot work; `demo`: failed; the output cannot be written"
         ),
     ),
     (
@@ -34,7 +34,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         f"{BUDGET_SPENT}",
         (
-            "the time is up, as with `timeout(1)`: `wait`, `run --exit-when-degraded`,"
+            "the time is up, as with `timeout(1)`: `drain`, `wait`, `run --exit-when-degraded`,"
             " `watch --timeout`, which waits for a service that does not answer"
         ),
     ),

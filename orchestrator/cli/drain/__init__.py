@@ -1,0 +1,1 @@
+"""`drain`: end a service's work before it is told to end."""
