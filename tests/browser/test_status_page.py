@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import socket
 import subprocess
@@ -10,11 +11,12 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from orchestrator import Orchestrator, Policy
+from orchestrator import Check, ConditionSpec, Orchestrator, Policy, Task
 from orchestrator.asgi import ReadinessGate, Workers, lifespan
 from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, ScriptedProbe
@@ -243,6 +245,48 @@ async def test_who_finds_no_place_in_the_stream_asks_for_the_state(browser: Brow
         second = await browser.open(await first.ask("location.href"))
         await second.until(f"{LINK} === 'Asking every 2 s' && {STAGE} === 'Ready'")
         await second.close()
+
+
+async def test_conditions_stand_in_their_order_and_the_account_adds_up(browser: Browser) -> None:
+    database = ScriptedProbe([REFUSED])
+    startup = Orchestrator(
+        ScriptedProbe(),
+        conditions=[
+            Task("listener", anyio.sleep_forever, after=["redis", "database", "vpn"]),
+            ConditionSpec("billing", required=False),
+            Check("database", database, after=["redis"]),
+            "vpn",
+        ],
+    )
+    shown = "[...document.querySelectorAll('#conditions li')].map(row => row.innerText)"
+    async with watched(browser, startup) as page:
+        await page.until("document.querySelectorAll('#steps .open').length > 0")
+        assert (await page.text("#account-told")).startswith("Not ready, after ")
+        await page.until(f"{shown}.join().includes('after database, vpn')")
+        told = [" ".join(text.split()) for text in await page.ask(shown)]
+        assert [text.split()[0] for text in told] == [
+            "Redis",
+            "database",
+            "listener",
+            "billing",
+            "vpn",
+        ]
+        assert "also after vpn" in told[2]
+        left = "[...document.querySelectorAll('#conditions li')].map(row => row.style.marginLeft)"
+        assert await page.ask(left) == ["0rem", "1.25rem", "2.5rem", "0rem", "0rem"]
+        database.then(None)
+        startup.condition("vpn").set(True)
+        await page.until(f"{STAGE} === 'Ready'")
+        await page.until("document.querySelector('#account-told').textContent.startsWith('Ready')")
+        bars = """[...document.querySelectorAll('#steps .critical')].map(row => {
+            const bar = row.querySelector('i').style, name = row.querySelector('strong');
+            return [name.textContent, parseFloat(bar.left), parseFloat(bar.width)];
+        })"""
+        steps = await page.ask(bars)
+        assert [name for name, *_ in steps][-1] == "listener"
+        for (_, left_of, width), (_, begins, _) in itertools.pairwise(steps):
+            assert left_of + width == pytest.approx(begins, abs=0.01)  # without a gap
+        assert sum(width for *_, width in steps) == pytest.approx(100, abs=0.01)
 
 
 # -- how it looks and sounds -----------------------------------------------------------------------

@@ -47,7 +47,7 @@ def account_lines(account: Account) -> list[str]:
     width = min(_MOST_NAME_CELLS, max(len(step.name) for step in account.steps))
     lines = [title, *(_line(account, step, width) for step in account.critical)]
     if account.beside:
-        lines.append("beside these, and delaying nothing:")
+        lines.append("beside these" + (", and delaying nothing:" if account.ready else ":"))
         lines += [_line(account, step, width) for step in account.beside]
     return lines
 
