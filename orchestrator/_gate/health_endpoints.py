@@ -83,10 +83,18 @@ def health_app(
     hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
     rules = HealthRules(drain_when_degraded=drain_when_degraded, admit_degraded=admit_degraded)
     answers = HealthAnswers(startup, rules, retry_after_seconds=retry_after_seconds, pod=pod)
-    return _HealthApp(answers, hosts, details=details)
+    return HealthApp(answers, hosts, details=details)
 
 
-class _HealthApp:
+class HealthApp:
+    """An ASGI application that gives these answers.
+
+    Args:
+        answers: The answers.
+        hosts: The hosts that details are told to; `None` for all.
+        details: Whether details are told at all.
+    """
+
     def __init__(
         self, answers: HealthAnswers, hosts: AllowedHosts | None, *, details: bool
     ) -> None:

@@ -122,11 +122,6 @@ class GrpcProbe(SocketProbe):
             what = _PERMANENT["NOT_FOUND"] if unknown else f"says {status.name}"
             raise ToldFailure(status.name, f"{self.where} {what}", permanent=unknown)
 
-    def refusal(self, name: str) -> ToldFailure:
-        """The call ended with this status."""
-        what = _PERMANENT.get(name, f"answered {name}")
-        return ToldFailure(name, f"{self.where} {what}", permanent=name in _PERMANENT)
-
 
 class _HealthCall:
     """One call with one message each way, on one connection."""
@@ -161,7 +156,9 @@ class _HealthCall:
                 self._link.send(answer)
         name = self._status_name()
         if name is not None:
-            raise self._probe.refusal(name)
+            what = _PERMANENT.get(name, f"answered {name}")
+            reason = f"{self._probe.where} {what}"
+            raise ToldFailure(name, reason, permanent=name in _PERMANENT)
         size = int.from_bytes(self._body[1:5], "big")
         if self._body[:1] != b"\0" or len(self._body) != size + 5:
             raise ToldFailure("WrongAnswer", f"{self._probe.where} gave a wrong answer")

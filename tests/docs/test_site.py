@@ -23,6 +23,7 @@ MODULES = {
     "orchestrator.aiohttp": "aiohttp",
     "orchestrator.asgi": "asgi",
     "orchestrator.checks": "checks",
+    "orchestrator.health": "health",
     "orchestrator.otel": "otel",
     "orchestrator.pod": "pod",
     "orchestrator.redis": "redis",
