@@ -32,7 +32,7 @@ FLOORS = (
     "_core",
     "_gate",
 )
-TOP = {"cli", "__main__"}
+TOP = {"cli", "__main__", "auto"}
 BELOW_TOP = {"settings"}
 """It makes probes of URLs, so it lies above the adapters that have them."""
 

@@ -166,20 +166,19 @@ class Conditions:
     """The declared conditions of one orchestrator, by name.
 
     Args:
-        declared: Their names.
         tell: Passes on what is said of one.
         life: The number of the start-up.
         beat: Takes a sign of life of the task that holds one.
     """
 
-    def __init__(
-        self,
-        declared: Iterable[str],
-        tell: Tell,
-        life: Callable[[], int],
-        beat: Callable[[str], None],
-    ) -> None:
-        self._handles = {name: Condition(name, tell, life, beat) for name in declared}
+    def __init__(self, tell: Tell, life: Callable[[], int], beat: Callable[[str], None]) -> None:
+        self._given = tell, life, beat
+        self._handles: dict[str, Condition] = {}
+
+    def add(self, names: Iterable[str]) -> None:
+        """Make a handle on each that has none."""
+        for name in names:
+            self._handles.setdefault(name, Condition(name, *self._given))
 
     def handle(self, name: str) -> Condition:
         """The handle on a condition, always the same one.

@@ -1,7 +1,7 @@
 """What a service waits for and why, as data and as text: every mouth says these words."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from orchestrator._core.order import as_tree
@@ -179,6 +179,21 @@ def explain(
         after=after,
         probe_answers=known.probe_answers,
     )
+
+
+def said_now(known: Snapshot, words: Mapping[str, str]) -> Snapshot:
+    """What the machine knows, with these reasons for conditions that do not hold, by name."""
+    words = {name: text for name, text in words.items() if not known.conditions[name].satisfied}
+    if not words:
+        return known
+    conditions = {
+        name: replace(state, reason=words.get(name, state.reason))
+        for name, state in known.conditions.items()
+    }
+    lacks = (
+        lack._replace(reason=words.get(lack.name or "", lack.reason)) for lack in known.waits_for
+    )
+    return replace(known, conditions=conditions, waits_for=tuple(lacks))
 
 
 def waits_in_words(known: Snapshot, probe: str) -> tuple[str, ...]:

@@ -36,6 +36,9 @@ class KeptCondition(ConditionSpec, ABC):
     after: tuple[str, ...]
     stop_seconds: float = 0.0
     """How long it may take to end once it is cancelled."""
+    loads: bool = False
+    """Whether it loads the application. Until its keeper says `loaded`, the start-up is not
+    complete, not even when the budget is spent: `/startupz` fails, and platforms end what hangs."""
 
     def __init__(self, name: str, *, required: bool = True, after: Iterable[str] = ()) -> None:
         super().__init__(name, required)
@@ -66,6 +69,8 @@ class Kept:
         clock: The time.
         random: The source of jitter.
         beats_at: When the condition's `beat` was called last; `-inf` before.
+        loaded: Whether what it loads is there.
+        words: What to say, at a time, in place of the reason while it does not hold.
     """
 
     def __init__(self, name: str, spec: KeptCondition, keeping: "Keeping") -> None:
@@ -74,6 +79,8 @@ class Kept:
         self.clock: Clock = keeping.clock
         self.random: Random = keeping.random
         self.beats_at: float = -math.inf
+        self.loaded: bool = False
+        self.words: Callable[[float], str] | None = None
         self.began: bool = False
         self._after = spec.after
         self._keeping = keeping
@@ -209,6 +216,17 @@ class Keeping(Observer):
         if self._changed is None:
             self._changed = anyio.Event()
         await self._changed.wait()
+
+    def words(self, now: float) -> dict[str, str]:
+        """What to say now of conditions whose reason goes on changing, by name; from any thread."""
+        return {name: kept.words(now) for name, kept in self._kept.items() if kept.words}
+
+    def loading(self, now: float) -> str | None:
+        """What of the application is still being loaded; `None` once nothing is."""
+        for kept in self._kept.values():
+            if kept.spec.loads and not kept.loaded:
+                return kept.words(now) if kept.words else f"condition {kept.name} does not hold"
+        return None
 
     def beat(self, name: str, at: float) -> None:
         """The condition of this name still holds; from any thread."""

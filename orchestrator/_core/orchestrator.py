@@ -76,17 +76,14 @@ class Orchestrator(Draining):
         self._observers = observers_of(observers)
         self._clock: Clock = clock or LoopClock()
         self._random = random
-        specs = declare(conditions)
-        self._declared = {name: spec.required for name, spec in specs.items()}
-        self.optional = frozenset(name for name, spec in specs.items() if not spec.required)
-        self._kept = kept_among(specs)
         self.life_number: int = 0
         number = partial(getattr, self, "life_number")
-        self._conditions = Conditions(self._declared, self._tell, number, self._beat)
+        self._conditions = Conditions(self._tell, number, self._beat)
         self._companions: list[Companion] = []
         self._drain_parts = DrainParts()
-        self._machine = StartupMachine(self.policy, self._declared)
         self._life: Life | None = None
+        self._specs: dict[str, ConditionSpec] = {}
+        self._take(declare(conditions))
         self._process = 0
 
     # -- events ------------------------------------------------------------------------------------
@@ -178,6 +175,26 @@ class Orchestrator(Draining):
             UnknownCondition: When it was not declared.
         """
         return self._conditions.handle(name)
+
+    def declare(self, *conditions: str | ConditionSpec) -> None:
+        """Add conditions before the orchestrator is entered, as code does that is given one.
+
+        Raises:
+            AlreadyStarted: When it is entered already.
+            DuplicateCondition: When one of this name was declared before.
+            ConditionOrderError: As when it is built.
+        """
+        if self._life is not None and not self._life.is_over():
+            raise AlreadyStarted("declare conditions before the orchestrator is entered")
+        self._take(declare([*self._specs.values(), *conditions]))
+
+    def _take(self, specs: dict[str, ConditionSpec]) -> None:
+        self._kept = kept_among(specs)
+        self._specs = specs
+        self._declared = {name: spec.required for name, spec in specs.items()}
+        self.optional = frozenset(name for name, spec in specs.items() if not spec.required)
+        self._conditions.add(specs)
+        self._machine = StartupMachine(self.policy, self._declared)
 
     def _tell(self, name: str, satisfied: bool, reason: str) -> None:
         refuse_kept(name, self._kept)

@@ -82,6 +82,16 @@ class ReadableState:
         return () if self._life is None else tuple(self._life.keeping.down_for_good)
 
     @property
+    def loading(self) -> str | None:
+        """What of an application behind `deferred` is being loaded, and for how long.
+
+        `None` once all of it is, and where nothing is loaded that way. The start-up is not complete
+        before, whatever the stage.
+        """
+        life = self._life
+        return None if life is None or life.over else life.keeping.loading(life.now())
+
+    @property
     def was_ready(self) -> bool:
         """Whether the service has been ready since the orchestrator was last entered."""
         return self._machine.was_ready

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from orchestrator._core.explanation import Explanation, explain
+from orchestrator._core.explanation import Explanation, explain, said_now
 from orchestrator._core.life import Life
 from orchestrator._errors import StartupTimeout, Stopped, WrongThread
 from orchestrator._runtime.event_loop import Call, CancelledError
@@ -31,6 +31,7 @@ def explain_now(
         now = max(known.last_at, life.now())
         next_at, lag = life.driver.next_probe_at, life.driver.loop_lag_seconds
         draining = life.drain.text(now)
+        known = said_now(known, life.keeping.words(now))
     told = explain(
         known,
         now,

@@ -101,12 +101,13 @@ class HealthAnswers:
         `/livez` is about this process alone: only its own restart would cure it.
         """
         own, startup = self.own_verdict(path), self._startup
-        output = startup.ended or startup.needs_restart or ""
+        output = startup.ended or startup.needs_restart or startup.loading or ""
         if not output and path == "/readyz" and startup.draining:
             output = "the service is draining"
         if self._pod is None or path == "/livez":
             return own, output
-        return self._pod.verdict(path, own)
+        verdict, theirs = self._pod.verdict(path, own)
+        return verdict, theirs or output
 
     def answer(
         self, path: str, method: str, query: str = "", *, details: bool = False

@@ -58,7 +58,8 @@ def verdict_on(
     if path == "/readyz" and (stage is Stage.READY or _would_be_ready(startup, exclude)):
         return HealthVerdict.WARN if _optional_fails(startup, exclude) else HealthVerdict.PASS
     if path == "/startupz":
-        return HealthVerdict.PASS if degraded else HealthVerdict.FAIL
+        over = degraded and startup.loading is None
+        return HealthVerdict.PASS if over else HealthVerdict.FAIL
     serves = not rules.drain_when_degraded if startup.was_ready else rules.admit_degraded
     return HealthVerdict.WARN if degraded and serves else HealthVerdict.FAIL
 

@@ -1,5 +1,6 @@
 """What a gate tells those that it turns away, whatever the server."""
 
+from collections.abc import Callable
 from random import Random
 
 from orchestrator._gate.hold_queue import Outcome
@@ -48,6 +49,7 @@ class RetryAfter:
 
     Attributes:
         most: The most seconds that are drawn.
+        within: The least and the most of the moment, where it goes on changing below `most`.
 
     Raises:
         TypeError: When it is no pair of whole numbers.
@@ -64,14 +66,14 @@ class RetryAfter:
             raise ValueError(
                 f"retry_after_seconds is {seconds!r}; it must be (least, most), both 0 or more"
             )
-        self._least: int = least
         self.most: int = most
+        self.within: Callable[[], tuple[int, int]] = lambda: (least, most)
         # Jitter needs no secrecy.
         self._random = random or Random()  # noqa: S311  it is jitter
 
     def draw(self) -> str:
         """The value of a `Retry-After` header, drawn anew."""
-        return str(self._random.randint(self._least, self.most))
+        return str(self._random.randint(*self.within()))
 
 
 def retry_after_header(retry_after: RetryAfter) -> Header:

@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Callable, Collection, Mapping
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
+from weakref import WeakSet
 
 import anyio
 from anyio.abc import TaskGroup
@@ -106,6 +107,9 @@ class ReadinessGate(GateFace):
         ValueError: When a number is out of range.
     """
 
+    made: ClassVar["WeakSet[ReadinessGate]"] = WeakSet()
+    """All of this process."""
+
     # Every argument after the second has a name and a default; a settings object would only be
     # one more thing to import for what is one line in an application.
     def __init__(  # noqa: PLR0913  as said above
@@ -180,6 +184,7 @@ class ReadinessGate(GateFace):
         self._turnstile, self._counts = admission.turnstile, admission.counts
         self._stats = admission.stats
         self._shutdown = Shutdown(startup, admission, on_signals=stop_on_sigterm)
+        self.made.add(self)
 
     # -- requests ----------------------------------------------------------------------------------
 

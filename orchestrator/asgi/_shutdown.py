@@ -96,10 +96,10 @@ class Shutdown:
             await self._admission.stop_bit_by_bit()
         else:
             await self._startup.drain(number.name)
-        await self._written()
+        await self.written()
         release()
 
-    async def _written(self) -> None:
+    async def written(self) -> None:
         """Wait until all of them are answered, and the answers are with the transports."""
         while self._unanswered:
             self._all_answered = anyio.Event()

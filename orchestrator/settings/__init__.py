@@ -1,11 +1,12 @@
 """Settings from environment variables, and the platform that they betray."""
 
+import math
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from orchestrator import ConditionSpec
 from orchestrator._hardening.log_thread import logger
@@ -29,6 +30,9 @@ _OF_A_SERVICE = re.compile(
     r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)",
     re.ASCII,
 )
+
+OF_AUTO = ("APP", "IMPORT", "HOLD_SECONDS", "MAX_HELD", "HEALTH_DETAILS", "PAGE")
+"""What `orchestrator.auto` alone reads."""
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -99,7 +103,7 @@ class Settings:
         Raises:
             SettingsError: When a variable's value cannot be used.
         """
-        if not _enabled(environ):
+        if not _flag(environ, "ENABLED", default=True):
             # The rollback must work whatever else is wrong. The application may still need Redis.
             try:
                 url = _redis_url(environ)
@@ -125,6 +129,67 @@ class Settings:
         _warn_of_misspellings(environ)
         checks = checks_of(environ, policy)
         return cls(policy=policy, redis_url=_redis_url(environ), checks=checks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoSettings:
+    """What `orchestrator.auto` reads from the environment besides `Settings`.
+
+    Attributes:
+        app: Where the application is, such as `chat:app`.
+        import_on: `thread` or `loop`: where it is imported.
+        hold_seconds: How long a request may wait.
+        max_held: How many may wait at once.
+        health_details: Whether health endpoints tell what the service waits for.
+        page: The path of the status page; empty for none.
+        has_redis: Whether a variable says where Redis is.
+    """
+
+    app: str
+    import_on: Literal["thread", "loop"] = "thread"
+    hold_seconds: float = 20.0
+    max_held: int = 256
+    health_details: bool = False
+    page: str = ""
+    has_redis: bool = True
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read them; see the reference of settings. What is set but empty counts as not set.
+
+        Raises:
+            SettingsError: When there is no `ORCHESTRATOR_APP`, or a value cannot be used.
+        """
+        app, where, page = (_text(environ, name) for name in ("APP", "IMPORT", "PAGE"))
+        if not app:
+            raise SettingsError(PREFIX + "APP", "", "the application, such as chat:app")
+        if where not in ("", "thread", "loop"):
+            raise SettingsError(PREFIX + "IMPORT", where, "thread or loop")
+        if page and (not page.startswith("/") or page == "/"):
+            raise SettingsError(PREFIX + "PAGE", page, "a path, such as /startup")
+        return cls(
+            app=app,
+            import_on="loop" if where == "loop" else "thread",
+            hold_seconds=_at_least_zero(environ, "HOLD_SECONDS", 20.0),
+            max_held=int(_at_least_zero(environ, "MAX_HELD", 256)),
+            health_details=_flag(environ, "HEALTH_DETAILS", default=False),
+            page=page,
+            has_redis=bool(_text(environ, "REDIS_URL") or environ.get("REDIS_URL", "").strip()),
+        )
+
+
+def _text(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(PREFIX + name, "").strip()
+
+
+def _at_least_zero(environ: Mapping[str, str], name: str, default: float) -> float:
+    whole = isinstance(default, int)
+    allowed = f"a {'whole ' * whole}number of 0 or more"
+    text = _text(environ, name)
+    number = _number(PREFIX + name, text, allowed, whole) if text else default
+    if not 0 <= number < math.inf:
+        raise SettingsError(PREFIX + name, number, allowed)
+    return number
 
 
 def detect_platform(environ: Mapping[str, str] = os.environ) -> Platform:
@@ -192,17 +257,16 @@ def checks_of(
     return tuple(made)
 
 
-def _enabled(environ: Mapping[str, str]) -> bool:
-    variable = PREFIX + "ENABLED"
-    text = environ.get(variable, "").strip().lower()
+def _flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = _text(environ, name).lower()
     if text and text not in _TRUE | _FALSE:
-        raise SettingsError(variable, text, "true or false")
-    return text not in _FALSE
+        raise SettingsError(PREFIX + name, text, "true or false")
+    return text in _TRUE if text else default
 
 
 def _warn_of_misspellings(environ: Mapping[str, str]) -> None:
     known = [PREFIX + field.name.upper() for field in fields(Policy)]
-    known += [PREFIX + "REDIS_URL", PREFIX + "ENABLED", *CHECK_VARIABLES]
+    known += [PREFIX + name for name in ("REDIS_URL", "ENABLED", *OF_AUTO)] + [*CHECK_VARIABLES]
     for variable in environ:
         if not variable.startswith(PREFIX) or variable in known:
             continue
