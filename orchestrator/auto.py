@@ -25,6 +25,7 @@ from orchestrator._http.asgi_types import ASGIApp
 from orchestrator._ports import Observer, Probe
 from orchestrator._probing.prober import AlwaysAnswers
 from orchestrator.asgi import deferred
+from orchestrator.asgi._import_string import ImportStringError
 from orchestrator.settings import PREFIX, AutoSettings, Settings, SettingsError
 from states import Stage, StageChanged
 
@@ -57,8 +58,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> ASGIApp:
             max_held=auto.max_held,
             metrics=metrics,
         )
-    except ValueError as error:  # the text of an import string is harmless, and says what is wrong
-        raise SettingsError(f"{PREFIX}APP", auto.app, f"usable: {error}") from None
+    except ImportStringError as error:
+        raise SettingsError(f"{PREFIX}APP", auto.app, error.allowed) from None
     if not auto.page:
         return gate
     from orchestrator.web import web_app, web_mount

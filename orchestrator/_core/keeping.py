@@ -36,9 +36,10 @@ class KeptCondition(ConditionSpec, ABC):
     after: tuple[str, ...]
     stop_seconds: float = 0.0
     """How long it may take to end once it is cancelled."""
-    loads: bool = False
-    """Whether it loads the application. Until its keeper says `loaded`, the start-up is not
-    complete, not even when the budget is spent: `/startupz` fails, and platforms end what hangs."""
+    loads: str = ""
+    """What it does, if it loads the application, such as `importing chat`. Until its keeper says
+    `loaded`, the start-up is not complete, not even when the budget is spent: `/startupz` fails, so
+    that platforms end what hangs."""
 
     def __init__(self, name: str, *, required: bool = True, after: Iterable[str] = ()) -> None:
         super().__init__(name, required)
@@ -225,7 +226,7 @@ class Keeping(Observer):
         """What of the application is still being loaded; `None` once nothing is."""
         for kept in self._kept.values():
             if kept.spec.loads and not kept.loaded:
-                return kept.words(now) if kept.words else f"condition {kept.name} does not hold"
+                return kept.words(now) if kept.words else kept.spec.loads
         return None
 
     def beat(self, name: str, at: float) -> None:

@@ -1,12 +1,8 @@
 """An application that is loaded behind its gate: the port opens first, and clients are held."""
 
-import contextlib
 import math
-import sys
 from collections.abc import Collection
-from enum import Enum
 from functools import partial
-from types import TracebackType
 from typing import Literal, Unpack
 from weakref import WeakSet
 
@@ -19,9 +15,10 @@ from orchestrator._gate.holding import HoldingOptions
 from orchestrator._hardening.arguments import require
 from orchestrator._hardening.log_thread import logger
 from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
-from orchestrator.asgi._exit_status import Failed, end_process, status_of
+from orchestrator.asgi._application_lifespan import ApplicationLifespan
+from orchestrator.asgi._exit_status import end_process, tell_failed_import
 from orchestrator.asgi._gate import ReadinessGate
-from orchestrator.asgi._import_string import ImportString, LoadError
+from orchestrator.asgi._import_string import ImportString
 from orchestrator.asgi._loading import Loading, Started
 
 HOLD_SECONDS = 20.0
@@ -31,14 +28,6 @@ imports, and shorter than the 30 s after which the least patient of load balance
 _MOST_RETRY_SECONDS = 10
 _ANSWER_SECONDS = 1.0
 """How long the process waits for the last refusals before it ends by itself."""
-
-_OF_A_THREAD = (
-    "no current event loop in thread",
-    "no running event loop",
-    "signal only works in main thread",
-    "set_wakeup_fd only works in main thread",
-)
-"""What Python says where code needs the main thread, or a running event loop."""
 
 
 def deferred(
@@ -132,6 +121,22 @@ class _DeferredGate(ReadinessGate):
         seconds = min(_MOST_RETRY_SECONDS, max(3, math.ceil(self._loading.seconds())))
         return max(1, seconds // 2), seconds
 
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._ends, self._state = anyio.Event(), scope.get("state")
+
+        # A lifespan that ends by itself: within, as if the server had asked for its shutdown.
+        async def receive_on() -> Message:
+            return {"type": "lifespan.shutdown"} if ends.is_set() else await receive()
+
+        async def send_on(message: Message) -> None:
+            if not ends.is_set():
+                await send(message)
+
+        ends = self._ends
+        await super()._run_lifespan(scope, receive_on, send_on)
+        if ends.is_set():
+            end_process(self._status)
+
     # -- what the gate takes for the application ---------------------------------------------------
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,9 +157,7 @@ class _DeferredGate(ReadinessGate):
     async def _run_lifespans(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The server's lifespan, which is up at once, and beside it the application's."""
         await receive()
-        self._ends = anyio.Event()
-        self._state = scope.get("state")
-        its = _ApplicationLifespan(self, self._loading, scope)
+        its = ApplicationLifespan(self._loading, scope, self._loaded, self._fail)
         self._loading.lifespan_is(Started.ASKED)
         await send({"type": "lifespan.startup.complete"})
         async with anyio.create_task_group() as tasks:
@@ -164,8 +167,6 @@ class _DeferredGate(ReadinessGate):
             its.shut_down()
             await its.done.wait()
             tasks.cancel_scope.cancel()
-        if self._ends.is_set():
-            raise SystemExit(self._status)
         if its.failure is not None:
             await send(its.failure)
 
@@ -178,37 +179,24 @@ class _DeferredGate(ReadinessGate):
 
     async def _import_failed(self) -> None:
         error = self._loading.error
-        assert error is not None  # noqa: S101  that is why this is called
-        failed = Failed.IMPORT
-        if isinstance(error, LoadError):
-            failed = Failed.FIND if error.missing_module else Failed.TAKE
-            logger.error("%s", error)
-        elif not isinstance(error, SystemExit):
-            # As Python shows it when nobody catches it, and the server does not.
-            with contextlib.suppress(Exception):
-                sys.excepthook(type(error), error, _from_module(error.__traceback__))
-            if any(text in str(error) for text in _OF_A_THREAD):
-                logger.error(
-                    "%s was imported in a thread, and needs the main thread or a running event"
-                    " loop: set ORCHESTRATOR_IMPORT=loop, or deferred(..., import_on='loop')",
-                    self._loading.where.module,
-                )
-        await self.fail(status_of(failed, error))
+        if error is not None:
+            await self._fail(tell_failed_import(self._loading.where, error))
 
-    async def fail(self, status: int | str | None) -> None:
-        """Refuse what is held, and end the process."""
+    async def _fail(self, status: int | str | None) -> None:
+        """Refuse what is held, and end the process, once the orchestrator was left if it can be."""
         self._status = status
         self._startup.stop()
         self.stop()
         with anyio.move_on_after(_ANSWER_SECONDS):
             await self._shutdown.written()
-        await logger.aclose()
-        if not end_process(status) and self._ends is not None:
+        if self._ends is not None:
             self._ends.set()
+        else:
+            end_process(status)
 
     # -- an application with a gate of its own -----------------------------------------------------
 
-    def loaded(self) -> None:
+    def _loaded(self) -> None:
         """The application can take requests: look whether it has gates of its own."""
         others = {
             gate._startup  # noqa: SLF001  it is one of this class
@@ -236,97 +224,3 @@ class _DeferredGate(ReadinessGate):
     def _follow(self, one: Orchestrator) -> None:
         state = one.ended or f"its own orchestrator is in {one.stage}"
         self._loading.lifespan_is(*((Started.UP, "") if one.ready else (Started.DOWN, state)))
-
-
-class _Phase(Enum):
-    STARTING = "it was asked to start"
-    UP = "it has started"
-    FAILED = "it has said that it could not start"
-
-
-class _ApplicationLifespan:
-    """The server's side of the application's lifespan.
-
-    Attributes:
-        failure: What it said of its shutdown, if that failed.
-        done: Whether there is nothing left of it to shut down.
-    """
-
-    def __init__(self, gate: _DeferredGate, loading: Loading, scope: Scope) -> None:
-        self._gate = gate
-        self._loading = loading
-        self._scope = scope
-        self._phase = _Phase.STARTING
-        self._asked = False
-        self._scope_of_run = anyio.CancelScope()
-        self._shut_down = anyio.Event()
-        self.failure: Message | None = None
-        self.done = anyio.Event()
-
-    def shut_down(self) -> None:
-        """The server has asked for the shutdown. One that has not begun never does."""
-        self._shut_down.set()
-        if not self._loading.imported:
-            self._scope_of_run.cancel()
-
-    async def run(self) -> None:
-        """Run it, once the application is imported."""
-        try:
-            with self._scope_of_run:
-                while not self._loading.imported:
-                    await self._loading.changed()
-                if self._loading.app is not None:
-                    await self._run(self._loading.app)
-        finally:
-            self.done.set()
-
-    async def _run(self, app: ASGIApp) -> None:
-        name = self._loading.where.module
-        try:
-            await app({**self._scope}, self._receive, self._send)
-        except Exception as error:
-            if self._phase is _Phase.STARTING:
-                logger.info("%s has no lifespan: it raised %s", name, type(error).__name__)
-            elif self._phase is _Phase.UP:
-                logger.error("the lifespan of %s ended", name, error=error)
-                what = f"its lifespan ended with {type(error).__name__}"
-                self._loading.lifespan_is(Started.DOWN, what)
-        if self._phase is _Phase.STARTING:
-            self._is_up()
-
-    def _is_up(self) -> None:
-        self._phase = _Phase.UP
-        self._loading.lifespan_is(Started.UP)
-        self._gate.loaded()
-
-    async def _receive(self) -> Message:
-        if not self._asked:
-            self._asked = True
-            return {"type": "lifespan.startup"}
-        await self._shut_down.wait()
-        return {"type": "lifespan.shutdown"}
-
-    async def _send(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "lifespan.startup.complete" and self._phase is _Phase.STARTING:
-            self._is_up()
-        elif kind == "lifespan.startup.failed":
-            self._phase = _Phase.FAILED
-            said = message.get("message", "") or "it gave no reason"
-            logger.error("the lifespan of %s failed: %s", self._loading.where.module, said)
-            await self._gate.fail(status_of(Failed.START))
-        elif kind == "lifespan.shutdown.failed":
-            self.failure = message
-        elif kind != "lifespan.shutdown.complete":
-            raise RuntimeError(f"{kind!r} was sent to a lifespan: it is no message of one")
-
-
-def _from_module(traceback: TracebackType | None) -> TracebackType | None:
-    """Without the frames that led to the import, which are ours and Python's."""
-    found = traceback
-    while found is not None:
-        module = found.tb_frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] not in ("orchestrator", "importlib", "_frozen_importlib"):
-            return found
-        found = found.tb_next
-    return traceback

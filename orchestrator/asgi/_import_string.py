@@ -10,10 +10,13 @@ from pathlib import Path
 from orchestrator._errors import OrchestratorError
 from orchestrator._hardening.arguments import require
 from orchestrator._hardening.log_thread import logger
-from orchestrator._hardening.text import one_line
 from orchestrator._http.asgi_types import ASGIApp
 
 _FORM = re.compile(r"((?:[^\W\d]\w*\.)*[^\W\d]\w*):((?:[^\W\d]\w*\.)*[^\W\d]\w*)(\(\))?")
+_NAME = re.compile(r"[^\W\d]\w{0,40}")
+_HARMLESS = re.compile(r"[\w.:()\\-]{0,80}")
+"""What is surely no URL, and can be shown in an error."""
+
 _WSGI_ARGUMENTS = 2
 
 
@@ -27,6 +30,25 @@ class LoadError(OrchestratorError):
     def __init__(self, text: str, *, missing_module: bool = False) -> None:
         super().__init__(text)
         self.missing_module: bool = missing_module
+
+
+class ImportStringError(ValueError):
+    """What does not say where an application is.
+
+    Attributes:
+        allowed: What it must be instead.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.allowed: str = "module:attribute, such as chat:app, or module:factory()"
+        if _NAME.fullmatch(text):
+            self.allowed += f"; did you mean {text}:app?"
+        elif text.startswith("."):
+            self.allowed += "; a relative name has no package here, so give the full one"
+        elif "/" in text or "\\" in text or ".py:" in text:
+            self.allowed += "; name the module, and not its file"
+        shown = repr(text) if _HARMLESS.fullmatch(text) else "something else"
+        super().__init__(f"the application is {shown}; it must be {self.allowed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +71,12 @@ class ImportString:
 
         Raises:
             TypeError: When it is no `str`.
-            ValueError: When it has another form.
+            ImportStringError: When it has another form.
         """
         require(text, str, "the application", 'write "chat:app", its module and its name')
         found = _FORM.fullmatch(text.strip())
-        if found is None:
-            hint = ""
-            if text.startswith("."):
-                hint = "; a relative name has no package here: give the full one"
-            elif "/" in text or "\\" in text or ".py:" in text:
-                hint = "; name the module and not its file"
-            elif ":" not in text:
-                hint = f"; did you mean {one_line(text, 60)}:app?"
-            raise ValueError(
-                f"{one_line(text, 80)!r} does not say where the application is: write"
-                f" module:attribute, such as chat:app, or module:factory(){hint}"
-            )
+        if found is None or found[1].endswith(".py"):
+            raise ImportStringError(text.strip())
         return cls(found[1], found[2], is_factory=found[3] is not None)
 
     def __str__(self) -> str:

@@ -82,7 +82,7 @@ class Loading:
 
     def conditions(self) -> tuple[KeptCondition, KeptCondition]:
         """The two steps, for an orchestrator."""
-        return _Step(IMPORT, self), _Step(LIFESPAN, self, after=[IMPORT])
+        return _LoadingStep(IMPORT, self), _LoadingStep(LIFESPAN, self, after=[IMPORT])
 
     def lifespan_is(self, started: Started, fell: str = "") -> None:
         """Say how far the application's lifespan is, and why it does not hold any more."""
@@ -168,10 +168,9 @@ class Loading:
         return "" if name in ("", self.where.module) else f", now in {name}"
 
 
-class _Step(KeptCondition):
+class _LoadingStep(KeptCondition):
     """One of the two conditions."""
 
-    loads = True
     loading: Loading
 
     def __init__(
@@ -179,6 +178,7 @@ class _Step(KeptCondition):
     ) -> None:
         super().__init__(name, after=after)
         object.__setattr__(self, "loading", loading)
+        object.__setattr__(self, "loads", loading.doing(name))
 
     async def keep(self, kept: Kept) -> None:
         """Say what the loading has come to, until cancelled."""

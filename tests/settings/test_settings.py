@@ -7,7 +7,9 @@ import pytest
 from orchestrator import Platform, Policy
 from orchestrator.settings import (
     DEFAULT_REDIS_URL,
+    OF_AUTO,
     PREFIX,
+    AutoSettings,
     Settings,
     SettingsError,
     detect_platform,
@@ -203,3 +205,41 @@ def test_what_only_looks_like_one_is_warned_of(
 def test_a_misspelt_variable_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     Settings.from_environment({"ORCHESTRATOR_BUDGET_SECOND": "9"})
     assert "did you mean ORCHESTRATOR_BUDGET_SECONDS?" in caplog.text
+
+
+def test_what_runs_an_application_behind_its_gate_has_settings_of_its_own() -> None:
+    assert AutoSettings.from_environment({"ORCHESTRATOR_APP": "chat:app"}) == AutoSettings(
+        app="chat:app", has_redis=False
+    )
+    environ = {
+        "ORCHESTRATOR_APP": " chat:app ",
+        "ORCHESTRATOR_IMPORT": "loop",
+        "ORCHESTRATOR_HOLD_SECONDS": "7.5",
+        "ORCHESTRATOR_MAX_HELD": "10",
+        "ORCHESTRATOR_HEALTH_DETAILS": "yes",
+        "ORCHESTRATOR_PAGE": "/startup",
+        "REDIS_URL": "redis://redis",
+    }
+    assert AutoSettings.from_environment(environ) == AutoSettings(
+        app="chat:app",
+        import_on="loop",
+        hold_seconds=7.5,
+        max_held=10,
+        health_details=True,
+        page="/startup",
+    )
+    for name, value in {
+        "APP": "",
+        "IMPORT": "main",
+        "HOLD_SECONDS": "-1",
+        "MAX_HELD": "2.5",
+        "HEALTH_DETAILS": "maybe",
+        "PAGE": "/",
+    }.items():
+        with pytest.raises(SettingsError, match=f"^ORCHESTRATOR_{name} is .*; it must"):
+            AutoSettings.from_environment({**environ, f"ORCHESTRATOR_{name}": value})
+
+
+def test_the_settings_of_auto_are_no_misspellings(caplog: pytest.LogCaptureFixture) -> None:
+    Settings.from_environment({f"ORCHESTRATOR_{name}": "x" for name in OF_AUTO})
+    assert caplog.text == ""

@@ -44,6 +44,15 @@ _OTHERS = (
     ("ENABLED", "`false` is the rollback: nothing is probed, every client is admitted.", "true"),
 )
 
+_AUTO = (
+    ("APP", "The application: `module:attribute`, or `module:factory()`.", "required"),
+    ("IMPORT", "Where it is imported: in a `thread`, or on the event `loop`.", "thread"),
+    ("HOLD_SECONDS", "How long a request may wait.", "20"),
+    ("MAX_HELD", "How many may wait at once.", "256"),
+    ("HEALTH_DETAILS", "`true` tells what the service waits for on health endpoints.", "false"),
+    ("PAGE", "The path of the status page, such as `/startup`.", "none"),
+)
+
 _TAIL = """\
 Checks take `attempt_timeout_seconds`, `failures_to_degrade` and `permanent_retry_seconds` from the
 policy, and ask every 15 s. One without a name is called by its scheme, host and port, such as
@@ -77,7 +86,11 @@ def settings_page() -> str:
     policy = table(head, rows)
     others = [[f"`{PREFIX}{name}`", meaning, f"`{value}`"] for name, meaning, value in _OTHERS]
     variables = table(["variable", "meaning", "default"], others)
-    return "\n\n".join([_HEAD, policy, "## Other variables", variables, _TAIL]) + "\n"
+    rows = [[f"`{PREFIX}{name}`", meaning, f"`{value}`"] for name, meaning, value in _AUTO]
+    auto = "These are read by `orchestrator.auto` alone; see [Zero lines](../how-to/zero-lines.md)."
+    auto += "\n\n" + table(["variable", "meaning", "default"], rows)
+    parts = [_HEAD, policy, "## Other variables", variables, "## Zero lines", auto, _TAIL]
+    return "\n\n".join(parts) + "\n"
 
 
 def settings_lines(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[str]:
