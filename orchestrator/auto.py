@@ -43,6 +43,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> ASGIApp:
     startup = Orchestrator(
         _probe(settings, has_redis=auto.has_redis),
         policy=settings.policy,
+        conditions=settings.checks,
         observers=observers,
         enabled=settings.enabled,
     )

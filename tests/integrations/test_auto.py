@@ -1,12 +1,12 @@
 """`orchestrator.auto` on real servers, beside the same servers without it."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -104,15 +104,10 @@ def test_the_port_is_open_before_the_application_is_imported(
         answer = service.get("/startupz")
         assert answer.status_code == 503
         assert "importing slow_chat, " in answer.json()["output"]
-        held = subprocess.Popen(
-            [sys.executable, "-c", "import sys, urllib.request as u;"
-             "print(u.urlopen(sys.argv[1], timeout=60).read().decode())",
-             f"http://127.0.0.1:{service.port}/"],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        (tmp_path / "go").touch()
-        told, _ = held.communicate(timeout=LIMIT_SECONDS)
-        assert json.loads(told) == {"pool": service.process.pid}
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(service.get, "/")
+            (tmp_path / "go").touch()
+            assert held.result(LIMIT_SECONDS).json() == {"pool": service.process.pid}
         assert service.get("/startupz").json()["status"] == "pass"
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(LIMIT_SECONDS) == -signal.SIGTERM
