@@ -3,10 +3,43 @@
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
+
+from orchestrator._hardening.text import one_line
 
 Address: TypeAlias = tuple[int, tuple[object, ...] | str]
 """A socket family, and an address in the form that the family has."""
+
+_MOST_PLACE_CHARACTERS = 300
+"""A host has 253 at most, and the path of a Unix socket 107."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One server to try.
+
+    Attributes:
+        kind: What it is, for a person: `PostgreSQL`.
+        host: Its name or address; what a certificate must be for.
+        port: Its port.
+        path: The path of a Unix socket, instead of host and port.
+        address: The address, where the name need not be looked up.
+    """
+
+    kind: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    address: str = ""
+
+    @property
+    def where(self) -> str:
+        """The place in words, as one printable line."""
+        if self.path:
+            return one_line(f"{self.kind} at {self.path}", _MOST_PLACE_CHARACTERS)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{one_line(f'{self.kind} at {host}', _MOST_PLACE_CHARACTERS)}:{self.port}"
 
 
 def literal_address(host: str, port: int) -> list[Address]:

@@ -1,27 +1,67 @@
 """Probes of what services depend on besides Redis, for `Check` and for `Orchestrator` itself.
 
-A probe of your own is a subclass of `orchestrator.Probe`, or a function given to `call`.
+A probe of your own is a subclass of `orchestrator.Probe`, or a function given to `call`. Each is
+loaded when it is first used, so that nobody pays for those that are not.
 """
 
-from orchestrator.checks._call_probe import call
-from orchestrator.checks._file_probe import FileProbe, file
-from orchestrator.checks._from_url import from_url
-from orchestrator.checks._grpc_probe import GrpcProbe, grpc
-from orchestrator.checks._http_probe import HttpProbe, http
-from orchestrator.checks._kafka_probe import KafkaProbe, kafka
-from orchestrator.checks._tcp_probe import TcpProbe, tcp
+from importlib import import_module
+
+# As type checkers know it: `typing` alone would take most of the time of this import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.checks._amqp.amqp_probe import AmqpProbe, amqp
+    from orchestrator.checks._call_probe import call
+    from orchestrator.checks._file_probe import FileProbe, file
+    from orchestrator.checks._from_url import from_url
+    from orchestrator.checks._grpc_probe import GrpcProbe, grpc
+    from orchestrator.checks._http_probe import HttpProbe, http
+    from orchestrator.checks._kafka_probe import KafkaProbe, kafka
+    from orchestrator.checks._postgres.postgres_probe import PostgresProbe, postgres
+    from orchestrator.checks._tcp_probe import TcpProbe, tcp
 
 __all__ = [
+    "AmqpProbe",
     "FileProbe",
     "GrpcProbe",
     "HttpProbe",
     "KafkaProbe",
+    "PostgresProbe",
     "TcpProbe",
+    "amqp",
     "call",
     "file",
     "from_url",
     "grpc",
     "http",
     "kafka",
+    "postgres",
     "tcp",
 ]
+
+_HOMES = {
+    "_amqp.amqp_probe": ("AmqpProbe", "amqp"),
+    "_call_probe": ("call",),
+    "_file_probe": ("FileProbe", "file"),
+    "_from_url": ("from_url",),
+    "_grpc_probe": ("GrpcProbe", "grpc"),
+    "_http_probe": ("HttpProbe", "http"),
+    "_kafka_probe": ("KafkaProbe", "kafka"),
+    "_postgres.postgres_probe": ("PostgresProbe", "postgres"),
+    "_tcp_probe": ("TcpProbe", "tcp"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+if not TYPE_CHECKING:  # with this function, a type checker would take every name for known
+
+    def __getattr__(name: str) -> object:
+        """Load a name when it is first asked for."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        globals()[name] = value  # the next time it is found without this function
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""`amqp`: a broker that speaks AMQP 0-9-1, such as RabbitMQ."""

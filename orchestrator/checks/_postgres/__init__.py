@@ -1,0 +1,1 @@
+"""`postgres`: PostgreSQL, and what speaks its protocol, such as PgBouncer or CockroachDB."""

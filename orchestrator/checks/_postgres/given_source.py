@@ -1,0 +1,176 @@
+"""What `postgres` was given, as settings: a DSN, an engine of SQLAlchemy, or a pool.
+
+No connection of it is used. What it makes its own connections with is read anew for each of ours,
+since a password may be a token that changes.
+"""
+
+import asyncio
+import inspect
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from orchestrator._hardening.arguments import wrong_type
+from orchestrator._probing.protocol_fault import ProtocolFault
+from orchestrator.checks._postgres.conninfo import TAKEN, hosts_of, options_of_dsn
+from orchestrator.checks._postgres.pool_watch import (
+    AsyncpgPool,
+    PoolWatch,
+    PsycopgPool,
+    SqlalchemyEngine,
+    progress_of_psycopg,
+    progress_of_sqlalchemy,
+)
+from orchestrator.checks._postgres.postgres_settings import PostgresSettings, settings_of
+
+Password = Callable[[], str]
+Settings = Callable[[], PostgresSettings]
+
+_INSTEAD = "give postgres() the DSN instead, with password=... if that is a function"
+
+
+class GivenSource(NamedTuple):
+    """What a probe is made of.
+
+    Attributes:
+        settings: Gives the settings for a new connection; may block, and raise.
+        watch: Looks at the application's pool, where one was given.
+        is_fixed: Whether the settings may be asked for on the event loop.
+    """
+
+    settings: Settings
+    watch: PoolWatch | None = None
+    is_fixed: bool = True
+
+
+def source_of(given: object, password: Password | None, stuck_seconds: float) -> GivenSource:
+    """Make out what was given.
+
+    Raises:
+        TypeError: When it is nothing that can be asked.
+        ValueError: When it cannot be taken over. The text holds no part of a DSN.
+    """
+    given = getattr(given, "sync_engine", given)
+    match given:
+        case str():
+            return _of_dsn(given, password)
+        case _SqlalchemyUrl():
+            return _of_dsn(given.render_as_string(hide_password=False), password)
+        case SqlalchemyEngine():
+            return _of_engine(given, password, stuck_seconds)
+        case PsycopgPool():
+            fixed = not (callable(given.conninfo) or callable(given.kwargs) or password)
+            watch = PoolWatch(lambda: given.closed, progress_of_psycopg(given), stuck_seconds)
+            return GivenSource(lambda: _of_psycopg(given, password), watch, fixed)
+        case AsyncpgPool():
+            watch = PoolWatch(given.is_closing, lambda: None, stuck_seconds)
+            fixed = not (password or any(map(callable, given._connect_kwargs.values())))  # noqa: SLF001
+            return GivenSource(lambda: _of_asyncpg(given, password), watch, fixed)
+        case _:
+            write = "write postgres('postgresql://user:password@host/database')"
+            if given is None:
+                write = "is the variable set that it comes from?"
+            raise wrong_type(given, "source", "a DSN, a pool or an SQLAlchemy engine", write)
+
+
+@runtime_checkable
+class _SqlalchemyUrl(Protocol):
+    def render_as_string(self, hide_password: bool = True) -> str: ...
+
+
+def _of_dsn(dsn: str, password: Password | None) -> GivenSource:
+    options = options_of_dsn(dsn)
+    settings_of(options)  # says at once what cannot be used
+    return GivenSource(lambda: _settled(options, password), None, password is None)
+
+
+# -- SQLAlchemy ------------------------------------------------------------------------------------
+
+
+def _of_engine(
+    engine: SqlalchemyEngine, password: Password | None, stuck_seconds: float
+) -> GivenSource:
+    if engine.dialect.name not in ("postgresql", "cockroachdb"):
+        raise ValueError("the engine is not one of PostgreSQL: use call(fn) for another database")
+    # Nothing else says what was given as connect_args.
+    creator = getattr(engine.pool, "_creator", None)
+    arguments = inspect.getclosurevars(creator).nonlocals if inspect.isfunction(creator) else {}
+    if "cparams" not in arguments:
+        raise ValueError(f"the engine has a creator of its own, which cannot be asked: {_INSTEAD}")
+    watch = PoolWatch(lambda: False, progress_of_sqlalchemy(engine), stuck_seconds)
+
+    def settings() -> PostgresSettings:
+        positional, named = [*arguments.get("cargs_tup", ())], {**arguments["cparams"]}
+        for listener in [*engine.dialect.dispatch.do_connect]:
+            connection = listener(engine.dialect, None, positional, named)
+            if isinstance(connection, _Closable):
+                connection.close()
+            if connection is not None:
+                reason = f"the engine's do_connect makes its connections itself: {_INSTEAD}"
+                raise ProtocolFault("BadOptions", reason, permanent=True)
+        return _of_arguments(positional, named, password)
+
+    return GivenSource(settings, watch, not (password or [*engine.dialect.dispatch.do_connect]))
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> object: ...
+
+
+# -- pools -----------------------------------------------------------------------------------------
+
+
+def _of_psycopg(pool: PsycopgPool, password: Password | None) -> PostgresSettings:
+    named = _called(pool.kwargs)
+    named = named if isinstance(named, Mapping) else {}
+    return _of_arguments([_called(pool.conninfo)], named, password)
+
+
+def _of_asyncpg(pool: AsyncpgPool, password: Password | None) -> PostgresSettings:
+    return _of_arguments(pool._connect_args, pool._connect_kwargs, password)  # noqa: SLF001  nothing else says it
+
+
+def _called(value: object) -> object:
+    """A value, or what a function of the application gives, in an event loop if it must be."""
+    outcome = value() if callable(value) else value
+    if not inspect.isawaitable(outcome):
+        return outcome
+
+    async def awaited() -> object:
+        return await outcome
+
+    return asyncio.run(awaited())  # this thread has no event loop of its own
+
+
+def _of_arguments(
+    positional: Sequence[object], named: Mapping[str, object], password: Password | None
+) -> PostgresSettings:
+    """The arguments of a driver's `connect`: of psycopg, psycopg2, asyncpg or pg8000."""
+    dsn = next((one for one in (*positional, named.get("dsn")) if isinstance(one, str)), "")
+    options = options_of_dsn(dsn)
+    tls: ssl.SSLContext | None = None
+    for name, given in named.items():
+        value = _called(given) if name == "password" else given
+        option = {"database": "dbname", "ssl": "sslmode", "ssl_context": "sslmode"}.get(name, name)
+        match value:
+            case ssl.SSLContext():
+                tls = value
+            case True if option == "sslmode":  # asyncpg and pg8000 verify all of it
+                tls = ssl.create_default_context()
+            case False if option == "sslmode":
+                options[option] = "disable"
+            case str() if option == "host":
+                options |= hosts_of(value.split(","))
+            case list() | tuple() if option in TAKEN:
+                options[option] = ",".join(map(str, value))
+            case str() | int() if option in TAKEN:
+                options[option] = str(value)
+    return _settled(options, password, tls)
+
+
+def _settled(
+    options: Mapping[str, str], password: Password | None, tls: ssl.SSLContext | None = None
+) -> PostgresSettings:
+    own = {} if password is None else {"password": str(_called(password))}
+    return settings_of({**options, **own}, tls)
