@@ -75,6 +75,9 @@ _MOST_ADDRESS_CHARACTERS = 255
 """The longest name of a host; the path of a Unix socket is shorter still."""
 
 
+_PROPER_NAMES = {"postgresql": "PostgreSQL", "rabbitmq": "RabbitMQ", "redis": "Redis"}
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a probe asks, named by the OpenTelemetry semantic conventions; never a secret.
@@ -102,7 +105,7 @@ class Target:
     @property
     def name(self) -> str:
         """What it is called where a person reads it."""
-        return "Redis" if self.system == "redis" else self.system or "the probe"
+        return _PROPER_NAMES.get(self.system, self.system) or "the probe"
 
     def __post_init__(self) -> None:
         for name in ("system", "address", "namespace", "operation"):

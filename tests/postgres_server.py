@@ -118,7 +118,10 @@ class PostgresProcess:
 
     def _asks_who_we_are(self) -> bool:
         pairs = f"user\0{USER}\0database\0postgres\0\0".encode()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)) as sock:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port)) as sock,
+        ):
             sock.sendall((len(pairs) + 8).to_bytes(4) + (196608).to_bytes(4) + pairs)
             return sock.recv(1) == b"R"
         return False

@@ -35,9 +35,11 @@ class Place:
 
     @property
     def where(self) -> str:
-        """The place in words, as one printable line."""
+        """The place in words, as one printable line; the kind alone where it is not known yet."""
         if self.path:
             return one_line(f"{self.kind} at {self.path}", _MOST_PLACE_CHARACTERS)
+        if not self.host:
+            return self.kind
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{one_line(f'{self.kind} at {host}', _MOST_PLACE_CHARACTERS)}:{self.port}"
 

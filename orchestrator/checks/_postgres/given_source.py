@@ -34,13 +34,13 @@ class GivenSource(NamedTuple):
 
     Attributes:
         settings: Gives the settings for a new connection; may block, and raise.
+        known: What is known of them without calling any function of the application.
         watch: Looks at the application's pool, where one was given.
-        is_fixed: Whether the settings may be asked for on the event loop.
     """
 
     settings: Settings
+    known: PostgresSettings | None
     watch: PoolWatch | None = None
-    is_fixed: bool = True
 
 
 def source_of(given: object, password: Password | None, stuck_seconds: float) -> GivenSource:
@@ -59,13 +59,14 @@ def source_of(given: object, password: Password | None, stuck_seconds: float) ->
         case SqlalchemyEngine():
             return _of_engine(given, password, stuck_seconds)
         case PsycopgPool():
-            fixed = not (callable(given.conninfo) or callable(given.kwargs) or password)
+            called = callable(given.conninfo) or callable(given.kwargs)
             watch = PoolWatch(lambda: given.closed, progress_of_psycopg(given), stuck_seconds)
-            return GivenSource(lambda: _of_psycopg(given, password), watch, fixed)
+            known = None if called else _of_psycopg(given, None)
+            return GivenSource(lambda: _of_psycopg(given, password), known, watch)
         case AsyncpgPool():
             watch = PoolWatch(given.is_closing, lambda: None, stuck_seconds)
-            fixed = not (password or any(map(callable, given._connect_kwargs.values())))  # noqa: SLF001
-            return GivenSource(lambda: _of_asyncpg(given, password), watch, fixed)
+            known = _of_asyncpg(given, lambda: "")
+            return GivenSource(lambda: _of_asyncpg(given, password), known, watch)
         case _:
             write = "write postgres('postgresql://user:password@host/database')"
             if given is None:
@@ -80,8 +81,7 @@ class _SqlalchemyUrl(Protocol):
 
 def _of_dsn(dsn: str, password: Password | None) -> GivenSource:
     options = options_of_dsn(dsn)
-    settings_of(options)  # says at once what cannot be used
-    return GivenSource(lambda: _settled(options, password), None, password is None)
+    return GivenSource(lambda: _settled(options, password), settings_of(options))
 
 
 # -- SQLAlchemy ------------------------------------------------------------------------------------
@@ -99,8 +99,11 @@ def _of_engine(
         raise ValueError(f"the engine has a creator of its own, which cannot be asked: {_INSTEAD}")
     watch = PoolWatch(lambda: False, progress_of_sqlalchemy(engine), stuck_seconds)
 
+    def arguments_now() -> tuple[list[object], dict[str, object]]:
+        return [*arguments.get("cargs_tup", ())], {**arguments["cparams"]}
+
     def settings() -> PostgresSettings:
-        positional, named = [*arguments.get("cargs_tup", ())], {**arguments["cparams"]}
+        positional, named = arguments_now()
         for listener in [*engine.dialect.dispatch.do_connect]:
             connection = listener(engine.dialect, None, positional, named)
             if isinstance(connection, _Closable):
@@ -110,7 +113,7 @@ def _of_engine(
                 raise ProtocolFault("BadOptions", reason, permanent=True)
         return _of_arguments(positional, named, password)
 
-    return GivenSource(settings, watch, not (password or [*engine.dialect.dispatch.do_connect]))
+    return GivenSource(settings, _of_arguments(*arguments_now(), lambda: ""), watch)
 
 
 @runtime_checkable
@@ -151,7 +154,8 @@ def _of_arguments(
     options = options_of_dsn(dsn)
     tls: ssl.SSLContext | None = None
     for name, given in named.items():
-        value = _called(given) if name == "password" else given
+        # A password that is asked for elsewhere need not be asked for here.
+        value = _called(given) if name == "password" and password is None else given
         option = {"database": "dbname", "ssl": "sslmode", "ssl_context": "sslmode"}.get(name, name)
         match value:
             case ssl.SSLContext():

@@ -28,11 +28,9 @@ class PostgresProbe(BlockingProbe[PostgresSession]):
         if function is not None and not callable(function):
             write = "write it into the DSN, or give a function"
             raise wrong_type(function, "password", "a function", write)
-        settings, self._watch, is_fixed = source_of(source, password, pool_stuck_seconds)
-        self._first, self._database = PostgresServer("PostgreSQL", "its address"), ""
-        if is_fixed:
-            now = settings()
-            self._first, self._database = now.servers[0], now.database
+        settings, known, self._watch = source_of(source, password, pool_stuck_seconds)
+        self._first = PostgresServer("PostgreSQL") if known is None else known.servers[0]
+        self._database = "" if known is None else known.database
         super().__init__(partial(PostgresSession, settings, self._first), "postgres-probe")
 
     def __repr__(self) -> str:

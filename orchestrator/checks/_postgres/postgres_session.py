@@ -79,6 +79,8 @@ class PostgresSession(StreamSession[PostgresServer]):
     def _settings_now(self) -> PostgresSettings:
         try:
             return self._source()
+        except ProtocolFault:
+            raise
         except BaseException as error:
             name = type(error).__name__
             raise ProtocolFault(name, f"the settings for {{where}} raised {name}") from None
