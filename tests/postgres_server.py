@@ -71,10 +71,22 @@ class PostgresProcess:
         return " ".join(f"{name}='{value}'" for name, value in words.items())
 
     def append(self, file: str, text: str) -> None:
-        """Add lines to `postgresql.conf` or `pg_hba.conf`; the first line that fits counts there."""
+        """Add lines to `postgresql.conf`, or before those of `pg_hba.conf`."""
         path = self._data / file
         old = path.read_text()
         path.write_text(f"{text}\n{old}" if file == "pg_hba.conf" else f"{old}\n{text}\n")
+
+    def sql(self, *commands: str) -> None:
+        """Run commands as the superuser."""
+        each = [part for command in commands for part in ("-c", command)]
+        where = ["-h", str(self.directory), "-p", str(self.port), "-U", USER, "postgres"]
+        subprocess.run(
+            [self._programs / "psql", "-q", "-X", *where, *each],
+            env={"PGPASSWORD": PASSWORD},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
 
     def give(self, name: str, content: bytes, mode: int = 0o600) -> Path:
         """Put a file into its directory that only it may read."""
@@ -94,14 +106,15 @@ class PostgresProcess:
         own = ["-D", str(self._data), "-p", str(self.port), "-h", "127.0.0.1"]
         quick = ["-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "autovacuum=off"]
         sockets = ["-c", f"unix_socket_directories={self.directory}"]
-        self._process = subprocess.Popen(
-            [self._programs / "postgres", *own, *quick, *sockets, *self._arguments],
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.directory / "log").open("ab"),
-            **self._user,
-        )
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", *own, *quick, *sockets, *self._arguments],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                **self._user,
+            )
         self._wait()
         return self
 

@@ -45,6 +45,11 @@ def _definitions() -> str:
     )
 
 
+def _quiet(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen(command, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+
+
 class RabbitProcess:
     """One broker on 127.0.0.1, with a user, two virtual hosts of its and one that is closed to it.
 
@@ -95,15 +100,13 @@ class RabbitProcess:
             "MNESIA_BASE": str(self.directory / "data"),
             "LOG_BASE": str(self.directory / "log"),
             "ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
-            "SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+            "SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none"
+            " -kernel inet_dist_use_interface {127,0,0,1}",
         }
         environment = {**os.environ, **own, **{f"RABBITMQ_{k}": v for k, v in rabbit.items()}}
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         if self._epmd is None:
-            self._epmd = subprocess.Popen(["epmd"], env=environment, **quiet)
-        self._process = subprocess.Popen(
-            [self._script], env=environment, stderr=subprocess.DEVNULL, **quiet
-        )
+            self._epmd = _quiet(["epmd"], environment)
+        self._process = _quiet([str(self._script)], environment)
         try:
             self._wait()
         except BaseException:

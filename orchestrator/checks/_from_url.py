@@ -40,6 +40,8 @@ def from_url(url: str) -> Probe:
     - `grpc://HOST:PORT`, `grpc://HOST:PORT/SERVICE`, `grpcs://...` with TLS: `grpc`.
     - `kafka://HOST:PORT,HOST:PORT`, `kafka+ssl://...` with TLS: `kafka`; a user and a password need
       `?sasl=PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    - `postgresql://USER:PASSWORD@HOST/DATABASE`, also `postgres://` and with a driver: `postgres`.
+    - `amqp://USER:PASSWORD@HOST/VHOST`, `amqps://...`: `amqp`.
 
     For Redis, give its URL to `RedisProbe`.
 
@@ -139,6 +141,18 @@ def _kafka(url: str) -> Probe:
     return kafka(servers, tls=parts.scheme == "kafka+ssl", sasl=sasl)
 
 
+def _postgres(url: str) -> Probe:
+    from orchestrator.checks._postgres.postgres_probe import postgres
+
+    return postgres(url)
+
+
+def _amqp(url: str) -> Probe:
+    from orchestrator.checks._amqp.amqp_probe import amqp
+
+    return amqp(url)
+
+
 _MAKERS: Mapping[str, Callable[[str], Probe]] = {
     "http": _http,
     "https": _http,
@@ -148,6 +162,9 @@ _MAKERS: Mapping[str, Callable[[str], Probe]] = {
     "grpcs": _grpc,
     "kafka": _kafka,
     "kafka+ssl": _kafka,
+    "postgresql": _postgres,
+    "amqp": _amqp,
+    "amqps": _amqp,
 }
 
 SCHEMES = tuple(_MAKERS)

@@ -112,7 +112,7 @@ async def test_log_trace_page_and_test_output_say_the_same(
         shown = [reader.stage(changed)["cause"] for changed in stages.events]
         waits_for = startup.explain().waits_for
     why = "the budget is spent: condition listener does not hold (no channel)"
-    assert shown == ["the process is set up", "postgresql answered in 0.0 ms", why]
+    assert shown == ["the process is set up", "PostgreSQL answered in 0.0 ms", why]
     assert [m.split(": ", 1)[1] for m in caplog.messages if " -> " in m] == shown
     assert [data.log_record.body for data in exporter.get_finished_logs()] == shown
     assert dict(traced.one("startup").attributes or {})["orchestrator.reason"] == why

@@ -26,7 +26,7 @@ class AmqpProbe(BlockingProbe[AmqpSession]):
     def target(self) -> Target:
         """The first broker."""
         first = self._brokers[0]
-        return Target(system="rabbitmq", address=first.host, port=first.port)
+        return Target("rabbitmq", first.host, first.port, operation="channel.open")
 
 
 def amqp(url: str, *, tls: ssl.SSLContext | None = None) -> AmqpProbe:

@@ -7,7 +7,7 @@ name a driver, may have the options of that driver, and their hosts among them.
 import re
 from urllib.parse import unquote
 
-_URI = re.compile(r"(?P<scheme>postgres(?:ql)?)(?P<driver>\+\w+)?://")
+_URI = re.compile(r"(?P<scheme>postgres(?:ql)?)(?P<driver>\+\w+)?://", re.IGNORECASE)
 _PAIR = re.compile(r"\s*(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))(?=\s|$)", re.DOTALL)
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>\d*))?")
 

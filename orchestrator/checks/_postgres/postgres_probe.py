@@ -41,7 +41,8 @@ class PostgresProbe(BlockingProbe[PostgresSession]):
         """The first server."""
         first = self._first
         port = None if first.path else first.port
-        return Target("postgresql", first.path or first.host, port or None, self._database)
+        place = first.path or first.host
+        return Target("postgresql", place, port or None, self._database, operation="SELECT")
 
     async def attempt(self, timeout_seconds: float) -> ProbeResult:
         """Ask once, for at most `timeout_seconds` in total; and look at the pool, if there is one.

@@ -69,6 +69,7 @@ class PostgresSession(StreamSession[PostgresServer]):
         super().__init__(first)
         self._source = source
         self._settings: PostgresSettings | None = None
+        self._is_plain = True
 
     def places(self) -> Sequence[PostgresServer]:
         """The servers, as the DSN, the environment and the application say now."""
@@ -90,21 +91,34 @@ class PostgresSession(StreamSession[PostgresServer]):
         mode = "disable" if place.path else self._now.options["sslmode"]
         if self._now.tls is not None and not place.path:
             mode = "require"
-        ways = _WAYS.get(mode, (True,))
-        for number, tls in enumerate(ways):
+        first, *other = _WAYS.get(mode, (True,))
+        try:
+            self._enter_by(place, until, patience_seconds, tls=first, optional=mode == "prefer")
+        except (ssl.SSLError, RefusedError) as error:
+            refused = isinstance(error, RefusedError) and error.code != _NO_ENTRY
+            if refused or not other or self._is_plain == first or self.interruption.interrupted:
+                raise
+            self.close()
             try:
-                stream = self.connect_to(place, until, patience_seconds)
-                if tls:
-                    self._secure(stream, place, optional=mode == "prefer")
-                self.phase = StreamPhase.LOGIN
-                self.log_in(stream, place)
-            except (ssl.SSLError, RefusedError) as error:
-                refused = isinstance(error, RefusedError) and error.code != _NO_ENTRY
-                if refused or number == len(ways) - 1 or self.interruption.interrupted:
-                    raise
-                self.close()
-            else:
-                return
+                self._enter_by(place, until, patience_seconds, tls=other[0], optional=False)
+            except ProtocolFault as second:
+                raise error if second.failure.error_type == "TlsMismatch" else second from None
+
+    def _enter_by(
+        self,
+        place: PostgresServer,
+        until: float,
+        patience_seconds: float,
+        *,
+        tls: bool,
+        optional: bool,
+    ) -> None:
+        stream = self.connect_to(place, until, patience_seconds)
+        self._is_plain = not tls
+        if tls:
+            self._is_plain = not self._secure(stream, place, optional=optional)
+        self.phase = StreamPhase.LOGIN
+        self.log_in(stream, place)
 
     @property
     def _now(self) -> PostgresSettings:
@@ -113,7 +127,8 @@ class PostgresSession(StreamSession[PostgresServer]):
 
     # -- TLS --------------------------------------------------------------------------------------
 
-    def _secure(self, stream: DeadlineStream, place: PostgresServer, *, optional: bool) -> None:
+    def _secure(self, stream: DeadlineStream, place: PostgresServer, *, optional: bool) -> bool:
+        """Begin TLS; or say that there is none, where it is optional."""
         self.phase = StreamPhase.LOGIN
         options = self._now.options
         if options.get("sslnegotiation") != "direct":
@@ -124,7 +139,7 @@ class PostgresSession(StreamSession[PostgresServer]):
             if answer not in (b"S", b"N", b"E") or (answer != b"E" and stream.has_extra()):
                 raise not_postgres()
             if answer == b"N" and optional:
-                return
+                return False
             if answer != b"S":
                 reason = "{where} offers no TLS, and sslmode asks for it"
                 raise ProtocolFault("TlsMismatch", reason, permanent=True)
@@ -132,6 +147,7 @@ class PostgresSession(StreamSession[PostgresServer]):
         context = self._now.tls or self._context()
         sends_name = options.get("sslsni") != "0" or context.check_hostname
         stream.start_tls(context, place.host if sends_name else None)
+        return True
 
     def _context(self) -> ssl.SSLContext:
         options = self._now.options
