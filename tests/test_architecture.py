@@ -67,6 +67,8 @@ HOMES = {
     "pydantic_settings": {"settings"},
     # Each loads it on trio's own event loop only.
     "trio": {"_runtime", "_probing", "_core", "redis"},
+    # Loaded where the application has made an engine with it.
+    "sqlalchemy": {"checks"},
     "pytest": {"testing"},
 }
 

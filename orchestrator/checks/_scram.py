@@ -1,4 +1,4 @@
-"""SCRAM (RFC 5802), as Kafka has it: without channel binding, names and passwords as they are."""
+"""SCRAM (RFC 5802): names and passwords as they are, bound to the channel where that is given."""
 
 import base64
 import binascii
@@ -7,7 +7,8 @@ import hmac
 import secrets
 
 _MOST_ITERATIONS = 1_000_000
-"""Kafka's own default is 4096. A server could otherwise keep a processor busy as long as it likes.
+"""Kafka's and PostgreSQL's default is 4096. A server could otherwise keep a processor busy for as
+long as it likes.
 """
 
 
@@ -22,11 +23,27 @@ class Scram:
         hash_name: `sha256` or `sha512`.
         username: The name.
         password: The password.
+        header: What it says of channel binding, RFC 5802 section 7.
+        binding: What it is bound to.
+
+    Attributes:
+        verified: Whether the server has shown that it knows the password, too.
     """
 
-    def __init__(self, hash_name: str, username: str, password: str) -> None:
+    def __init__(
+        self,
+        hash_name: str,
+        username: str,
+        password: str,
+        *,
+        header: bytes = b"n,,",
+        binding: bytes = b"",
+    ) -> None:
         self._hash = hash_name
-        self._password = password.encode()
+        self._password = password.encode("utf-8", "surrogateescape")
+        self._header = header
+        self._bound = base64.b64encode(header + binding).decode()
+        self.verified = False
         name = username.replace("=", "=3D").replace(",", "=2C")
         self._nonce = secrets.token_urlsafe(24)
         self._bare = f"n={name},r={self._nonce}"
@@ -34,7 +51,7 @@ class Scram:
 
     def first(self) -> bytes:
         """The client's first message."""
-        return b"n,," + self._bare.encode()
+        return self._header + self._bare.encode()
 
     def final(self, server_first: bytes) -> bytes:
         """The client's final message, in answer to the server's first.
@@ -52,7 +69,7 @@ class Scram:
             raise ScramError
         salted = hashlib.pbkdf2_hmac(self._hash, self._password, salt, count)
         client_key = self._mac(salted, b"Client Key")
-        without_proof = f"c=biws,r={nonce}"
+        without_proof = f"c={self._bound},r={nonce}"
         signed = b",".join((self._bare.encode(), server_first, without_proof.encode()))
         signature = self._mac(hashlib.new(self._hash, client_key).digest(), signed)
         proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
@@ -69,8 +86,9 @@ class Scram:
             signature = base64.b64decode(_fields(server_final)["v"], validate=True)
         except (KeyError, ValueError, binascii.Error):
             raise ScramError from None
-        if not hmac.compare_digest(signature, self._signature):
+        if not self._signature or not hmac.compare_digest(signature, self._signature):
             raise ScramError
+        self.verified = True
 
     def _mac(self, key: bytes, data: bytes) -> bytes:
         return hmac.digest(key, data, self._hash)

@@ -166,7 +166,7 @@ async def test_the_main_probe_has_the_name_of_what_it_asks() -> None:
     clock = ManualClock()
     async with Orchestrator(Postgres("ok"), clock=clock) as startup:
         await clock.advance(1)
-        assert startup.account().steps[0].name == "PostgreSQL"
+        assert startup.account().steps[0].name == "postgresql"
         assert startup.account().steps[0].kind is StepKind.PROBE
 
 

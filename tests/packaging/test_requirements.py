@@ -29,8 +29,8 @@ COMES_WITH = {
     "pydantic_settings": "pydantic-settings",
     "trio": "anyio",
 }
-# The plugin for pytest is loaded by pytest alone.
-NOT_OURS_TO_BRING = {"pytest"}
+# The plugin for pytest is loaded by pytest alone; SQLAlchemy where an application gives its engine.
+NOT_OURS_TO_BRING = {"pytest", "sqlalchemy"}
 
 
 def test_every_dependency_has_a_lower_bound() -> None:

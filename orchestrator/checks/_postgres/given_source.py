@@ -106,7 +106,7 @@ def _of_engine(
         positional, named = arguments_now()
         for listener in [*engine.dialect.dispatch.do_connect]:
             connection = listener(engine.dialect, None, positional, named)
-            if isinstance(connection, _Closable):
+            if isinstance(connection, _DriverConnection):
                 connection.close()
             if connection is not None:
                 reason = f"the engine's do_connect makes its connections itself: {_INSTEAD}"
@@ -117,7 +117,7 @@ def _of_engine(
 
 
 @runtime_checkable
-class _Closable(Protocol):
+class _DriverConnection(Protocol):
     def close(self) -> object: ...
 
 

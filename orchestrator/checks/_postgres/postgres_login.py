@@ -6,15 +6,17 @@ from orchestrator._probing.deadline_stream import DeadlineStream
 from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator.checks._postgres.postgres_settings import PostgresServer, PostgresSettings
 from orchestrator.checks._postgres.postgres_wire import (
-    RefusedError,
+    PostgresError,
     message,
     receive_message,
     startup,
     text,
     wrong_answer,
 )
-from orchestrator.checks._postgres.scram import BOUND, PLAIN, Scram
+from orchestrator.checks._postgres.sasl import fingerprint, prepared
+from orchestrator.checks._scram import Scram, ScramError
 
+_PLAIN, _BOUND = "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"
 _OK, _CLEARTEXT, _MD5, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 3, 5, 10, 11, 12
 _METHODS = {_OK: "none", _CLEARTEXT: "password", _MD5: "md5", _SASL: "scram-sha-256"}
 """What the server may ask for, as `require_auth` calls it."""
@@ -55,7 +57,7 @@ class PostgresLogin:
             kind, body = receive_message(self._stream)
             match kind:
                 case b"E":
-                    raise RefusedError(body)
+                    raise PostgresError(body)
                 case b"R":
                     self._authenticate(int.from_bytes(body[:4]), body[4:])
                 case b"Z":
@@ -77,9 +79,12 @@ class PostgresLogin:
             self._allow(request)
             self._send_password(request, data)
         elif self._scram is not None and request == _SASL_CONTINUE:
-            self._send(self._scram.final(data))
+            try:
+                self._send(self._scram.final(data))
+            except (ScramError, UnicodeError):
+                raise wrong_answer() from None
         elif self._scram is not None and request == _SASL_FINAL:
-            self._scram.verify(data)
+            self._verify(self._scram, data)
         else:
             reason = "{where} asks for a way to log in that this check does not know: use call(fn)"
             raise ProtocolFault("AuthenticationMethod", reason, permanent=True)
@@ -110,16 +115,26 @@ class PostgresLogin:
     def _begin_scram(self, password: str, offered: set[str]) -> None:
         certificate = self._stream.tls_certificate
         can_bind = certificate is not None and self._binding != "disable"
-        bind = can_bind and BOUND in offered
+        bind = can_bind and _BOUND in offered
         if self._binding == "require" and not bind:
             reason = "{where} cannot bind the login to TLS, and channel_binding asks for it"
             raise ProtocolFault("AuthenticationMethod", reason, permanent=True)
-        if not bind and PLAIN not in offered:
+        if not bind and _PLAIN not in offered:
             raise wrong_answer()
-        self._scram = Scram(password, certificate if bind else None, could_bind=can_bind)
+        header, binding = b"y,," if can_bind else b"n,,", b""
+        if bind and certificate is not None:
+            header, binding = b"p=tls-server-end-point,,", fingerprint(certificate)
+        # PostgreSQL knows the user already, and takes no name here.
+        self._scram = Scram("sha256", "", prepared(password), header=header, binding=binding)
         first = self._scram.first()
-        size = len(first).to_bytes(4)
-        self._send(text(BOUND if bind else PLAIN) + size + first)
+        self._send(text(_BOUND if bind else _PLAIN) + len(first).to_bytes(4) + first)
+
+    def _verify(self, scram: Scram, data: bytes) -> None:
+        try:
+            scram.verify(data)
+        except (ScramError, UnicodeError):
+            reason = "{where} does not know the password that it asked for: is it another server?"
+            raise ProtocolFault("WrongServer", reason, permanent=True) from None
 
     def _send(self, body: bytes) -> None:
         self._stream.write(message(b"p", body))

@@ -13,7 +13,7 @@ from orchestrator.checks._postgres.postgres_settings import PostgresServer, Post
 from orchestrator.checks._postgres.postgres_wire import (
     SSL_REQUEST,
     TERMINATE,
-    RefusedError,
+    PostgresError,
     first_column,
     message,
     not_postgres,
@@ -26,18 +26,20 @@ _READ_ONLY = "SHOW transaction_read_only"
 _STANDBY = "SELECT pg_catalog.pg_is_in_recovery()"
 
 
-class _Question(NamedTuple):
+class _SessionQuestion(NamedTuple):
     query: str
     answer: bytes
     otherwise: str
 
 
 _QUESTIONS = {
-    "read-write": _Question(_READ_ONLY, b"off", "is read-only, and the DSN wants read-write"),
-    "read-only": _Question(_READ_ONLY, b"on", "is not read-only, as the DSN wants it"),
-    "primary": _Question(_STANDBY, b"f", "is a standby, and the DSN wants a primary"),
-    "standby": _Question(_STANDBY, b"t", "is no standby, as the DSN wants it"),
-    "any": _Question("SELECT 1", b"1", "gave another answer than 1 to SELECT 1"),
+    "read-write": _SessionQuestion(
+        _READ_ONLY, b"off", "is read-only, and the DSN wants read-write"
+    ),
+    "read-only": _SessionQuestion(_READ_ONLY, b"on", "is not read-only, as the DSN wants it"),
+    "primary": _SessionQuestion(_STANDBY, b"f", "is a standby, and the DSN wants a primary"),
+    "standby": _SessionQuestion(_STANDBY, b"t", "is no standby, as the DSN wants it"),
+    "any": _SessionQuestion("SELECT 1", b"1", "gave another answer than 1 to SELECT 1"),
 }
 """What is asked, by `target_session_attrs`; each works on all versions of the server."""
 
@@ -94,8 +96,8 @@ class PostgresSession(StreamSession[PostgresServer]):
         first, *other = _WAYS.get(mode, (True,))
         try:
             self._enter_by(place, until, patience_seconds, tls=first, optional=mode == "prefer")
-        except (ssl.SSLError, RefusedError) as error:
-            refused = isinstance(error, RefusedError) and error.code != _NO_ENTRY
+        except (ssl.SSLError, PostgresError) as error:
+            refused = isinstance(error, PostgresError) and error.code != _NO_ENTRY
             if refused or not other or self._is_plain == first or self.interruption.interrupted:
                 raise
             self.close()
@@ -195,7 +197,7 @@ class PostgresSession(StreamSession[PostgresServer]):
             kind, body = receive_message(stream)
             match kind:
                 case b"E":
-                    raise RefusedError(body)
+                    raise PostgresError(body)
                 case b"D":
                     answer = first_column(body)
                 case b"Z":

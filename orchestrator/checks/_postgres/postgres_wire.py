@@ -122,7 +122,7 @@ _CLASSES = {
 }
 
 
-class RefusedError(ProtocolFault):
+class PostgresError(ProtocolFault):
     """The server has sent an error.
 
     Attributes:
