@@ -148,8 +148,10 @@ class RabbitProcess:
     def kill(self) -> None:
         """End it without warning."""
         if self._process is not None:
+            family = self._family()
             self._signal(signal.SIGKILL)
             self._process.wait(30)
+            psutil.wait_procs(family, 30)
             self._process = None
 
     def __enter__(self) -> Self:
