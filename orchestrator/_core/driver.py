@@ -177,9 +177,9 @@ class Driver:
             self._end("the orchestrator's driver was cancelled")
             self._feed.close()
 
-    def stop(self) -> None:
+    def stop(self, why: str) -> None:
         """Take no more facts: what falls from now on falls because the service ends."""
-        self._end("the orchestrator was stopped")
+        self._end(f"the orchestrator was stopped: {why}")
         self._scope.cancel()
 
     def _end(self, why: str) -> None:

@@ -123,7 +123,7 @@ class Life(LifeAccess):
         if not self.is_over():
             if not self.loop.is_current:
                 raise WrongThread(_ELSEWHERE)
-            self.leave()
+            self.leave("it was left" + (f" with {type(error).__name__}" if error else ""))
             if self.companions.run_here:  # its own end is waited for
                 return
             if error is not None:
@@ -145,24 +145,24 @@ class Life(LifeAccess):
 
     async def _give_up(self, error: BaseException | None) -> None:
         """Leave it as soon as it can be, whoever is in a hurry."""
-        self.leave()
+        self.leave("entering or leaving it was cut short")
         self.companions.hurry()
         if not isinstance(error, GeneratorExit):  # in which nothing can be awaited
             # Bounded, since what is cancelled may be a part of it, such as a probe's attempt.
             with anyio.move_on_after(_MOST_SECONDS + self.keeping.stop_seconds, shield=True):
                 await self._ended.wait()
 
-    def leave(self) -> None:
+    def leave(self, why: str) -> None:
         """Begin to leave."""
-        self.stop()
+        self.stop(why)
         self.running = False
         self._joined.set()
         self._leaving.set()
 
-    def stop(self) -> None:
+    def stop(self, why: str) -> None:
         """The stage stays as it is, no more facts are taken, every stream ends."""
         self.stopping = True
-        self.driver.stop()
+        self.driver.stop(why)
         self.feed.close()
 
     def is_over(self) -> bool:
@@ -181,7 +181,7 @@ class Life(LifeAccess):
         """It ends by itself; the error is raised where it is left."""
         logger.error("the startup orchestrator has ended by itself", error=error)
         self._failure = self._failure or error
-        self.leave()
+        self.leave(f"{type(error).__name__} was raised in it")
         self.companions.hurry()
 
     # -- the host ----------------------------------------------------------------------------------
@@ -228,7 +228,8 @@ class Life(LifeAccess):
             try:
                 await self._leaving.wait()
             finally:
-                self.stop()  # at once: companions may look at it in this turn of the loop
+                # At once: companions may look at it in this turn of the loop.
+                self.stop("its task was cancelled")
             self._see_cancelled()
             await self.companions.drain()
             await self.keeping.stop()
@@ -251,7 +252,7 @@ class Life(LifeAccess):
             )
 
     async def _let_go(self) -> None:
-        self.stop()
+        self.stop("its task has ended")
         self.running = False
         if self._detached:
             self._is_done()

@@ -19,6 +19,7 @@ from orchestrator._core.parts import Parts, check_parts, observers_of, stages_of
 from orchestrator._core.wait_for import wait_for, wait_for_sync
 from orchestrator._errors import AlreadyStarted, NotRunning, WrongThread
 from orchestrator._hardening.arguments import require_flag, wrong_type
+from orchestrator._hardening.text import reason_of
 from orchestrator._ports import Clock, Observer, Probe
 from orchestrator._runtime.clock import LoopClock
 from orchestrator._runtime.fork import forget_in_child
@@ -233,14 +234,17 @@ class Orchestrator(Draining):
         """
         return LoopThread(self)
 
-    def stop(self) -> None:
+    def stop(self, reason: str = "") -> None:
         """Begin to leave: the stage stays as it is, no more facts are taken, every stream ends.
 
         Call it before a service ends its background tasks: what falls then is no outage. Health
         checks fail and gates refuse new requests. `lifespan` calls it before the shutdown.
+
+        Args:
+            reason: One line that says why, for `ended`, health checks and `explain`; no secrets.
         """
         if (life := self._life) is not None and not life.is_over():
-            life.on_loop(life.stop)
+            life.on_loop(partial(life.stop, reason_of(reason) or "stop() was called"))
 
     async def __aenter__(self) -> Self:
         if self._life is not None and not self._life.is_over():

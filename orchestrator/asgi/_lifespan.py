@@ -27,6 +27,8 @@ STATE_KEY = "startup"
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
 InnerLifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
+_SHUTDOWN = "the server shuts down"
+
 
 def lifespan(startup: Orchestrator, inner: InnerLifespan | None = None) -> Lifespan:
     """A lifespan for Starlette and FastAPI that enters the orchestrator and returns at once.
@@ -60,8 +62,11 @@ def lifespan(startup: Orchestrator, inner: InnerLifespan | None = None) -> Lifes
                 async with inner(app) as state:
                     try:
                         yield {**(state or {}), STATE_KEY: startup}
+                    except BaseException as error:
+                        startup.stop(f"the lifespan ended with {type(error).__name__}")
+                        raise
                     finally:
-                        startup.stop()  # the inner tasks end now, which is no outage
+                        startup.stop(_SHUTDOWN)  # the inner tasks end now, which is no outage
 
     return run
 
@@ -238,7 +243,7 @@ class _InnerLifespan:
         message = await self._receive()
         if message["type"] == "lifespan.shutdown":
             self.phase = _Phase.STOPPING
-            self._startup.stop()  # the application's tasks end now, which is no outage
+            self._startup.stop(_SHUTDOWN)  # the application's tasks end now, which is no outage
         return message
 
     async def send(self, message: Message) -> None:

@@ -1,5 +1,6 @@
 """An orchestrator that has ended: every mouth says so, whatever the stage and however it ended."""
 
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from orchestrator import Explanation, Orchestrator, Policy, Stage, Stopped
 from orchestrator._gate.admission import Admission
 from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._http.asgi_types import ASGIApp
-from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app
+from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app, lifespan
 from orchestrator.cli.run.run import RunOptions, _Supervisor
 from orchestrator.cli.run.systemd import Notifier
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
@@ -89,15 +90,16 @@ async def a_service(situation: str = "ready") -> AsyncGenerator[Service]:
 
 
 async def stop(service: Service, _: pytest.MonkeyPatch) -> str:
-    service.startup.stop()
-    return "the orchestrator was stopped"
+    service.startup.stop(reason="maintenance")
+    return "the orchestrator was stopped: maintenance"
 
 
 async def leave(service: Service, _: pytest.MonkeyPatch) -> str:
     service.scope.cancel()
     with anyio.fail_after(30):
         await service.left.wait()
-    return "the orchestrator was stopped"
+    cancelled = anyio.get_cancelled_exc_class().__name__
+    return f"the orchestrator was stopped: it was left with {cancelled}"
 
 
 async def crash(service: Service, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -262,7 +264,7 @@ async def test_the_first_reason_stays() -> None:
         service.scope.cancel()
         await settled()
         service.startup.stop()
-        assert service.startup.ended == "the orchestrator was stopped"
+        assert service.startup.ended == "the orchestrator was stopped: stop() was called"
 
 
 class Asked(Orchestrator):
@@ -303,3 +305,21 @@ async def test_the_watchdog_of_systemd_gets_no_sign_of_life_of_one_that_has_ende
         await until(lambda: startup.times > times + 5)
         assert (heard.signs > signs) is stopping
         tasks.cancel_scope.cancel()
+
+
+async def test_a_lifespan_that_fails_is_named_as_the_reason() -> None:
+    @asynccontextmanager
+    async def inner(_: object) -> AsyncGenerator[None]:
+        async with anyio.create_task_group() as tasks:
+            yield
+            tasks.cancel_scope.cancel()
+
+    for error, said in ((None, "the server shuts down"), (KeyError("hunter2"), "KeyError")):
+        startup = Orchestrator(ScriptedProbe("ok"))
+        with contextlib.suppress(ExceptionGroup, KeyError):
+            async with lifespan(startup, inner)(None):
+                if error is not None:
+                    raise error
+        ended = startup.ended or ""
+        assert said in ended
+        assert "hunter2" not in ended
