@@ -21,7 +21,7 @@ import anyio
 from orchestrator._hardening.guard import name_of
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Probe, ProbeResult
-from orchestrator._runtime.tasks import must_pass
+from orchestrator._runtime.tasks import came_by_signal, must_pass
 from states import Failure, FailureKind
 
 Post = Callable[[ProbeResult, float], None]
@@ -236,7 +236,9 @@ class Prober:
         try:
             result = await self._probe.attempt(self._timeout_seconds)
         except BaseException as error:  # any exception of a probe is a failed attempt
-            if must_pass(error):
+            # So is `sys.exit()`, unless it is meant for the process.
+            left = isinstance(error, SystemExit) and not came_by_signal(error)
+            if must_pass(error) and not left:
                 raise
             what = type(error).__name__
         else:

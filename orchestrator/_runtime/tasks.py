@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import math
+import signal
+import traceback
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol, TypeVarTuple
 
 import anyio
@@ -85,6 +88,25 @@ def must_pass(error: BaseException) -> bool:
     if isinstance(error, GeneratorExit):
         return not _in_a_task()
     return _is_cancellation(error) and not is_stray_cancellation()
+
+
+def came_by_signal(error: BaseException) -> bool:
+    """Whether an exception was raised by a handler of a signal, in whatever happened to run.
+
+    `sys.exit()` in a task or a probe is a failure of that one. The same call in the application's
+    handler of SIGTERM ends the process, and must not be lost because it arrived in a task.
+    """
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {code for one in handlers if (code := _code_of(one)) is not None}
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code in codes for frame, _ in frames)
+
+
+def _code_of(handler: object) -> object:
+    while isinstance(handler, partial):
+        handler = handler.func
+    function = getattr(handler, "__func__", handler)
+    return getattr(function, "__code__", None)
 
 
 def _in_a_task() -> bool:

@@ -10,7 +10,7 @@ from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line
 from orchestrator._ports import Probe, ProbeResult, Target
 from orchestrator._probing.abandonable import AbandonableProbe, failed
 from orchestrator._runtime.clock import LoopClock
-from orchestrator._runtime.tasks import must_pass
+from orchestrator._runtime.tasks import came_by_signal, must_pass
 from states import Failure, FailureKind
 
 CallFunction = Callable[[], object] | Callable[[], Awaitable[object]]
@@ -90,7 +90,9 @@ class _AsyncCall(Probe):
                 failure = _verdict(await outcome if inspect.isawaitable(outcome) else outcome)
             except BaseException as error:
                 # `sys.exit` in a probe ends its attempt, and no more.
-                if must_pass(error) and not isinstance(error, SystemExit):
+                if must_pass(error) and not (
+                    isinstance(error, SystemExit) and not came_by_signal(error)
+                ):
                     raise
                 failure = failed(type(error).__name__)
         return ProbeResult(clock.now() - began_at, failure)

@@ -26,6 +26,7 @@ from orchestrator._hardening.arguments import require_flag, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import KeptStep
 from orchestrator._runtime.event_loop import EventLoop, SpawnedTask
+from orchestrator._runtime.tasks import came_by_signal
 
 TaskFunction = Callable[..., Awaitable[object]]
 """An async function without arguments; it may take anyio's `task_status`."""
@@ -263,6 +264,8 @@ class _TaskRun:
         except KeyboardInterrupt:
             raise  # Ctrl-C ends the process, wherever it arrives
         except BaseException as error:
+            if isinstance(error, SystemExit) and came_by_signal(error):
+                raise
             # `sys.exit` in a task would leave through the event loop, past the application.
             self._reason = f"its task ended with {type(error).__name__}"
             self._spec.log_failure(error)

@@ -2,7 +2,9 @@
 
 import contextlib
 import contextvars
+import subprocess
 import sys
+import textwrap
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -371,6 +373,38 @@ def test_a_coroutine_in_place_of_its_function_is_refused() -> None:
     with pytest.raises(TypeError, match="without the parentheses"):
         Task("listener", coroutine)  # type: ignore[arg-type]  # as a user may
     coroutine.close()
+
+
+PROGRAM = """
+    import os, signal, sys
+    import anyio
+    from orchestrator import Orchestrator, Task
+    from orchestrator.testing import ScriptedProbe
+
+    def handler(*_):
+        sys.exit(7)
+
+    async def busy():
+        signal.signal(signal.SIGTERM, handler)
+        await anyio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:  # the handler runs here, in the middle of the task
+            pass
+
+    async def main():
+        async with Orchestrator(ScriptedProbe("ok"), conditions=[Task("busy", busy)]):
+            await anyio.sleep(30)
+
+    anyio.run(main)
+"""
+
+
+def test_the_end_that_a_signals_handler_asks_for_is_not_lost_in_a_task() -> None:
+    program = textwrap.dedent(PROGRAM)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=60, check=False
+    )
+    assert ended.returncode == 7, ended.stderr
 
 
 if sys.version_info >= (3, 12):
