@@ -137,7 +137,10 @@ class KafkaProbe(SocketProbe):
             context = shared_context()
         link = self.secured(sock, place[0], until, context)
         conversation = KafkaConversation(link, self.wrong_server, self.wants_tls)
-        version = conversation.metadata_version()
+        try:
+            version = conversation.metadata_version()
+        except KafkaError as error:
+            raise ToldFailure("KafkaError", f"{self.where} gave error {error.code}") from None
         if version is None:
             reason = f"{self.where} speaks no version of Kafka that is known here"
             raise ToldFailure("WrongVersion", reason, permanent=True)

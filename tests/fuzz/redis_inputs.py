@@ -1,17 +1,14 @@
 """The replies of Redis, of sentinels and of clusters."""
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-from unittest import mock
 
 import anyio
 
 from orchestrator.redis import Expect, RedisProbe
 from states import Failure
 from tests.fuzz.replies import sentinel_talks, talks
-from tests.fuzz.servers import Sayer, a_sayer
+from tests.fuzz.servers import Sayer, a_sayer, nothing_but_loopback
 from tests.fuzz.subject import PLANTED, Subject, assert_is_a_line
 
 _ATTEMPT_SECONDS = 5.0
@@ -19,28 +16,8 @@ _ATTEMPT_SECONDS = 5.0
 
 
 @contextmanager
-def _nothing_but_loopback() -> Iterator[None]:
-    """Servers name others: none of those may be looked up or asked."""
-    known = socket.inet_pton
-
-    def inet_pton(family: int, host: str) -> bytes:
-        if host not in ("127.0.0.1", "::1"):
-            raise OSError(host)
-        return known(family, host)
-
-    def getaddrinfo(*_: object, **__: object) -> list[Any]:
-        raise socket.gaierror(socket.EAI_NONAME, "not in this test")
-
-    with (
-        mock.patch.object(socket, "inet_pton", inet_pton),
-        mock.patch.object(socket, "getaddrinfo", getaddrinfo),
-    ):
-        yield
-
-
-@contextmanager
 def _opened() -> Iterator[Sayer]:
-    with a_sayer() as sayer, _nothing_but_loopback():
+    with a_sayer() as sayer, nothing_but_loopback():
         yield sayer
 
 

@@ -5,6 +5,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
 _PATIENCE_SECONDS = 5.0
 
@@ -50,3 +52,23 @@ def a_sayer() -> Iterator[Sayer]:
         yield sayer
     finally:
         sayer.close()
+
+
+@contextmanager
+def nothing_but_loopback() -> Iterator[None]:
+    """Servers name others: none of those may be looked up or asked."""
+    known = socket.inet_pton
+
+    def inet_pton(family: int, host: str) -> bytes:
+        if host not in ("127.0.0.1", "::1"):
+            raise OSError(host)
+        return known(family, host)
+
+    def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "not in this test")
+
+    with (
+        mock.patch.object(socket, "inet_pton", inet_pton),
+        mock.patch.object(socket, "getaddrinfo", getaddrinfo),
+    ):
+        yield

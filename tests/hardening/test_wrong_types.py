@@ -24,6 +24,8 @@ from orchestrator import (
     Target,
 )
 from orchestrator.asgi import ReadinessGate, health_app, lifespan
+from orchestrator.checks import grpc, kafka
+from orchestrator.health import GrpcHealth, heartbeat_file, serve_health
 from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.redis import Expect, RedisProbe
 from orchestrator.settings import Settings
@@ -134,6 +136,23 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: ReadinessGate(app, startup(), limits={"/chat": given(SECRET)}),
         "must be a number",
     ),
+    "a health port, swapped": (lambda: serve_health(given(8081), given(startup())), "startup must"),
+    "a health port as text": (
+        lambda: serve_health(startup(), given("8081")),
+        "port must be",
+    ),
+    "a heartbeat without a path": (lambda: heartbeat_file(startup(), given(None)), "path must be"),
+    "a heartbeat's pace as text": (
+        lambda: heartbeat_file(startup(), "/x", interval_seconds=given(SECRET)),
+        "interval_seconds must be a number",
+    ),
+    "one service, no list": (lambda: GrpcHealth(startup(), services=given("a.B")), "services must"),
+    "an HTTP server for gRPC": (lambda: GrpcHealth(startup()).add_to(app), "a server of grpc or"),
+    "a port for an address": (lambda: grpc(given(50051)), "address must be a str"),
+    "metadata as text": (lambda: grpc("a:1", metadata=given(SECRET)), "metadata must be a mapping"),
+    "a path for TLS": (lambda: grpc("a:1", tls=given("/ca.pem")), "tls must be a bool or an ssl"),
+    "no bootstrap": (lambda: kafka(given(None)), "bootstrap must be text or"),
+    "a password for SASL": (lambda: kafka("a", sasl=given(SECRET)), "sasl must be mechanism, name"),
     "one number for two": (
         lambda: ReadinessGate(app, startup(), retry_after_seconds=given(3)),
         "a pair of whole numbers",
@@ -208,7 +227,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a sentinel's port as text": (
         lambda: RedisProbe.from_sentinel([given(("host", SECRET))], "m"),
-        "port must be an int",
+        "port must be",
     ),
     "a sentinel's host as bytes": (
         lambda: RedisProbe.from_sentinel([given((b"host", 26379))], "m"),
@@ -218,7 +237,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: RedisProbe.from_sentinel([("host", 26379)], given(b"m")),
         "service_name must be a str",
     ),
-    "a target's port": (lambda: Target(port=given("6379")), "port must be an int"),
+    "a target's port": (lambda: Target(port=given("6379")), "port must be"),
 }
 
 
