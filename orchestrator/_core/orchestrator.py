@@ -15,6 +15,7 @@ from orchestrator._core.draining import Draining
 from orchestrator._core.feed import Subscription
 from orchestrator._core.keeping import kept_among, refuse_kept
 from orchestrator._core.life import Life
+from orchestrator._core.parent_report import report_to_parent
 from orchestrator._core.parts import Parts, check_parts, observers_of, stages_of, waited_for
 from orchestrator._core.wait_for import wait_for, wait_for_sync
 from orchestrator._errors import AlreadyStarted, NotRunning, WrongThread
@@ -74,7 +75,7 @@ class Orchestrator(Draining):
         self.policy: Policy = policy or Policy()
         self.enabled: bool = require_flag(enabled, "enabled")
         self._probe = probe
-        self._observers = observers_of(observers)
+        self._observers = [*observers_of(observers), *report_to_parent()]
         self._clock: Clock = clock or LoopClock()
         self._random = random
         self.life_number: int = 0

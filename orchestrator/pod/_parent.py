@@ -84,8 +84,7 @@ def expected_workers(
     if uwsgi is not None:
         return int(uwsgi.numproc), "uWSGI"
     command = () if parent is None else parent.command
-    names = [PurePath(word).stem for word in command[:_NAMED_WITHIN]]
-    server = next((name for name in names if name in _SERVERS), None)
+    server = server_in(command)
     if server is not None and "--reload" in command:
         return 1, "--reload"
     if server == "gunicorn":
@@ -96,6 +95,12 @@ def expected_workers(
         if (text := environ.get(name, "")).isdecimal() and int(text):
             return int(text), name
     return None, "the workers that have joined"
+
+
+def server_in(command: Sequence[str]) -> str | None:
+    """The server that a command line starts; `None` if it is none of those known here."""
+    names = (PurePath(word).stem for word in command[:_NAMED_WITHIN])
+    return next((name for name in names if name in _SERVERS), None)
 
 
 def _split(words: str) -> Sequence[str]:

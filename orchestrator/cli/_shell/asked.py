@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator import Check, ConditionSpec, Explanation, Orchestrator, Probe, ProbeResult, Stage
+from orchestrator._core.parent_report import keep_quiet
 from orchestrator._ports import Target
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.startup import probe_for, settings_for
@@ -181,6 +182,7 @@ def _names_redis(redis_url: str | None, environ: Mapping[str, str]) -> bool:
 def orchestrator_of(asked: Asked) -> Orchestrator:
     """An orchestrator that asks all of it."""
     settings = asked.settings
+    keep_quiet()
     return Orchestrator(
         asked.probe,
         policy=settings.policy,

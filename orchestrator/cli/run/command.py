@@ -64,6 +64,15 @@ def run(  # noqa: PLR0913  each is an option of the command line
         typer.Option("--subreaper", help="Inherit orphans below, as process 1 does (Linux)."),
     ] = False,
     account: WithAccount = False,
+    child_ready: Annotated[
+        str,
+        typer.Option(
+            metavar="WHEN",
+            help="When a CMD that reports nothing is ready: once it is started, only once it has"
+            " reported, or after so many seconds without a word.",
+            autocompletion=lambda: ["started", "reported", "5"],
+        ),
+    ] = "5",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")] = False,
     command: Command = None,
@@ -72,29 +81,32 @@ def run(  # noqa: PLR0913  each is an option of the command line
 
     It serves /livez, /readyz and /startupz, with --details /startup, too, for explain and watch;
     tells systemd (NOTIFY_SOCKET), passes signals on, and waits for orphans where it is process 1.
+    CMD is ready when it says so, in the same way, or as an orchestrator in it does by itself.
     The exit status is that of CMD.
     """
     from orchestrator.cli._shell.asked import asked_for
-    from orchestrator.cli.run import child_log, run
+    from orchestrator.cli.run import child_log, run, run_options
 
     if not command:
         raise UserError("run needs a command: run -- CMD [ARGS]...")
     named(command)
     if not 0 <= port <= 65_535:  # noqa: PLR2004  the ports that there are
         raise UserError(f"--port is {port}; it must be from 0 to 65535")
-    if start not in list(run.Start):
-        raise UserError(f"--start is {start}; it must be {' or '.join(run.Start)}")
+    if start not in list(run_options.Start):
+        raise UserError(f"--start is {start}; it must be {' or '.join(run_options.Start)}")
+    silent_seconds = run_options.silence_of(child_ready)
     child_log.log_to_stderr(quiet=quiet, as_json=json)
-    options = run.RunOptions(
+    options = run_options.RunOptions(
         command=command,
         host=host,
         port=port,
-        start=run.Start(start),
+        start=run_options.Start(start),
         exit_when_degraded=exit_when_degraded,
         drain_when_degraded=drain_when_degraded,
         details=details,
         allowed_hosts=allowed_host,
         subreaper=subreaper,
         account=account,
+        child_silent_seconds=silent_seconds,
     )
     return run.run(asked_for(redis, timeout, check, optional), options)

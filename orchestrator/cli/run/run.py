@@ -1,9 +1,8 @@
 """`run`: the parent of a service that cannot embed the orchestrator."""
 
+import math
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 from pathlib import PurePath
 
@@ -15,6 +14,7 @@ from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
 from orchestrator._http.hosts import AllowedHosts
 from orchestrator._http.responses import as_json, respond
 from orchestrator._runtime.event_loop import EventLoop
+from orchestrator._runtime.notify_socket import PARENT_SOCKET
 from orchestrator.asgi import health_app
 from orchestrator.cli._shell.account_chart import account_lines
 from orchestrator.cli._shell.asked import Asked, CountedProbe, orchestrator_of, why
@@ -24,6 +24,9 @@ from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, PERMANENT
 from orchestrator.cli._shell.process import given_environment
 from orchestrator.cli._shell.startup import is_permanent, load_redis_beside
 from orchestrator.cli.run.child import PASSED_ON, STOPS_CMD, Child, become_subreaper
+from orchestrator.cli.run.child_reports import ChildReports
+from orchestrator.cli.run.notify_server import NotifyServer
+from orchestrator.cli.run.run_options import RunOptions, Start
 from orchestrator.cli.run.systemd import Notifier, without_notify
 from orchestrator.cli.run.terminal import SUSPEND, Terminal, suspend
 from orchestrator.health._health_server import HealthServer, open_port, port_of
@@ -38,43 +41,6 @@ _ENDS_BEFORE_CMD = STOPS_CMD | ENDING
 
 _PATIENCE_SECONDS = 5.0
 """What systemd is asked for beyond the budget: for CMD to be started, and for a busy machine."""
-
-
-class Start(StrEnum):
-    """When CMD is started."""
-
-    WHEN_READY = "when-ready"
-    AT_ONCE = "at-once"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """What `run` is told.
-
-    Attributes:
-        command: The program and its arguments.
-        host: The address of the health endpoints; empty for all of them.
-        port: Their port; 0 takes a free one.
-        start: When CMD is started.
-        exit_when_degraded: End when the start-up fails before CMD was started.
-        drain_when_degraded: Fail `/readyz` in outages after the start-up.
-        details: Let the endpoints tell what is waited for, and the last failure; and serve the
-            status page.
-        allowed_hosts: The hosts that details are told to; everybody if not given.
-        subreaper: Inherit orphans without being process 1.
-        account: Log where the start went.
-    """
-
-    command: Sequence[str]
-    host: str = ""
-    port: int = 8081
-    start: Start = Start.WHEN_READY
-    exit_when_degraded: bool = False
-    drain_when_degraded: bool = False
-    details: bool = False
-    allowed_hosts: Sequence[str] | None = None
-    subreaper: bool = False
-    account: bool = False
 
 
 def run(asked: Asked, options: RunOptions) -> int:
@@ -112,6 +78,13 @@ class _Supervisor:
         self._options = options
         self._notifier = notifier
         self._child = Child()
+        self._reports = ChildReports(
+            options.command,
+            options.child_silent_seconds,
+            drain_when_degraded=options.drain_when_degraded,
+            changed=self._tell_systemd,
+        )
+        self._listener: NotifyServer | None = None
         self._terminal = Terminal()
         self._came: list[int] = []
         self._stopping = False
@@ -132,6 +105,7 @@ class _Supervisor:
         except OSError as error:
             raise UserError(error.strerror or str(error)) from None
         logger.info("health endpoints on port %d", port_of(listeners))
+        self._listener = self._listen()
         among = {signal.SIGCHLD, *PASSED_ON}
         try:
             with obeyed(self._obey, EventLoop().call, among) as self._came:
@@ -140,6 +114,8 @@ class _Supervisor:
                     async with self._startup:
                         tasks.start_soon(self._follow_stages)
                         tasks.start_soon(self._keep_systemd_informed)
+                        if self._listener is not None:
+                            tasks.start_soon(self._listener.run)
                         if options.start is Start.AT_ONCE:
                             self._start_command()
                         await self._ended.wait()
@@ -147,12 +123,24 @@ class _Supervisor:
                     tasks.cancel_scope.cancel()
         finally:
             self._child.pass_on(signal.SIGTERM)  # a fault of ours must not leave it behind
+            if self._listener is not None:
+                self._listener.close()
         self._terminal.take_back()
         self._terminal.close()
         self._notifier.close()
         if self._error is not None:
             raise self._error
         return self._status
+
+    def _listen(self) -> NotifyServer | None:
+        try:
+            return NotifyServer(self._reports.heard)
+        except OSError as error:
+            why = error.strerror or str(error)
+            if math.isinf(self._options.child_silent_seconds):
+                raise UserError(f"--child-ready reported: {why}") from None
+            logger.warning("CMD cannot report how it stands: %s", why)
+            return None
 
     # -- CMD ---------------------------------------------------------------------------------------
 
@@ -161,11 +149,15 @@ class _Supervisor:
         if self._child.pid or self._ended.is_set() or not _ENDS_BEFORE_CMD.isdisjoint(self._came):
             return
         try:
-            self._child.start(self._options.command, without_notify(given_environment()))
+            environ = without_notify(given_environment())
+            if self._listener is not None:
+                environ |= dict.fromkeys(("NOTIFY_SOCKET", PARENT_SOCKET), self._listener.address)
+            self._child.start(self._options.command, environ)
         except UserError as error:
             self._error = error
             self._ended.set()
         else:
+            self._reports.begin(self._child.pid)
             self._terminal.give_to(self._child.pid)
             logger.info("started %s as process %d", self._options.command[0], self._child.pid)
 
@@ -219,11 +211,18 @@ class _Supervisor:
                 self._start_command()
             elif event.current is Stage.DEGRADED and self._options.exit_when_degraded:
                 self._end_before_cmd(PERMANENT if is_permanent(event) else BUDGET_SPENT)
-            if event.current is Stage.READY and self._child.running and not self._told_ready:
-                self._told_ready = True
-                self._notifier.tell(READY=1, STATUS=self._in_words())
-            else:
-                self._notifier.tell(STATUS=self._in_words())
+            self._tell_systemd()
+
+    def _tell_systemd(self) -> None:
+        """Say how things stand, and once that all is ready: Redis, and CMD by its own words."""
+        if self._stopping:
+            return
+        ready = self._startup.ready and self._child.running and self._reports.ready
+        if ready and not self._told_ready:
+            self._told_ready = True
+            self._notifier.tell(READY=1, STATUS=self._in_words())
+        else:
+            self._notifier.tell(STATUS=self._in_words())
 
     def _say_account(self) -> None:
         if self._options.account and not self._told_ready:
@@ -245,7 +244,8 @@ class _Supervisor:
         waits = f", waits for {'; '.join(known.waits_for)}" if known.waits_for else ""
         failure = known.last_failure
         why = f" ({failure.reason})" if failure is not None and known.failures_in_row else ""
-        return f"{known.stage}{waits}{why}"
+        child = self._reports.status if self._child.running else ""
+        return f"{known.stage}{waits}{why}" + (f"; {child}" if child else "")
 
     async def _keep_systemd_informed(self) -> None:
         notifier, watchdog = self._notifier, self._notifier.watchdog_seconds
@@ -257,6 +257,8 @@ class _Supervisor:
                 seconds = left + self._startup.policy.grace_seconds + _PATIENCE_SECONDS
                 usec = int(seconds * 1e6)
                 notifier.tell(EXTEND_TIMEOUT_USEC=usec, STATUS=self._in_words())
+            elif not self._told_ready:
+                self._tell_systemd()  # the silence of CMD may have lasted long enough
             await anyio.sleep(min(_TICK_SECONDS, watchdog / 3) if watchdog else _TICK_SECONDS)
 
     # -- the endpoints -----------------------------------------------------------------------------
@@ -267,11 +269,13 @@ class _Supervisor:
             details=self._options.details,
             drain_when_degraded=self._options.drain_when_degraded,
             allowed_hosts=self._options.allowed_hosts,
+            pod=self._reports,
         )
         page = None
         if self._options.details:
             hosts = self._options.allowed_hosts
-            page = web_app(self._startup, title=self._title(), allowed_hosts=hosts)
+            title, pod = self._title(), self._reports
+            page = web_app(self._startup, title=title, allowed_hosts=hosts, pod=pod)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             path = scope["path"]

@@ -1,0 +1,97 @@
+"""Tells `startup-orchestrator run`, where that is the parent, how this process stands.
+
+The first word is said where the orchestrator is made, usually while the application is imported: no
+event loop runs yet, and the parent knows from then on that there is something to wait for. A word
+that did not get through, since the parent was busy, is repeated with the next fact.
+"""
+
+import json
+import os
+from itertools import count
+
+from orchestrator._core.explanation import missing_in_words
+from orchestrator._hardening.log_thread import logger
+from orchestrator._ports import Observer, StartupContext
+from orchestrator._runtime.notify_socket import REPORT, NotifySocket, parent_address
+from states import DrainBegan, Fact, Stage, StageChanged
+
+_numbers = count()
+"""Of several orchestrators in one process, the parent tells one from another."""
+
+
+class ParentReport(Observer):
+    """Reports each change of stage to the parent.
+
+    Args:
+        address: Where it listens.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._number = next(_numbers)
+        self._told: dict[str, object] = {"stage": Stage.BOOTING, "entered": False}
+        self._lost = False
+        self._send()
+
+    def started(self, context: StartupContext) -> None:
+        """A start-up begins."""
+        self._told = {"stage": Stage.BOOTING, "entered": True}
+        self._send()
+
+    def observed(self, fact: Fact, changed: StageChanged | None) -> None:
+        """Report what has changed."""
+        if changed is not None:
+            ready = changed.current is Stage.READY
+            before = self._told
+            self._told = {
+                "stage": changed.current,
+                "entered": True,
+                "was_ready": ready or bool(before.get("was_ready")),
+                "recovering": changed.current is Stage.GRACE and changed.previous is Stage.DEGRADED,
+                "draining": bool(before.get("draining")),
+                "waits_for": "" if ready else missing_in_words(changed.waits_for),
+            }
+        elif isinstance(fact, DrainBegan):
+            self._told = {**self._told, "draining": True}
+        elif not self._lost:
+            return
+        self._send()
+
+    def stopped(self, at: float) -> None:
+        """The start-up has ended, and the service with it."""
+        self._told = {**self._told, "ended": True}
+        self._send()
+
+    def _send(self) -> None:
+        told = {**self._told, "pid": os.getpid(), "number": self._number}
+        stage = told["stage"]
+        words: dict[str, str | int] = {REPORT: json.dumps(told)}
+        if stage is Stage.READY and not told.get("ended"):
+            words["READY"] = 1
+        waits = told.get("waits_for")
+        words["STATUS"] = f"{stage}, waits for {waits}" if waits else str(stage)
+        # Words are few, and a socket that stayed open would be one that forks inherit.
+        socket = NotifySocket(self._address)
+        self._lost = not socket.tell(**words)
+        socket.close()
+
+
+_quiet = False
+
+
+def keep_quiet() -> None:
+    """Report nothing from this process: it waits for others, and is not the service itself."""
+    global _quiet  # noqa: PLW0603  it is about the process
+    _quiet = True
+
+
+def report_to_parent() -> list[Observer]:
+    """What reports to the parent, where that is `run`; nothing elsewhere."""
+    address = parent_address()
+    if not address or _quiet:
+        return []
+    try:
+        return [ParentReport(address)]
+    except OSError as error:  # no socket is left
+        logger.warning("the parent cannot be told of the stages: %s", error.strerror)
+        return []
