@@ -54,8 +54,8 @@ def healthy(port: int) -> int:
 
 def test_it_is_healthy_once_the_service_is_ready_and_not_before() -> None:
     server, port = RedisServer(), free_port()
-    command = ("--host", "127.0.0.1", "--port", str(port), "--redis", server.url)
-    command += ("--child-ready", "started")
+    command = ["--host", "127.0.0.1", "--port", str(port), "--redis", server.url]
+    command += ["--child-ready", "started"]
     try:
         # Docker knows 0 and 1, and reserves 2, which `check` gives where nobody answers.
         assert healthy(port) == 1
