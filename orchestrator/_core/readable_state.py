@@ -60,7 +60,7 @@ class ReadableState:
 
     @property
     def ready(self) -> bool:
-        """Whether clients are welcome: in `ready`, unless it has ended or refuses in a drain."""
+        """Whether the stage is `ready`, and neither the end nor a drain refuses clients."""
         if self._machine.stage is not _READY:
             return False
         life = self._life  # there is none where a test pretends the stage

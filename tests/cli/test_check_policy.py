@@ -52,7 +52,7 @@ def rules(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, lis
         ("kubernetes --probe-timeout 3", 0, "warning timeout-beyond-period"),
         ("cloud_run --probe-period 3", 0, "warning slow-probe"),
         ("cloud_run --drain 11", 1, "error killed-while-draining"),
-        ("kubernetes --pre-stop 11", 1, "error killed-while-draining"),
+        ("kubernetes --pre-stop 6", 1, "error killed-while-draining"),
         ("systemd --drain 60", 1, "error killed-while-draining"),
         ("systemd --start-limit 30", 1, "error start-limit-too-short"),
         ("kubernetes --budget 700", 0, "warning progress-deadline"),
@@ -60,7 +60,9 @@ def rules(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, lis
         ("cloud_run --grace 5", 0, "warning grace-beyond-hold"),
         ("kubernetes --liveness-period 1", 0, "warning hasty-liveness"),
         ("other --hold 10 --drain 10", 0, "warning hold-beyond-clients"),
-        ("other --hold 6", 0, "warning hold-beyond-drain"),
+        ("other --hold 9", 0, "warning hold-beyond-drain"),
+        ("kubernetes --ingress 15", 0, "warning announced-too-briefly"),
+        ("cloud_run --ingress 3", 0, "warning announced-too-briefly"),
     ],
 )
 def test_each_rule(

@@ -41,6 +41,7 @@ def probes_of(container: Yaml) -> dict[str, Yaml]:
 def numbers_in(startup: Yaml, liveness: Yaml, **others: float) -> Numbers:
     place_free: dict[str, float]
     place_free = {"boot_seconds": 10.0, "hold_seconds": 5.0, "start_limit_seconds": 0.0}
+    place_free |= {"ingress_seconds": others.pop("ingress_seconds", 0.0)}
     place_free |= {"restart_seconds": 1.0, "start_limit_interval_seconds": 0.0}
     return Numbers(
         **place_free,
@@ -98,12 +99,15 @@ def test_kubernetes() -> None:
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    hook = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert hook == ["startup-orchestrator", "drain"]
     policy = Policy.for_platform(Platform.KUBERNETES)
     wanted = recommended(policy, Hosting.KUBERNETES)
     found = numbers_in(
         probes["startupProbe"],
         probes["livenessProbe"],
-        pre_stop_seconds=container["lifecycle"]["preStop"]["sleep"]["seconds"],
+        pre_stop_seconds=0.0,  # the hook is the drain itself
+        ingress_seconds=wanted.ingress_seconds,
         drain_seconds=wanted.drain_seconds,
         stop_limit_seconds=deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"],
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import anyio
 
-from orchestrator import Orchestrator, Stage
+from orchestrator import Orchestrator, Policy, Stage
 from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
 from orchestrator.testing import ScriptedProbe
@@ -20,8 +20,10 @@ HOLD_SECONDS = 8.0
 PATIENCE_SECONDS = 2.0
 """How long a server may take to pass on that a client has left."""
 
-startup = Orchestrator(ScriptedProbe(), conditions=["go"])
-never = Orchestrator(ScriptedProbe(), conditions=["go"])
+DRAIN = Policy(drain_announce_seconds=1.5, drain_close_seconds=0.5)
+
+startup = Orchestrator(ScriptedProbe(), conditions=["go"], policy=DRAIN)
+never = Orchestrator(ScriptedProbe(), conditions=["go"], policy=DRAIN)
 """It never becomes ready: whoever asks for `/never` is held, whatever `startup` does."""
 
 
@@ -35,6 +37,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
+        if scope["path"] == "/slow":
+            await anyio.sleep(0.6)
         answer = {"state": "startup" in (scope.get("state") or {}), "body": body.decode()}
         await respond(send, answer)
         return

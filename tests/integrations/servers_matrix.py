@@ -27,6 +27,9 @@ class Behaviour:
         degraded: What an open WebSocket sees with `close_on_degrade_seconds`.
         stopped: What a held WebSocket client sees at SIGTERM.
         stopped_http: What a held HTTP client sees at SIGTERM.
+        drained: What an open WebSocket sees at SIGTERM.
+        running: What becomes of a running request at SIGTERM.
+        announced: Whether new requests are still served for `drain_announce_seconds`.
     """
 
     lifespan: str = "yes"
@@ -38,6 +41,9 @@ class Behaviour:
     degraded: str = "1013"
     stopped: str = "503"
     stopped_http: str = "503"
+    drained: str = "1012"
+    running: str = "ends"
+    announced: str = "yes"
 
 
 @dataclass(frozen=True)
@@ -67,25 +73,35 @@ SERVERS = (
         "hypercorn, asyncio",
         "hypercorn",
         "--bind {bind} --worker-class asyncio --workers 0",
-        Behaviour(crash="1011"),
+        Behaviour(crash="1011", announced="no"),
         "Run it with `--workers 0`. Otherwise SIGTERM reaches only its parent process, and held"
-        " clients are cut off with 500 after `--graceful-timeout` (3 s).",
+        " clients are cut off with 500 after `--graceful-timeout` (3 s). That also bounds a drain"
+        " at SIGTERM, when it has closed its port already: set it above `drain_limit_seconds`, or"
+        " use the hook.",
     ),
     Server(
         "hypercorn, trio",
         "hypercorn",
         "--bind {bind} --worker-class trio --graceful-timeout 1",
-        Behaviour(crash="1011", stopped="cut off", stopped_http="cut off"),
+        Behaviour(
+            crash="1011",
+            stopped="cut off",
+            stopped_http="cut off",
+            drained="1006",
+            announced="no",
+        ),
         "Held clients are cut off after `--graceful-timeout` (3 s), since SIGTERM reaches only its"
-        " parent process; with `--workers 0` at once, since it then has no handler for SIGTERM.",
+        " parent process; with `--workers 0` at once, since it then has no handler for SIGTERM. So"
+        " it drains with the hook only.",
     ),
     Server(
         "granian",
         "granian",
         "--interface asgi --host 127.0.0.1 --port {port}",
-        Behaviour(crash="1005", leaving="no"),
+        Behaviour(crash="1005", leaving="no", drained="1006", announced="no"),
         "The application does not learn that a client has left while its handshake or request is"
-        " held. Its place is freed at ready, or after `hold_seconds`.",
+        " held. Its place is freed at ready, or after `hold_seconds`. It drops its WebSockets at"
+        " SIGTERM, so it needs the hook to drain.",
     ),
     Server(
         "daphne",
@@ -98,11 +114,12 @@ SERVERS = (
             crash="1011",
             degraded="4013",
             stopped="403",
+            drained="4012",
         ),
         "It lacks the extension `websocket.http.response`, so a refused WebSocket gets a 403"
         " without `Retry-After`. It has no lifespan: with `manage_lifespan=True` the first request,"
-        " even one to a health endpoint, enters the orchestrator. At SIGTERM it cuts off all"
-        " admitted clients. It does not let applications close with 1013, and sends 4013 instead.",
+        " even one to a health endpoint, enters the orchestrator. It does not let applications"
+        " close with 1013 or 1012, and sends 4013 and 4012 instead.",
     ),
     Server(
         "gunicorn, `uvicorn_worker.UvicornWorker`",
@@ -114,9 +131,9 @@ SERVERS = (
         "gunicorn, `asgi` worker",
         "gunicorn",
         _GUNICORN + "asgi",
-        Behaviour(refused="403", crash="1011", stopped="403"),
+        Behaviour(refused="403", crash="1011", stopped="403", announced="no"),
         "It lacks the extension `websocket.http.response`, so a refused WebSocket gets a 403"
-        " without `Retry-After`.",
+        " without `Retry-After`. It closes its port at SIGTERM, and drains what is inside.",
     ),
 )
 
@@ -130,6 +147,9 @@ _COLUMNS = {
     "degraded": "degraded, `close_on_degrade_seconds`",
     "stopped": "SIGTERM, held WebSocket",
     "stopped_http": "SIGTERM, held HTTP",
+    "drained": "SIGTERM, open WebSocket",
+    "running": "SIGTERM, running request",
+    "announced": "SIGTERM, new requests served",
 }
 
 

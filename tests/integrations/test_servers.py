@@ -205,15 +205,33 @@ async def refusal(run: Running) -> str:
 
 
 async def stopped(run: Running) -> dict[str, str]:
-    """SIGTERM while clients are held: the server must not wait for their limit."""
+    """SIGTERM while clients are held: the server must not wait for their limit.
+
+    Others are inside, and some come only now.
+    """
+    await run.order("ready")
     websocket = asyncio.create_task(run.websocket("/never"))
     request = asyncio.create_task(run.http("/never"))
     assert (await run.order("never-held/2"))["done"]
-    began_at = time.monotonic()
-    run.process.send_signal(signal.SIGTERM)
+    slow = asyncio.create_task(run.http("/slow"))
+    async with run.connect("/ws") as client:
+        await client.send("ping")
+        assert await client.recv() == "pong"
+        began_at = time.monotonic()
+        run.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.4)  # some close their port a moment later
+        late = await run.http("/state")
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await client.recv()
     await until(lambda: run.process.poll() is not None)
-    assert time.monotonic() - began_at < HOLD_SECONDS / 2
-    return {"stopped": await websocket, "stopped_http": await request}
+    assert time.monotonic() - began_at < HOLD_SECONDS
+    return {
+        "stopped": await websocket,
+        "stopped_http": await request,
+        "drained": str(closed.value.rcvd.code if closed.value.rcvd else 1006),
+        "running": "ends" if await slow == "200" else "cut off",
+        "announced": "yes" if late == "200" else "no",
+    }
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name.replace("`", ""))

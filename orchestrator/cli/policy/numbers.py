@@ -20,10 +20,11 @@ BOOT_SECONDS = 10.0
 counts from when the orchestrator is entered, and the platform's patience from before."""
 
 DRAIN_SECONDS = 5.0
-"""How long a service may take to end its work once it is told to."""
+"""How long a service that does not drain may take to end its work once it is told to."""
 
-PRE_STOP_SECONDS = 5.0
-"""How long a Kubernetes pod goes on serving while it is taken out of the load balancers."""
+INGRESS_SECONDS = 5.0
+"""How long requests still arrive at a Kubernetes pod that ends: what kube-proxy takes. Some
+ingresses take 10 to 30 s."""
 
 HOLD_SECONDS = 5.0
 """How long the gate holds a request, if it is not told otherwise."""
@@ -153,10 +154,15 @@ class Numbers:
     )
     pre_stop_seconds: float = _seconds(
         "pre-stop",
-        "How long the stop hook serves on before SIGTERM.",
+        "How long a stop hook that sleeps serves on before SIGTERM; the hook `drain` is 0.",
         Bound.WHOLE_ON_KUBERNETES,
     )
-    drain_seconds: float = _seconds("drain", "From SIGTERM to the end of the service.")
+    drain_seconds: float = _seconds(
+        "drain", "From SIGTERM, or the hook `drain`, to the end; else drain_limit_seconds."
+    )
+    ingress_seconds: float = _seconds(
+        "ingress", "How long load balancers go on sending requests to what is told to end."
+    )
     stop_limit_seconds: float = _seconds(
         "stop-limit", "terminationGracePeriodSeconds, or TimeoutStopSec.", Bound.WHOLE_ON_KUBERNETES
     )
@@ -203,6 +209,13 @@ def most_threshold(place: Hosting, period_seconds: float) -> int | None:
     return int(CLOUD_RUN_STARTUP_LIMIT_SECONDS // period_seconds)
 
 
+def _stop_limit_seconds(policy: Policy, place: Hosting) -> float:
+    """How long the platform has to wait for a service that ends as its policy says."""
+    if place.platform.is_gcp:
+        return place.stop_limit_seconds
+    return (policy.drain_limit_seconds or DRAIN_SECONDS) + _STOP_MARGIN_SECONDS
+
+
 def recommended(policy: Policy, place: Hosting, given: Mapping[str, float] = _NOTHING) -> Numbers:
     """Numbers that work together with a policy.
 
@@ -219,8 +232,8 @@ def recommended(policy: Policy, place: Hosting, given: Mapping[str, float] = _NO
     period = given.get("period_seconds", least)
     threshold = threshold_for(policy, boot, period, delay)
     most = most_threshold(place, period)
-    pre_stop = PRE_STOP_SECONDS if place is Hosting.KUBERNETES else 0.0
-    stop_limit = pre_stop + DRAIN_SECONDS + _STOP_MARGIN_SECONDS
+    pre_stop = given.get("pre_stop_seconds", 0.0)
+    drain = given.get("drain_seconds", policy.drain_limit_seconds or DRAIN_SECONDS)
     fitting = Numbers(
         boot_seconds=boot,
         initial_delay_seconds=delay,
@@ -230,8 +243,9 @@ def recommended(policy: Policy, place: Hosting, given: Mapping[str, float] = _NO
         liveness_period_seconds=10.0,
         liveness_threshold=3,
         pre_stop_seconds=pre_stop,
-        drain_seconds=DRAIN_SECONDS,
-        stop_limit_seconds=place.stop_limit_seconds if gcp else stop_limit,
+        drain_seconds=drain,
+        ingress_seconds=INGRESS_SECONDS if place is Hosting.KUBERNETES else 0.0,
+        stop_limit_seconds=_stop_limit_seconds(policy, place),
         start_limit_seconds=math.ceil(verdict_seconds(policy, boot) + _STOP_MARGIN_SECONDS),
         restart_seconds=1.0,
         start_limit_interval_seconds=0.0,  # an outage may outlast any number of starts

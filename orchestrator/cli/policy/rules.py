@@ -215,6 +215,18 @@ def _killed_while_draining(case: _Case) -> str | None:
     )
 
 
+def _announced_too_briefly(case: _Case) -> str | None:
+    served = case.numbers.pre_stop_seconds + case.policy.drain_announce_seconds
+    if served >= case.numbers.ingress_seconds:
+        return None
+    return (
+        f"requests arrive for {case.numbers.ingress_seconds:g} s after the end has begun, and are"
+        f" served for {served:g} s of them: set ORCHESTRATOR_DRAIN_ANNOUNCE_SECONDS to"
+        f" {case.numbers.ingress_seconds - case.numbers.pre_stop_seconds:g}; it has to cover"
+        " kube-proxy and the ingress, not only the period of the readiness probe"
+    )
+
+
 def _hold_beyond_clients(case: _Case) -> str | None:
     if case.numbers.hold_seconds < CLIENT_SECONDS:
         return None
@@ -267,6 +279,7 @@ _RULES: tuple[_Rule, ...] = (
     ("hasty-liveness", Severity.WARNING, _PROBED, _hasty_liveness),
     ("stop-limit-is-fixed", Severity.ERROR, _GCP, _stop_limit_is_fixed),
     ("killed-while-draining", Severity.ERROR, _EVERYWHERE, _killed_while_draining),
+    ("announced-too-briefly", Severity.WARNING, _EVERYWHERE, _announced_too_briefly),
     ("hold-beyond-clients", Severity.WARNING, _EVERYWHERE, _hold_beyond_clients),
     ("hold-beyond-drain", Severity.WARNING, _EVERYWHERE, _hold_beyond_drain),
     ("grace-beyond-hold", Severity.WARNING, _EVERYWHERE, _grace_beyond_hold),
