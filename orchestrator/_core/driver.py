@@ -26,7 +26,7 @@ from orchestrator._ports import (
 )
 from orchestrator._probing.pacing import Pacer
 from orchestrator._probing.prober import Prober
-from orchestrator._runtime.clock import wait_until_on
+from orchestrator._runtime.clock import timers_of
 from orchestrator._runtime.tasks import Uncancelled, uninterrupted
 from states import (
     BootFinished,
@@ -37,6 +37,7 @@ from states import (
     ProbeFailed,
     ProbeSucceeded,
     Snapshot,
+    Stage,
     StageChanged,
     StartupMachine,
     TimerFired,
@@ -79,9 +80,11 @@ class Driver:
         self._given = observers
         self._observers: list[tuple[Observer, CallGuard]] = []  # those that have begun
         self._uncancelled = Uncancelled()
+        self._timers = timers_of(clock)
         self._prober = Prober(
             probe,
             clock,
+            self._timers,
             self._post_result,
             self._wake_up,
             timeout_seconds=policy.attempt_timeout_seconds,
@@ -188,12 +191,11 @@ class Driver:
     async def _drive(self) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(uninterrupted(self._prober.run))
-            wait_until = wait_until_on(self._clock)
             while True:
                 deadline = self._step()
                 await self.settle()
-                await wait_until(self._wake, deadline)
-                self._see_blocked(self._clock.now() - deadline)
+                await self._timers.wait(self._wake, deadline)
+                self._see_blocked(self._timers.now() - deadline)
 
     def _see_blocked(self, late_seconds: float) -> None:
         """Say once that the application blocks its event loop, which looks like anything else."""
@@ -209,7 +211,7 @@ class Driver:
     def _step(self) -> float:
         """Take all that has happened; return the time of the next thing to do."""
         self._wake = anyio.Event()
-        now = self._clock.now()
+        now = self._timers.now()
         for _ in range(len(self._inbox)):  # what is posted meanwhile waits for the next turn
             posted = self._inbox.popleft()
             if isinstance(posted, KeptFact):
@@ -241,11 +243,16 @@ class Driver:
         if isinstance(fact, ProbeSucceeded | ProbeFailed):
             self.loop_lag_seconds = fact.loop_lag_seconds
             self._see_blocked(fact.loop_lag_seconds)
-            self._prober.next_at = fact.at + self._pacer.delay_seconds(self._machine.snapshot)
+            self._prober.next_at = fact.at + self._delay_seconds(fact)
         elif changed is not None:
             # A new stage may want its proof sooner than the old one, never later.
             again_at = fact.at + self._pacer.delay_seconds(self._machine.snapshot)
             self._prober.next_at = min(self._prober.next_at, again_at)
+
+    def _delay_seconds(self, fact: Fact) -> float:
+        if self._machine.stage is Stage.READY and type(fact) is ProbeSucceeded:
+            return self._pacer.steady_seconds()  # mostly, and a snapshot costs something
+        return self._pacer.delay_seconds(self._machine.snapshot)
 
     def _post_result(self, result: ProbeResult, late_seconds: float) -> None:
         self._post(_as_fact(result, late_seconds))

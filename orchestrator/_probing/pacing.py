@@ -28,7 +28,7 @@ class Pacer:
             if known.stage is Stage.GRACE and known.grace_left_seconds:
                 # The last one is asked exactly when grace ends: it is proved by an answer.
                 return min(policy.grace_interval_seconds, known.grace_left_seconds)
-            return self._jittered(policy.probe_interval_seconds)
+            return self.steady_seconds()
         if known.stage is Stage.READY:
             return self._jittered(policy.confirm_interval_seconds)
         failure = known.last_failure
@@ -37,6 +37,10 @@ class Pacer:
         if known.congested_in_row:
             return self._backed_off(known)
         return self._ramp(known)
+
+    def steady_seconds(self) -> float:
+        """The same after an answer in ready, where nothing else matters."""
+        return self._jittered(self._policy.probe_interval_seconds)
 
     def _ramp(self, known: Snapshot) -> float:
         policy = self._policy

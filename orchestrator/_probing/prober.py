@@ -3,7 +3,8 @@
 Two tasks share a `Prober`. `run` is one of its own: it makes an attempt, posts the result, pauses,
 and begins again. The driver calls `tick` whenever `due_at` has come, says with `next_at` when the
 next attempt is wanted, and gets each result through `post`. So `tick` ends a pause, and judges an
-attempt that has not come back; it never waits.
+attempt that has not come back; it never waits. Where a timer can end the pause, `tick` has only to
+judge.
 
 A probe keeps its deadline itself, so most attempts are over by then. For one that is not, `tick`
 goes through the members of `_AttemptPhase`, one at a time: a moment more where the event loop
@@ -11,6 +12,7 @@ itself was late, then cancellation, and in the end a verdict without the probe, 
 for as long as it does not return.
 """
 
+import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,6 +23,7 @@ import anyio
 from orchestrator._hardening.guard import name_of
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Probe, ProbeResult
+from orchestrator._runtime.clock import Timers
 from orchestrator._runtime.tasks import came_by_signal, must_pass
 from states import Failure, FailureKind
 
@@ -72,19 +75,19 @@ class Prober:
     Args:
         probe: What is asked.
         clock: The time.
+        timers: Its timers.
         post: Takes each result.
         wake: Called when `due_at` may have become earlier.
         timeout_seconds: The total time of one attempt.
         change_floor_seconds: The least time between attempts that `Probe.changed` asks for.
 
-    Attributes:
-        next_at: When the next attempt is to begin. Set by the driver after each result.
     """
 
     def __init__(
         self,
         probe: Probe,
         clock: Clock,
+        timers: Timers,
         post: Post,
         wake: Callable[[], None],
         *,
@@ -94,16 +97,20 @@ class Prober:
         self._probe = probe
         self._name = name_of(probe)
         self._clock = clock
+        self._now = timers.now
         self._post = post
         self._wake = wake
         self._timeout_seconds = timeout_seconds
         self._overtime_seconds = _OVERTIME_SECONDS + probe.overtime_seconds
         self._change_floor_seconds = change_floor_seconds
-        self.next_at = math.inf
+        self._next_at = math.inf
         # At most one of the two is there; neither is while one gives way to the other.
         self._pause: anyio.CancelScope | anyio.Event | None = None
         self._attempt: _Attempt | None = None
         self._sees_changes = type(probe).changed is not Probe.changed
+        # Where the clock can, a timer ends the pause, and the driver has nothing to do for it.
+        self._call_at = None if self._sees_changes else timers.call_at
+        self._timer: asyncio.TimerHandle | None = None
         self._expected_by = math.inf  # when an attempt that was just begun has to be judged
         self._late_seconds = 0.0
         self._void_in_row = 0
@@ -117,8 +124,22 @@ class Prober:
         return self._pause is not None
 
     @property
+    def next_at(self) -> float:
+        """When the next attempt is to begin."""
+        return self._next_at
+
+    @next_at.setter
+    def next_at(self, at: float) -> None:
+        self._next_at = at
+        self._stop_timer()
+        if self._call_at is not None and self._pause is not None and at < math.inf:
+            self._timer = self._call_at(at, self._end_pause)
+
+    @property
     def due_at(self) -> float:
         """When `tick` is wanted next."""
+        if self._timer is not None:
+            return self.next_at + self._timeout_seconds + self._overtime_seconds
         if self._pause is not None:
             return self.next_at
         if self._attempt is None:
@@ -132,16 +153,26 @@ class Prober:
         if now < self.due_at:
             return
         if self._pause is not None:
-            self._late_seconds = now - self.next_at
-            # With this, the attempt need not wake the driver when it begins.
-            self._expected_by = now + self._timeout_seconds + self._overtime_seconds
-            if isinstance(self._pause, anyio.CancelScope):
-                self._pause.cancel()
-            else:
-                self._pause.set()
-            self._pause = None
+            self._end_pause()
         elif self._attempt is not None:
             self._judge(self._attempt, now)
+
+    def _end_pause(self) -> None:
+        now = self._now()
+        self._stop_timer()
+        self._late_seconds = max(0.0, now - self.next_at)  # a timer may be early by a tick
+        # With this, the attempt need not wake the driver when it begins.
+        self._expected_by = now + self._timeout_seconds + self._overtime_seconds
+        if isinstance(self._pause, anyio.CancelScope):
+            self._pause.cancel()
+        elif self._pause is not None:
+            self._pause.set()
+        self._pause = None
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _judge(self, attempt: _Attempt, now: float) -> None:
         late_seconds = now - attempt.judge_at
@@ -169,16 +200,19 @@ class Prober:
     async def run(self) -> None:
         """Make attempts until cancelled."""
         hurried = False
-        while True:
-            # No checkpoint lies between the post and the pause: the driver finds both or neither.
-            await self._ask_and_post()
-            hurried = await self._wait_for_next(hurried=hurried)
+        try:
+            while True:
+                # No checkpoint lies between post and pause: the driver finds both or neither.
+                await self._ask_and_post()
+                hurried = await self._wait_for_next(hurried=hurried)
+        finally:
+            self._stop_timer()
 
     async def _ask_and_post(self) -> None:
         """Make one attempt that counts; void ones are repeated, as if there had been none."""
         late_seconds, self._late_seconds = self._late_seconds, 0.0
         while True:
-            judge_at = self._clock.now() + self._timeout_seconds + self._overtime_seconds
+            judge_at = self._now() + self._timeout_seconds + self._overtime_seconds
             attempt = self._attempt = _Attempt(judge_at, late_seconds)
             if self._expected_by == math.inf:
                 self._wake()
@@ -232,7 +266,7 @@ class Prober:
         return result
 
     async def _guarded_attempt(self) -> ProbeResult:
-        began_at = self._clock.now()
+        began_at = self._now()
         try:
             result = await self._probe.attempt(self._timeout_seconds)
         except BaseException as error:  # any exception of a probe is a failed attempt
@@ -248,7 +282,7 @@ class Prober:
         # Only the type is logged, without a traceback: the text may hold a URL with a password.
         logger.error("the probe %s gave %s; taken as a failed attempt", self._name, what)
         failure = Failure(FailureKind.TRANSIENT, what.split()[-1], f"the probe itself gave {what}")
-        return ProbeResult(self._clock.now() - began_at, failure)
+        return ProbeResult(self._now() - began_at, failure)
 
     def _timed_out(self) -> ProbeResult:
         reason = f"no result within {self._timeout_seconds:g} s"

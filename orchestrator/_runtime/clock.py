@@ -6,7 +6,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Protocol
 
 import anyio
 
@@ -35,34 +36,60 @@ class LoopClock:
         return anyio.CancelScope(deadline=at)
 
 
-WaitUntil = Callable[[anyio.Event, float], Awaitable[None]]
-"""Waits for an event, but not beyond a time of the clock."""
+class Timers(Protocol):
+    """Timers of a clock, in the event loop that runs."""
+
+    now: Callable[[], float]
+    """The clock's reading."""
+
+    call_at: Callable[[float, Callable[[], object]], asyncio.TimerHandle] | None
+    """Calls a function at a time; `None` on a clock that cannot."""
+
+    async def wait(self, event: anyio.Event, until: float) -> None:
+        """Wait for an event, but not beyond a time."""
+        ...
 
 
-def wait_until_on(clock: Clock) -> WaitUntil:
-    """How to wait for an event or a time on this clock, in the event loop that runs.
-
-    On asyncio's own clock a timer sets the event: to cancel what waits, as a scope does, costs
-    several times as much.
-    """
+def timers_of(clock: Clock) -> Timers:
+    """The timers of this clock, in the event loop that runs."""
     if type(clock) is LoopClock and anyio.get_cancelled_exc_class() is asyncio.CancelledError:
-        call_at = asyncio.get_running_loop().call_at
+        return _AsyncioTimers()
+    return _ScopeTimers(clock)
 
-        async def wait(event: anyio.Event, at: float) -> None:
-            timer = call_at(at, event.set) if at < math.inf else None
-            try:
-                await event.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
 
-        return wait
+class _AsyncioTimers:
+    """On asyncio's own clock.
 
-    async def wait_in_scope(event: anyio.Event, at: float) -> None:
-        with clock.cancel_at(at):
+    A timer sets the event: to cancel what waits, as a scope does, costs several times as much. And
+    the loop is known, which anyio looks up for each reading.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.now = loop.time
+        self.call_at = loop.call_at
+
+    async def wait(self, event: anyio.Event, until: float) -> None:
+        timer = self.call_at(until, event.set) if until < math.inf else None
+        try:
             await event.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
-    return wait_in_scope
+
+class _ScopeTimers:
+    """On every other clock and event loop."""
+
+    call_at = None
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.now = clock.now
+
+    async def wait(self, event: anyio.Event, until: float) -> None:
+        with self._clock.cancel_at(until):
+            await event.wait()
 
 
 def process_age_seconds() -> float:
