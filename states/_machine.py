@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache
 from types import MappingProxyType
 
-from transitions import Machine
+from transitions import EventData, Machine
 
 from states._counters import Counters, declared
 from states._errors import IllegalFact
@@ -31,34 +31,41 @@ that saves a steady service most of what an answer costs."""
 _LEGAL = {stage.value: legal for stage, legal in LEGAL.items()}  # a member is slow to look up
 
 
-def _engine(counters: Counters) -> dict[type[Fact], Callable[[Fact], object]]:
+def _guarded(hold: Callable[[Counters, Fact], bool]) -> Callable[[EventData], bool]:
+    """A guard as the engine calls it."""
+
+    def holds(event: EventData) -> bool:
+        return hold(event.model, *event.args)  # type: ignore[arg-type]  # what it was triggered with
+
+    return holds
+
+
+@cache
+def _engine() -> dict[type[Fact], Callable[[Counters, Fact], object]]:
     """Build the table into a `transitions.Machine`; return what to call for each type of fact.
 
-    The engine is given the stages' values: of members of an enumeration it would look up the name a
-    dozen times for each transition, which is a tenth of what a transition costs.
+    The engine keeps nothing of its own, so that one serves all machines of a process: to build it
+    takes as long as many transitions, and each check has a machine.
+
+    It is given the stages' values: of members of an enumeration it would look up the name a dozen
+    times for each transition, which is a tenth of what a transition costs.
     """
     machine = Machine(
-        model=counters,
+        model=None,
         states=list(_STAGES),
         initial=Stage.BOOTING.value,
         model_attribute="engine_stage",
         auto_transitions=False,
+        send_event=True,
         name=ENGINE_NAME,
     )
     for row in TABLE:
-        guard = partial(HOLDS[row.guard], counters)
+        guard = _guarded(HOLDS[row.guard])
         for fact in row.facts:
             machine.add_transition(
                 fact.__name__, row.source.value, row.target.value, conditions=guard
             )
-    for stage, facts in LEGAL.items():
-        for fact in facts:  # what no row takes only counts: an internal transition
-            machine.add_transition(fact.__name__, stage.value, None)
-    triggers: dict[type[Fact], Callable[[Fact], object]] = {}
-    for legal in LEGAL.values():
-        for fact in legal:
-            triggers[fact] = partial(machine.events[fact.__name__].trigger, counters)
-    return triggers
+    return {fact: machine.events[fact.__name__].trigger for row in TABLE for fact in row.facts}
 
 
 class StartupMachine:
@@ -84,7 +91,7 @@ class StartupMachine:
         started_at: float = 0.0,
     ) -> None:
         self._counters = Counters(policy or Policy(), declared(conditions), started_at)
-        self._trigger = _engine(self._counters)
+        self._trigger = _engine()
         self._sequence = 0
         self.stage: Stage = self._counters.stage
 
@@ -123,7 +130,7 @@ class StartupMachine:
             raise IllegalFact(f"condition {fact.name!r} was never declared; declared: {known}")
         counters.count(fact)
         if counters.draining_since is None and type(fact) in _TAKEN[counters.engine_stage]:
-            self._trigger[type(fact)](fact)
+            self._trigger[type(fact)](counters, fact)
         reached = _STAGES[counters.engine_stage]
         if reached is previous:
             return None

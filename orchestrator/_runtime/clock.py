@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import anyio
 
@@ -36,41 +35,47 @@ class LoopClock:
         return anyio.CancelScope(deadline=at)
 
 
-class Timers(Protocol):
-    """Timers of a clock, in the event loop that runs."""
+CallAt = Callable[[float, Callable[[], object]], asyncio.TimerHandle]
+"""Calls a function at a time."""
 
-    now: Callable[[], float]
-    """The clock's reading."""
 
-    call_at: Callable[[float, Callable[[], object]], asyncio.TimerHandle] | None
-    """Calls a function at a time; `None` on a clock that cannot."""
+class Timers:
+    """Timers of a clock, in the event loop that runs; these fit every clock and every loop.
+
+    Args:
+        clock: The clock.
+
+    Attributes:
+        now: The clock's reading.
+        call_at: Calls a function at a time; `None` on a clock that cannot.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.now: Callable[[], float] = clock.now
+        self.call_at: CallAt | None = None
 
     async def wait(self, event: anyio.Event, until: float) -> None:
         """Wait for an event, but not beyond a time."""
-        ...
+        with self._clock.cancel_at(until):
+            await event.wait()
 
 
-def timers_of(clock: Clock) -> Timers:
-    """The timers of this clock, in the event loop that runs."""
-    if type(clock) is LoopClock and anyio.get_cancelled_exc_class() is asyncio.CancelledError:
-        return _AsyncioTimers()
-    return _ScopeTimers(clock)
-
-
-class _AsyncioTimers:
+class _AsyncioTimers(Timers):
     """On asyncio's own clock.
 
     A timer sets the event: to cancel what waits, as a scope does, costs several times as much. And
     the loop is known, which anyio looks up for each reading.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
         loop = asyncio.get_running_loop()
         self.now = loop.time
-        self.call_at = loop.call_at
+        self.call_at = self._begin = loop.call_at
 
     async def wait(self, event: anyio.Event, until: float) -> None:
-        timer = self.call_at(until, event.set) if until < math.inf else None
+        timer = self._begin(until, event.set) if until < math.inf else None
         try:
             await event.wait()
         finally:
@@ -78,18 +83,11 @@ class _AsyncioTimers:
                 timer.cancel()
 
 
-class _ScopeTimers:
-    """On every other clock and event loop."""
-
-    call_at = None
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.now = clock.now
-
-    async def wait(self, event: anyio.Event, until: float) -> None:
-        with self._clock.cancel_at(until):
-            await event.wait()
+def timers_of(clock: Clock) -> Timers:
+    """The timers of this clock, in the event loop that runs."""
+    if type(clock) is LoopClock and anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+        return _AsyncioTimers(clock)
+    return Timers(clock)
 
 
 def process_age_seconds() -> float:

@@ -24,6 +24,7 @@ PARTS = {
     "import": 60,
     "ready": 90,
     "startup": 60,
+    "checks": 120,
     "release": 300,
     "herd": 90,
     "scale": 120,
