@@ -100,6 +100,9 @@ class RabbitProcess:
             "MNESIA_BASE": str(self.directory / "data"),
             "LOG_BASE": str(self.directory / "log"),
             "ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
+            # Small tables, which halve the processor time of a start.
+            "SERVER_ERL_ARGS": "+P 20000 +t 1048576",
+            "IO_THREAD_POOL_SIZE": "4",
             "SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none"
             " -kernel inet_dist_use_interface {127,0,0,1}",
         }

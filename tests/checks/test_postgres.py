@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator import Check, Failure, FailureKind, Orchestrator, Stage
 from orchestrator.checks import PostgresProbe, call, postgres
+from orchestrator.checks._postgres.conninfo import options_of_dsn
 from tests.certificates import HAVE_OPENSSL, make_certificates
 from tests.checks.stalling_proxy import StallingProxy
 from tests.postgres_server import PASSWORD, USER, PostgresProcess, find_postgres
@@ -293,6 +294,20 @@ async def test_pools_of_psycopg_and_asyncpg_are_not_borrowed_from(server: Postgr
             assert pool.get_stats().get("requests_num") == 1
     assert await outcome(pool) == "PoolClosed"
     assert await outcome(pools.ConnectionPool(server.dsn, open=False)) == "PoolClosed"
+
+
+def test_dsns_are_read_as_libpq_reads_them() -> None:
+    conninfo = pytest.importorskip("psycopg.conninfo", reason="needs psycopg")
+    for dsn in (
+        "",
+        "host = a  port=1 password='it\\'s \\\\' dbname='' user=o'neill",
+        "postgresql://u:p%40%2F:q@h,[::1]:1,k:2/d%20x?sslmode=require&application_name=a+b",
+        "postgres://u:p?#q@/?host=%2Frun%2Fpg&port=7&",
+        "postgresql://%2Frun%2Fpg/d?user=z&password=%20q&ssl=true",
+        "postgresql://u@h:/a/b\n",
+        "postgresql://?options=-c%20geqo%3Doff&target_session_attrs=any",
+    ):
+        assert options_of_dsn(dsn) == conninfo.conninfo_to_dict(dsn), dsn
 
 
 # -- what cannot be asked --------------------------------------------------------------------------

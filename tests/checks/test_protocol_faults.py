@@ -96,8 +96,8 @@ def postgres_server(answer: bytes, *, tls: bytes = b"N", then: bytes = b"") -> T
     return talk
 
 
-def error(code: str) -> bytes:
-    return message(b"E", f"SFATAL\0VFATAL\0C{code}\0M{SECRET}\0\0".encode())
+def error(code: str, said: str = SECRET) -> bytes:
+    return message(b"E", f"SFATAL\0VFATAL\0C{code}\0M{said}\0\0".encode())
 
 
 def authentication(kind: int, data: bytes = b"") -> bytes:
@@ -158,6 +158,15 @@ POSTGRES_FAULTS: list[tuple[Talk, str, str, bool]] = [
     (postgres_server(error("53300")), "", "TooManyConnections", False),
     (postgres_server(error("57P03")), "", "CannotConnectNow", False),
     (postgres_server(error("42501")), "", "NoPermission", True),
+    (
+        postgres_server(error("08P01", "SASL authentication failed")),
+        "",
+        "AuthenticationError",
+        True,
+    ),
+    (postgres_server(error("08P01", f"no such database: {SECRET}")), "", "UnknownDatabase", True),
+    (postgres_server(error("08P01", "server login has been failing")), "", "SystemError", False),
+    (postgres_server(error("08P01")), "", "ProtocolViolation", False),
     (postgres_server(error("XX000")), "", "PostgresError", False),
     (postgres_server(error(SECRET)), "", "PostgresError", False),
     (postgres_server(message(b"E", b"")), "", "PostgresError", False),

@@ -8,7 +8,9 @@ import re
 from urllib.parse import unquote
 
 _URI = re.compile(r"(?P<scheme>postgres(?:ql)?)(?P<driver>\+\w+)?://", re.IGNORECASE)
-_PAIR = re.compile(r"\s*(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))(?=\s|$)", re.DOTALL)
+_PAIR = re.compile(
+    r"\s*(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(?!')((?:[^\s\\]|\\.)*))(?=\s|$)", re.DOTALL
+)
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>\d*))?")
 
 _MALFORMED = "percent-encode special characters in user, password and options"
@@ -94,7 +96,7 @@ def _of_uri(rest: str, *, driver: bool) -> dict[str, str]:
     if path:
         options["dbname"] = unquote(path)
     repeated: list[str] = []
-    for pair in query.split("&") if query else ():
+    for pair in filter(None, query.split("&")):
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise ValueError(f"the DSN's options are malformed: {_MALFORMED}")

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from configparser import Error, RawConfigParser
 from pathlib import Path
 
 from orchestrator.checks._postgres.conninfo import TAKEN
@@ -62,6 +61,8 @@ def home() -> Path:
 
 
 def _of_service(name: str, file: str | None, environ: Mapping[str, str]) -> dict[str, str]:
+    from configparser import Error, RawConfigParser  # few have such a file
+
     system = Path(environ.get("PGSYSCONFDIR", "/etc/postgresql-common")) / "pg_service.conf"
     for path in (Path(file) if file else home() / ".pg_service.conf", system):
         parser = RawConfigParser(delimiters=("=",), comment_prefixes=("#",), strict=False)

@@ -1,6 +1,5 @@
 """From the options of libpq to what a connection is made with."""
 
-import getpass
 import os
 import re
 import ssl
@@ -118,6 +117,8 @@ def settings_of(options: Mapping[str, str], tls: ssl.SSLContext | None = None) -
 
 
 def _own_name() -> str:
+    import getpass  # seldom needed
+
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):

@@ -2,7 +2,8 @@
 
 https://www.postgresql.org/docs/current/protocol-message-formats.html; the codes of errors are in
 https://www.postgresql.org/docs/current/errcodes-appendix.html. Nothing of an error but its code is
-read: the rest is text of the server, in its language.
+read: the rest is text of the server, in its language. PgBouncer has one code for everything, and
+always speaks English, so with that code its text is looked at for some words, and never shown.
 """
 
 import struct
@@ -81,7 +82,11 @@ class _Meaning(NamedTuple):
 
 
 _CODES: Mapping[str, _Meaning] = {
-    "08P01": _Meaning("ProtocolViolation", "does not take what this check says; is it a pooler?"),
+    "08P01": _Meaning(
+        "ProtocolViolation",
+        "refused with the code of a protocol violation, as poolers do: check user, password and"
+        " database there, and whether it reaches its server",
+    ),
     "0A000": _Meaning("NotSupported", "does not support what was asked for", permanent=True),
     "22023": _Meaning("BadOptions", "does not take the options of the DSN", permanent=True),
     "28000": _Meaning(
@@ -105,7 +110,21 @@ _CODES: Mapping[str, _Meaning] = {
     "57P03": _Meaning("CannotConnectNow", "is starting up, shutting down or recovering"),
     "57P04": _Meaning("UnknownDatabase", "has dropped the database", permanent=True),
     "57P05": _Meaning("IdleSessionTimeout", "ended the idle connection"),
+    "58000": _Meaning("SystemError", "has a system error, or is a pooler without its server"),
 }
+
+_POOLER = "08P01"
+_OF_POOLERS = (
+    (b"unsupported startup parameter", "22023"),
+    (b"no such database", "3D000"),
+    (b"no such user", "28P01"),
+    (b"authentication failed", "28P01"),
+    (b"no more connections allowed", "53300"),
+    (b"login has been failing", "58000"),
+    (b"cannot connect to server", "58000"),
+    (b"query_wait_timeout", "58000"),
+)
+"""What PgBouncer says, and the code that PostgreSQL has for it, or the next best one."""
 
 _CLASSES = {
     "08": "a connection exception (class 08)",
@@ -132,6 +151,9 @@ class PostgresError(ProtocolFault):
     def __init__(self, body: bytes) -> None:
         fields = {field[:1]: field[1:] for field in body.split(b"\0")}
         self.code = fields.get(b"C", b"").decode("ascii", "replace")
+        if self.code == _POOLER:
+            said = fields.get(b"M", b"")
+            self.code = next((code for words, code in _OF_POOLERS if words in said), _POOLER)
         default = _CLASSES.get(self.code[:2], "an error that is not known here")
         meaning = _CODES.get(self.code) or _Meaning("PostgresError", f"answered with {default}")
         super().__init__(
