@@ -14,11 +14,11 @@ from urllib.parse import unquote
 from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._http.grpc_health import SERVICE, ServingStatus, request_for, status_in
 from orchestrator._ports import Target
+from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator.checks._socket_probe import (
     Link,
     SocketProbe,
     Tls,
-    ToldFailure,
     require_tls,
     shared_context,
     shown,
@@ -95,7 +95,7 @@ class GrpcProbe(SocketProbe):
                 " (the SSLContext needs set_alpn_protocols(['h2']))" if context is self._tls else ""
             )
             reason = f"{self.where} did not agree on HTTP/2 in TLS{own}"
-            raise ToldFailure("WrongServer", reason, permanent=bool(own))
+            raise ProtocolFault("WrongServer", reason, permanent=bool(own))
         call = _HealthCall(self._h2, link, self)
         call.begin(self._headers(), request_for(self._service))
         self._judge(call.finish())
@@ -116,11 +116,11 @@ class GrpcProbe(SocketProbe):
         try:
             status = status_in(message)
         except ValueError:
-            raise ToldFailure("WrongAnswer", f"{self.where} gave a wrong answer") from None
+            raise ProtocolFault("WrongAnswer", f"{self.where} gave a wrong answer") from None
         if status is not ServingStatus.SERVING:
             unknown = status is ServingStatus.SERVICE_UNKNOWN
             what = _PERMANENT["NOT_FOUND"] if unknown else f"says {status.name}"
-            raise ToldFailure(status.name, f"{self.where} {what}", permanent=unknown)
+            raise ProtocolFault(status.name, f"{self.where} {what}", permanent=unknown)
 
 
 class _HealthCall:
@@ -149,7 +149,7 @@ class _HealthCall:
         """Read the answer; return its message.
 
         Raises:
-            ToldFailure: When there is none.
+            ProtocolFault: When there is none.
         """
         while not self._take(self._link.receive()):
             if answer := self._wire.data_to_send():
@@ -158,10 +158,10 @@ class _HealthCall:
         if name is not None:
             what = _PERMANENT.get(name, f"answered {name}")
             reason = f"{self._probe.where} {what}"
-            raise ToldFailure(name, reason, permanent=name in _PERMANENT)
+            raise ProtocolFault(name, reason, permanent=name in _PERMANENT)
         size = int.from_bytes(self._body[1:5], "big")
         if self._body[:1] != b"\0" or len(self._body) != size + 5:
-            raise ToldFailure("WrongAnswer", f"{self._probe.where} gave a wrong answer")
+            raise ProtocolFault("WrongAnswer", f"{self._probe.where} gave a wrong answer")
         return self._body[5:]
 
     def _take(self, data: bytes) -> bool:
@@ -182,10 +182,10 @@ class _HealthCall:
             elif isinstance(event, events.DataReceived):
                 self._body += event.data
                 if len(self._body) > _MOST_MESSAGE_BYTES:
-                    raise ToldFailure("WrongAnswer", f"{self._probe.where} answered too much")
+                    raise ProtocolFault("WrongAnswer", f"{self._probe.where} answered too much")
             elif isinstance(event, events.StreamReset | events.ConnectionTerminated):
                 reason = f"{self._probe.where} ended the call without an answer"
-                raise ToldFailure("UNAVAILABLE", reason)
+                raise ProtocolFault("UNAVAILABLE", reason)
             elif isinstance(event, events.StreamEnded):
                 return True
         return False
@@ -202,7 +202,7 @@ class _HealthCall:
             raise self._probe.wrong_server()
         if int(answered) in _OF_HTTP:
             return _OF_HTTP[int(answered)]
-        raise ToldFailure("HTTPStatus", f"{self._probe.where} answered HTTP {int(answered)}")
+        raise ProtocolFault("HTTPStatus", f"{self._probe.where} answered HTTP {int(answered)}")
 
 
 def grpc(

@@ -12,7 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._ports import Target
-from orchestrator.checks._socket_probe import SocketProbe, ToldFailure, shared_context, shown
+from orchestrator._probing.protocol_fault import ProtocolFault
+from orchestrator.checks._socket_probe import SocketProbe, shared_context, shown
 
 _MOST_BYTES = 64 * 1024
 """How much of an answer is read for a field of JSON."""
@@ -71,7 +72,7 @@ class HttpProbe(SocketProbe):
             if response.status not in self._status:
                 reason = f"{self.where} answered {response.status}"
                 permanent = response.status in _PERMANENT
-                raise ToldFailure("HTTPStatus", reason, permanent=permanent)
+                raise ProtocolFault("HTTPStatus", reason, permanent=permanent)
             if self._field is not None:
                 self._look(response, *self._field)
         except RemoteDisconnected:
@@ -83,12 +84,12 @@ class HttpProbe(SocketProbe):
         try:
             found: object = json.loads(response.read(_MOST_BYTES))
         except ValueError:
-            raise ToldFailure("WrongAnswer", f"{self.where} answered no JSON") from None
+            raise ProtocolFault("WrongAnswer", f"{self.where} answered no JSON") from None
         for key in name.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         if found != wanted:
             reason = f"in the answer of {self.where}, {name} is not as it should be"
-            raise ToldFailure("WrongAnswer", reason)
+            raise ProtocolFault("WrongAnswer", reason)
 
 
 def http(

@@ -21,12 +21,12 @@ from collections.abc import Iterable, Iterator
 from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._ports import Target
 from orchestrator._probing.addresses import literal_address, look_up
+from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator.checks._kafka_wire import KafkaConversation, KafkaError
 from orchestrator.checks._scram import Scram, ScramError
 from orchestrator.checks._socket_probe import (
     SocketProbe,
     Tls,
-    ToldFailure,
     left_until,
     require_tls,
     shared_context,
@@ -72,7 +72,7 @@ class KafkaProbe(SocketProbe):
         self._advertised = 0
         answered, brokers = self._ask_for_brokers(deadline)
         if not brokers:
-            raise ToldFailure("NoBroker", f"{self.where} knows of no broker yet")
+            raise ProtocolFault("NoBroker", f"{self.where} knows of no broker yet")
         if answered in brokers:
             return
         self._advertised = len(brokers)
@@ -80,7 +80,7 @@ class KafkaProbe(SocketProbe):
             for place, sock, until in self._accepting(brokers, deadline):
                 try:
                     self._begin(place, sock, until)
-                except (OSError, ToldFailure):
+                except (OSError, ProtocolFault):
                     continue
                 return
         except OSError:
@@ -93,16 +93,16 @@ class KafkaProbe(SocketProbe):
             return self._none_reachable().failure
         return super().timed_out(timeout_seconds)
 
-    def _none_reachable(self) -> ToldFailure:
+    def _none_reachable(self) -> ProtocolFault:
         reason = (
             f"no broker reachable: {self.where} answers, but at none of the addresses that the"
             f" brokers advertise ({self._advertised}) does one answer; see advertised.listeners"
         )
-        return ToldFailure("NoBrokerReachable", reason)
+        return ProtocolFault("NoBrokerReachable", reason)
 
     def _ask_for_brokers(self, deadline: float) -> tuple[Place, list[Place]]:
         """The bootstrap server that answers, and the brokers that it knows of."""
-        failed: ToldFailure | OSError | None = None
+        failed: ProtocolFault | OSError | None = None
         self.where = shown(*self._bootstrap[0])
         for place, sock, until in self._accepting(self._bootstrap, deadline):
             self.where = shown(*place)
@@ -112,20 +112,20 @@ class KafkaProbe(SocketProbe):
                 return place, conversation.brokers(version)
             except ConnectionError:
                 failed = self._closed()
-            except ToldFailure as told:
-                if told.failure.kind is FailureKind.PERMANENT:
+            except ProtocolFault as fault:
+                if fault.failure.kind is FailureKind.PERMANENT:
                     raise
-                failed = told
+                failed = fault
             except OSError as error:
                 failed = error
         assert failed is not None  # noqa: S101  else `_accepting` has raised
         raise failed
 
-    def _closed(self) -> ToldFailure | ConnectionError:
+    def _closed(self) -> ProtocolFault | ConnectionError:
         if self._sasl is not None or self.doing != "asking for the brokers":
             return ConnectionResetError()
         reason = f"{self.where} closed the connection when asked for the brokers: wants it SASL?"
-        return ToldFailure("ConnectionClosed", reason)
+        return ProtocolFault("ConnectionClosed", reason)
 
     def _begin(
         self, place: Place, sock: socket.socket, until: float
@@ -140,10 +140,10 @@ class KafkaProbe(SocketProbe):
         try:
             version = conversation.metadata_version()
         except KafkaError as error:
-            raise ToldFailure("KafkaError", f"{self.where} gave error {error.code}") from None
+            raise ProtocolFault("KafkaError", f"{self.where} gave error {error.code}") from None
         if version is None:
             reason = f"{self.where} speaks no version of Kafka that is known here"
-            raise ToldFailure("WrongVersion", reason, permanent=True)
+            raise ProtocolFault("WrongVersion", reason, permanent=True)
         if self._sasl is not None:
             self.doing = "logging in"
             self._log_in(conversation, *self._sasl)
@@ -168,10 +168,10 @@ class KafkaProbe(SocketProbe):
                 _AUTHENTICATION_FAILED: "does not accept the name or the password",
             }
             if error.code not in known:
-                raise ToldFailure("KafkaError", f"{self.where} gave error {error.code}") from None
+                raise ProtocolFault("KafkaError", f"{self.where} gave error {error.code}") from None
             what = known[error.code]
         if what:
-            raise ToldFailure("AuthenticationError", f"{self.where} {what}", permanent=True)
+            raise ProtocolFault("AuthenticationError", f"{self.where} {what}", permanent=True)
 
     def _accepting(
         self, places: list[Place], deadline: float

@@ -16,6 +16,7 @@ from orchestrator._hardening.text import one_line
 from orchestrator._ports import ProbeResult
 from orchestrator._probing.abandonable import AbandonableProbe, failed
 from orchestrator._probing.addresses import Address, connect, literal_address, look_up
+from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator._probing.socket_failures import failure_of_socket
 from states import Failure
 
@@ -56,20 +57,6 @@ def require_tls(tls: Tls) -> Tls:
     return tls
 
 
-class ToldFailure(Exception):
-    """An attempt has failed, and this is why.
-
-    Args:
-        error_type: The kind of failure.
-        reason: Why, in our own words.
-        permanent: Whether waiting won't help.
-    """
-
-    def __init__(self, error_type: str, reason: str, *, permanent: bool = False) -> None:
-        super().__init__(error_type)
-        self.failure = failed(error_type, reason, permanent=permanent)
-
-
 class SocketProbe(AbandonableProbe):
     """Speaks a protocol on a connection of its own. Subclass it and write `talk`.
 
@@ -95,7 +82,7 @@ class SocketProbe(AbandonableProbe):
         """Ask once; return if the answer is right.
 
         Raises:
-            ToldFailure: When it is not.
+            ProtocolFault: When it is not.
             OSError: When the connection fails.
         """
         raise NotImplementedError
@@ -104,8 +91,8 @@ class SocketProbe(AbandonableProbe):
         """Ask once."""
         try:
             self.talk(deadline)
-        except ToldFailure as told:
-            return told.failure
+        except ProtocolFault as fault:
+            return fault.failure
         except TimeoutError:
             return self.timed_out(self._seconds)
         except OSError as error:
@@ -141,14 +128,16 @@ class SocketProbe(AbandonableProbe):
             plain=self.plain,
         )
 
-    def wrong_server(self) -> ToldFailure:
+    def wrong_server(self) -> ProtocolFault:
         """What answers there is something else."""
-        return ToldFailure("WrongServer", f"what answers at {self.where} speaks no {self.protocol}")
+        return ProtocolFault(
+            "WrongServer", f"what answers at {self.where} speaks no {self.protocol}"
+        )
 
-    def wants_tls(self) -> ToldFailure:
+    def wants_tls(self) -> ProtocolFault:
         """It speaks TLS, and was asked without."""
         reason = f"{self.where} wants TLS: write tls=True"
-        return ToldFailure("TlsMismatch", reason, permanent=True)
+        return ProtocolFault("TlsMismatch", reason, permanent=True)
 
     # -- the connection ----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from orchestrator._hardening.arguments import require
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.hosts import AllowedHosts
 from orchestrator._runtime.event_loop import EventLoop, SpawnedTask
+from orchestrator._runtime.fork import forget_in_child
 from orchestrator._runtime.loop_thread import LoopThread
 from orchestrator.health._watched_health import WatchedHealth
 
@@ -94,6 +95,7 @@ class HealthPort:
         thread: LoopThread[Self] = LoopThread(self)
         thread.start()
         self._thread = thread
+        forget_in_child(self)
         return self
 
     def close(self) -> None:
@@ -102,6 +104,10 @@ class HealthPort:
         if thread is not None:
             with contextlib.suppress(Exception):  # it has nothing to say at its end
                 thread.close()
+
+    def forked(self) -> None:
+        """This process is a new one: in it, nothing serves."""
+        self._thread = self._task = None
 
     def __enter__(self) -> Self:
         return self.start()
