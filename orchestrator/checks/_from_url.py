@@ -154,17 +154,17 @@ def _amqp(url: str) -> Probe:
 
 
 _MAKERS: Mapping[str, Callable[[str], Probe]] = {
+    "postgresql": _postgres,
+    "amqp": _amqp,
+    "amqps": _amqp,
+    "kafka": _kafka,
+    "kafka+ssl": _kafka,
+    "grpc": _grpc,
+    "grpcs": _grpc,
     "http": _http,
     "https": _http,
     "tcp": _tcp,
     "file": _file,
-    "grpc": _grpc,
-    "grpcs": _grpc,
-    "kafka": _kafka,
-    "kafka+ssl": _kafka,
-    "postgresql": _postgres,
-    "amqp": _amqp,
-    "amqps": _amqp,
 }
 
 SCHEMES = tuple(_MAKERS)

@@ -20,7 +20,7 @@ _REDIS = ("redis", "rediss", "unix")
 KNOWN_SCHEMES = tuple(f"{scheme}://" for scheme in (*SCHEMES, *_REDIS))
 
 _NAMED = re.compile(r"([\w.:-]{1,100})=(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
-_JOINED = re.compile(r"[,;][a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_JOINED = re.compile(r",[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _RESERVED = "redis"
 """The name of the orchestrator's own probe, in `after` and in health checks."""
 
@@ -138,5 +138,5 @@ def _short_name(scheme: str, target: Target) -> str:
     if target.port is not None:
         where += f":{target.port}"
     elif "/" in where:
-        where = where.rpartition("/")[2]
+        where = where.rpartition("/")[2].removeprefix(".s.PGSQL.")
     return one_line(f"{scheme}:{where}" if where else scheme, MOST_NAME_CHARACTERS - 5)

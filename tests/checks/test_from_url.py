@@ -40,10 +40,10 @@ def test_each_scheme_has_its_probe() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("", "does not begin with a scheme; write one of http://"),
+        ("", "does not begin with a scheme; write one of postgresql://"),
         ("localhost:5432", "does not begin with a scheme"),
         ("hunter2@db", "does not begin with a scheme"),
-        ("ftp://u:hunter2@h", "nothing here can ask that; write one of http://"),
+        ("ftp://u:hunter2@h", "nothing here can ask that; write one of postgresql://"),
         ("tcp://h", "needs a port"),
         ("tcp://h:hunter2", "needs a port"),
         ("tcp://h:99999", "needs a port"),

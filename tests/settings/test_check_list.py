@@ -16,10 +16,12 @@ def names(text: str) -> list[str]:
 def test_names_are_derived_and_unique_and_show_no_secret() -> None:
     assert names(
         "tcp://a:1 tcp://a:1  http://u:hunter2@b/hunter2?k=hunter2\n https://[::1]/ file:///run/x"
-        " redis://:hunter2@c/2 unix:///run/r.sock"
+        " redis://:hunter2@c/2 unix:///run/r.sock postgres:///app?host=/run/postgresql"
+        " postgresql+asyncpg://u:hunter2@d:5,e/app amqp://u:hunter2@f/v amqps://a;amqps://b"
     ) == [
         *("tcp:a:1", "tcp:a:1-2", "http:b:80", "https:[::1]:443", "file:x"),
-        *("redis:c:6379", "unix:r.sock"),
+        *("redis:c:6379", "unix:r.sock", "postgresql:5432", "postgresql:d:5"),
+        *("amqp:f:5672", "amqps:a:5671"),
     ]
 
 

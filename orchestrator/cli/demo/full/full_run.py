@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator.checks._from_url import SCHEMES
 from orchestrator.cli.demo.choices import DemoOptions
 from orchestrator.cli.demo.clients import ClientCounts, run_clients
 from orchestrator.cli.demo.embedded_redis import HOST, EmbeddedRedis
@@ -125,7 +124,7 @@ class FullRun(DemoRun):
         self._record: FullRecord = FullRecord(options.connections, view)
         self._upstream = Upstream(directory / "upstream.log")
         self._postgres: Postgres | None = None
-        programs = find_postgres() if "postgresql" in SCHEMES else None
+        programs = find_postgres()
         if programs is None:
             self._record.figures.without = "PostgreSQL is not installed: the demo goes on without"
         else:
