@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -109,17 +110,19 @@ class Postgres(Dependency):
 
     Args:
         programs: Where its programs are.
-        directory: A directory of its own.
+        directory: A directory of its own, which is not there yet.
     """
 
     def __init__(self, programs: Path, directory: Path) -> None:
         account = _account()
-        directory.mkdir()
-        if account is not None:
-            # It may look at its own directory alone.
-            directory.parent.chmod(0o711)
+        log = directory.with_suffix(".log")
+        if account is None:
+            directory.mkdir()
+        else:
+            # Nobody but root may enter the directory of the demo, nor perhaps the one around it.
+            directory = Path(tempfile.mkdtemp(prefix="startup-orchestrator-demo-", dir="/tmp"))
             os.chown(directory, account.pw_uid, account.pw_gid)
-        super().__init__(directory.with_suffix(".log"), account)
+        super().__init__(log, account)
         self._programs = programs
         self._directory = directory
         self._data = directory / "data"
@@ -155,6 +158,11 @@ class Postgres(Dependency):
             raise DemoError(
                 f"initdb failed: {next((one for one in said if 'error' in one), said[-1])}"
             )
+
+    def close(self) -> None:
+        """Kill it, and leave nothing behind."""
+        super().close()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def launch(self) -> None:
         """Start it; it has to recover after it was killed."""
