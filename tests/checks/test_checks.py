@@ -1,5 +1,7 @@
 """Checks in virtual time: a condition holds while its probe gets answers."""
 
+import threading
+
 import anyio
 import pytest
 
@@ -8,10 +10,13 @@ from orchestrator import (
     ConditionOrderError,
     ConditionSpec,
     DuplicateCondition,
+    Orchestrator,
+    Policy,
     Probe,
     ProbeResult,
     Stage,
 )
+from orchestrator.checks import call
 from orchestrator.testing import ScriptedProbe, virtual_startup
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +100,50 @@ async def test_a_hundred_checks_run_side_by_side_and_one_that_hangs_disturbs_nob
         conditions = startup.explain().conditions
         assert [name for name, one in conditions.items() if not one.satisfied] == ["hung"]
         assert "no result within 1 s" in conditions["hung"].reason
+
+
+class Stubborn(Probe):
+    """Hangs, and swallows its cancellation."""
+
+    def __init__(self, release: anyio.Event) -> None:
+        self._release = release
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        with anyio.CancelScope(shield=True):
+            await self._release.wait()
+        return ProbeResult(0.0)
+
+
+async def test_of_a_hundred_real_checks_those_that_never_return_disturb_nobody() -> None:
+    """One blocks a thread for ever, one a task; in real time, on the event loop's own clock."""
+    asked, let_go, release = dict.fromkeys(range(98), 0), threading.Event(), anyio.Event()
+
+    def counted(n: int) -> Probe:
+        async def ask() -> None:
+            asked[n] += 1
+
+        return call(ask)
+
+    checks = [Check(f"check {n}", counted(n), interval_seconds=0.2) for n in asked]
+    hung = [
+        Check("thread", call(let_go.wait), required=False, timeout_seconds=0.2),
+        Check("task", Stubborn(release), required=False, timeout_seconds=0.2),
+    ]
+    startup = Orchestrator(
+        ScriptedProbe(), conditions=[*checks, *hung], policy=Policy(grace_seconds=0)
+    )
+    try:
+        async with startup:
+            await startup.wait_for(Stage.READY, timeout_seconds=30)
+            while min(asked.values()) < 4:
+                await anyio.sleep(0.05)
+            conditions = startup.explain().conditions
+            down = [name for name, one in conditions.items() if not one.satisfied]
+            assert down == ["thread", "task"]
+            assert startup.stage is Stage.READY
+            release.set()
+    finally:
+        let_go.set()
 
 
 async def test_it_is_asked_again_in_the_next_start_up() -> None:
