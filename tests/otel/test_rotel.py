@@ -20,6 +20,9 @@ METRICS = {
     "orchestrator.probe.loop_lag",
     "orchestrator.stage.transitions",
     "orchestrator.stage",
+    "orchestrator.condition",
+    "orchestrator.check.duration",
+    "orchestrator.task.restarts",
 }
 
 
@@ -55,6 +58,20 @@ def test_spans_metrics_and_events_arrive(rotel: tuple[dict[str, str], Path], pro
     done = run(
         START
         + f"""
+from orchestrator import Check, Task
+from orchestrator.checks import call
+
+async def listen(*, task_status):
+    task_status.started()
+    await anyio.sleep_forever()
+
+async def serve():
+    conditions = [Check("disk", call(lambda: True, name="free"), after=["redis"])]
+    conditions += [Task("listener", listen, after=["disk"])]
+    probe = ScriptedProbe([REFUSED, None])
+    async with Orchestrator(probe, conditions=conditions, observers=[observer]) as startup:
+        await startup.wait_for(Stage.READY, timeout_seconds=20)
+
 observer = OpenTelemetryObserver(events="both")
 with setup_telemetry("chat", endpoint={urls[protocol]!r}, protocol={protocol!r}, logs=True):
     anyio.run(serve)
@@ -69,11 +86,14 @@ print(observer.trace_id)
     assert [name for _, parent, name in spans if not parent.strip("0")] == ["startup"]
     assert {name for *_, name in spans} == {
         *("startup", "startup booting", "startup probing_redis", "startup grace", "PING"),
+        *("condition disk", "call free", "condition listener"),
     }
     assert set(re.findall(r"-> Name: (orchestrator\.[\w.]+)\n +-> Desc", text)) == METRICS
     assert text.count("-> Name: orchestrator.stage.transition\n") == 3  # on the span
+    assert text.count("-> Name: orchestrator.task.started\n") == 1
     events = re.findall(r"EventName: (.*)\n(?:.*\n)+?    Trace ID +: (\w+)", text)
-    assert events == [("orchestrator.stage.transition", trace)] * 3
+    names = [*["orchestrator.stage.transition"] * 3, "orchestrator.task.started"]
+    assert events == [(name, trace) for name in names]
 
 
 def _complete(log: Path) -> str:
