@@ -1,10 +1,8 @@
 """Where a start went: steps that add up to the time to ready, whatever happened on the way."""
 
-import itertools
 import logging
 import re
 import threading
-from fractions import Fraction
 
 import anyio
 import pytest
@@ -35,23 +33,11 @@ from orchestrator import (
 from orchestrator._core.account_book import AccountBook
 from orchestrator.testing import ManualClock, ScriptedProbe, virtual_startup
 from states import Fact
+from tests.core.account_support import adds_up
 
 pytestmark = pytest.mark.anyio
 
 REFUSED = Failure(FailureKind.TRANSIENT, "ConnectionRefusedError", "connection refused")
-
-
-def adds_up(account: Account) -> bool:
-    """Whether the critical path is without a gap, and so is exactly the whole."""
-    path = account.critical
-    exact = sum(Fraction(s.ended_seconds) - Fraction(s.began_seconds or 0.0) for s in path)
-    return (
-        path[0].began_seconds == 0
-        and path[-1].ended_seconds == account.seconds
-        and all(a.ended_seconds == b.began_seconds for a, b in itertools.pairwise(path))
-        and all(step.seconds >= 0 for step in account.steps)
-        and exact == Fraction(account.seconds)
-    )
 
 
 def spent(account: Account) -> dict[str, float]:
