@@ -9,6 +9,7 @@ one of these. Each time it connects to all of them at once, and talks to one aft
 order in which they accept: one that is dead takes no time from the others.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -16,7 +17,8 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 
 from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._ports import Target
@@ -76,15 +78,14 @@ class KafkaProbe(SocketProbe):
         if answered in brokers:
             return
         self._advertised = len(brokers)
-        try:
-            for place, sock, until in self._accepting(brokers, deadline):
-                try:
-                    self._begin(place, sock, until)
-                except (OSError, ProtocolFault):
-                    continue
-                return
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            possible = [place for place in brokers if _is_possible(*place)]
+            with closing(self._accepting(possible, deadline)) as accepting:
+                for place, sock, until in accepting:
+                    # Without a login: who we are is nothing for whatever address we are sent to.
+                    with contextlib.suppress(OSError, ProtocolFault):
+                        self._begin(place, sock, until)
+                        return
         raise self._none_reachable()
 
     def timed_out(self, timeout_seconds: float) -> Failure:
@@ -104,20 +105,24 @@ class KafkaProbe(SocketProbe):
         """The bootstrap server that answers, and the brokers that it knows of."""
         failed: ProtocolFault | OSError | None = None
         self.where = shown(*self._bootstrap[0])
-        for place, sock, until in self._accepting(self._bootstrap, deadline):
-            self.where = shown(*place)
-            try:
-                conversation, version = self._begin(place, sock, until)
-                self.doing = "asking for the brokers"
-                return place, conversation.brokers(version)
-            except ConnectionError:
-                failed = self._closed()
-            except ProtocolFault as fault:
-                if fault.failure.kind is FailureKind.PERMANENT:
-                    raise
-                failed = fault
-            except OSError as error:
-                failed = error
+        with closing(self._accepting(self._bootstrap, deadline)) as accepting:
+            for place, sock, until in accepting:
+                self.where = shown(*place)
+                try:
+                    conversation, version = self._begin(place, sock, until)
+                    if self._sasl is not None:
+                        self.doing = "logging in"
+                        self._log_in(conversation, *self._sasl)
+                    self.doing = "asking for the brokers"
+                    return place, conversation.brokers(version)
+                except ConnectionError:
+                    failed = self._closed()
+                except ProtocolFault as fault:
+                    if fault.failure.kind is FailureKind.PERMANENT:
+                        raise
+                    failed = fault
+                except OSError as error:
+                    failed = error
         assert failed is not None  # noqa: S101  else `_accepting` has raised
         raise failed
 
@@ -130,7 +135,7 @@ class KafkaProbe(SocketProbe):
     def _begin(
         self, place: Place, sock: socket.socket, until: float
     ) -> tuple[KafkaConversation, int]:
-        """Agree on TLS, a version and who asks."""
+        """Agree on TLS and a version."""
         self.adopt(sock)
         context = self._tls if isinstance(self._tls, ssl.SSLContext) else None
         if self._tls is True:
@@ -144,9 +149,6 @@ class KafkaProbe(SocketProbe):
         if version is None:
             reason = f"{self.where} speaks no version of Kafka that is known here"
             raise ProtocolFault("WrongVersion", reason, permanent=True)
-        if self._sasl is not None:
-            self.doing = "logging in"
-            self._log_in(conversation, *self._sasl)
         return conversation, version
 
     def _log_in(self, conversation: KafkaConversation, mechanism: str, *who: str) -> None:
@@ -175,7 +177,7 @@ class KafkaProbe(SocketProbe):
 
     def _accepting(
         self, places: list[Place], deadline: float
-    ) -> Iterator[tuple[Place, socket.socket, float]]:
+    ) -> Generator[tuple[Place, socket.socket, float], None, None]:
         """Those that accept a connection, as they do so, and until when each may answer.
 
         Raises:
@@ -225,6 +227,14 @@ class KafkaProbe(SocketProbe):
                     sock.close()
                     last = OSError(code, os.strerror(code))
         return last
+
+
+def _is_possible(host: str, port: int) -> bool:
+    """Whether a broker may be there: what it advertises is whatever somebody has configured."""
+    return (
+        0 < port <= _MOST_PORT
+        and _PLACE.fullmatch(f"[{host}]" if ":" in host else host) is not None
+    )
 
 
 def _socket_of(key: selectors.SelectorKey) -> socket.socket:

@@ -232,6 +232,9 @@ async def test_a_bootstrap_that_advertises_what_cannot_be_reached_does_not_hold(
             assert (await why(probe, 0.3)).startswith(f"no broker reachable: 127.0.0.1:{port} ")
             assert time.perf_counter() - began_at < 5
         assert (await why(kafka(f"127.0.0.1:{other}"))).startswith("no broker reachable: ")
+        with broker([0, 70_000, -1]) as impossible:
+            said = await why(kafka(f"127.0.0.1:{impossible}"))
+            assert said.startswith("no broker reachable: ")
         await until_idle()
     assert capfd.readouterr().err == ""
 
@@ -252,6 +255,7 @@ async def test_sasl_logs_in_or_says_why_not(mechanism: str) -> None:
     with broker(sasl=True) as port:
         address = f"127.0.0.1:{port}"
         assert await why(kafka(address, sasl=(mechanism, NAME, PASSWORD))) == ""
+        assert await why(kafka(f"localhost:{port}", sasl=(mechanism, NAME, PASSWORD))) == ""
         failure = (await asked(kafka(address, sasl=(mechanism, NAME, "hunter3")))).failure
         assert failure is not None
         assert failure.kind is PERMANENT

@@ -37,10 +37,25 @@ def _framed(number: int, body: bytes, wrong: int) -> bytes:
 
 
 _VERSIONS = b"\0\0" + b"\0\0\0\x01" + struct.pack(">hhh", 3, 0, 9)
+_hosts = st.sampled_from([b"127.0.0.1", b"a\0b", b"", b"." * 300, b"\xff", b"a b", b"[::1]", _text])
+_ports = st.sampled_from([0, 1, -1, 70_000, 2**31 - 1])
+
+
+def _known(brokers: list[tuple[bytes, int]]) -> bytes:
+    one = (
+        struct.pack(">ih", 1, len(host)) + host + struct.pack(">ih", port, -1)
+        for host, port in brokers
+    )
+    return struct.pack(">ii", 0, len(brokers)) + b"".join(one)
+
+
 _frames = st.builds(_framed, st.integers(0, 3), _fields, st.sampled_from([0, 0, 0, -1, 1, 70_000]))
 brokers_say: st.SearchStrategy[bytes] = st.one_of(
     st.lists(_frames, max_size=3).map(b"".join),
     _fields.map(lambda fields: _framed(1, _VERSIONS, 0) + _framed(2, fields, 0)),
+    st.lists(st.tuples(_hosts, _ports), max_size=4).map(
+        lambda brokers: _framed(1, _VERSIONS, 0) + _framed(2, _known(brokers), 0)
+    ),
     st.binary(max_size=60),
 )
 
