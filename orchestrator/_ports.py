@@ -210,13 +210,13 @@ class KeptStep(StrEnum):
     """An attempt of a check has ended."""
 
     STARTED = "started"
-    """A task runs: for the first time, or since what it gave way to is over."""
+    """A task runs for the first time, or since what it gave way to is over."""
 
     RESTARTED = "restarted"
     """A task that had ended or hung runs again."""
 
     DOWN = "down"
-    """It will not hold again in this process: a task is not started any more."""
+    """It will not hold again in this process, since a task is not started any more."""
 
 
 @dataclass(frozen=True, slots=True)

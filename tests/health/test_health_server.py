@@ -357,6 +357,10 @@ async def test_others_than_probes_get_half_of_the_places() -> None:
         for path in (b"/hang", b"/nothing"):
             assert status_of(await ask(service, b"GET " + path + b" HTTP/1.1\r\n" + HOST)) == 503
         assert status_of(await ask(service, PROBE)) == 200
+        # What asks for one condition is a probe, too; nothing was asked of Redis yet.
+        for path, status in ((b"/readyz/redis", 503), (b"/readyz/no%2Fsuch%20thing", 404)):
+            answer = await ask(service, b"GET " + path + b" HTTP/1.1\r\n" + HOST)
+            assert (status_of(answer), b"such" in answer) == (status, False)
         assert service.hanging == 32
         await stack.aclose()
         await until(lambda: service.hanging == 0)
