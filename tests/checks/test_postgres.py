@@ -1,5 +1,7 @@
 """`postgres` on a real PostgreSQL: late, frozen, killed, full, and with every way to log in."""
 
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -253,6 +255,22 @@ async def test_an_engine_of_sqlalchemy_says_where_to_connect(server: PostgresPro
             postgres(wrong)
 
 
+async def test_an_entry_of_djangos_databases_says_where_to_connect(server: PostgresProcess) -> None:
+    entry = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "postgres",
+        "USER": USER,
+        "PASSWORD": PASSWORD,
+        "HOST": "127.0.0.1",
+        "PORT": server.port,
+        "OPTIONS": {"sslmode": "require", "pool": True},
+    }
+    assert await outcome(entry) == ""
+    assert await outcome({**entry, "NAME": "nowhere"}) == "UnknownDatabase"
+    with pytest.raises(ValueError, match="ENGINE is not one of PostgreSQL"):
+        postgres({**entry, "ENGINE": "django.db.backends.sqlite3"})
+
+
 async def test_a_busy_pool_is_no_outage_and_a_stuck_one_is_no_outage_of_the_database(
     server: PostgresProcess,
 ) -> None:
@@ -356,6 +374,12 @@ def test_what_is_no_source_is_refused_by_its_type() -> None:
 
 async def test_a_killed_server_is_noticed_at_once_and_comes_back(server: PostgresProcess) -> None:
     async with asking(server.dsn()) as probe:
+        assert await attempt(probe) is None
+        os.kill(server.pid, signal.SIGTERM)  # it waits for those who are connected
+        with anyio.fail_after(20):
+            while (said := await outcome(server.dsn())) == "":
+                await anyio.sleep(0.01)
+        assert said == "CannotConnectNow"
         assert await attempt(probe) is None
         server.kill()
         try:

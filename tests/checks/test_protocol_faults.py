@@ -1,6 +1,7 @@
 """`postgres` and `amqp` on servers that are none, or not well: each failure has its name."""
 
 import contextlib
+import re
 import socket
 import ssl
 import subprocess
@@ -265,6 +266,16 @@ async def test_each_failure_of_a_login_to_a_broker_has_its_name() -> None:
                 case
             )
             assert failure is None or f"127.0.0.1:{server.port}" in failure.reason
+
+
+def test_the_page_names_what_a_person_must_change() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "conditions.md").read_text("utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    permanent = {name for _, _, name, lasting in POSTGRES_FAULTS if lasting}
+    permanent |= {name for _, name, lasting in AMQP_FAULTS if lasting}
+    assert permanent <= named
+    assert not named & {name for _, name, lasting in AMQP_FAULTS if not lasting}
 
 
 async def test_a_port_where_nothing_listens_and_a_name_that_is_none() -> None:

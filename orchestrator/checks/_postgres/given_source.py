@@ -56,6 +56,8 @@ def source_of(given: object, password: Password | None, stuck_seconds: float) ->
             return _of_dsn(given, password)
         case _SqlalchemyUrl():
             return _of_dsn(given.render_as_string(hide_password=False), password)
+        case Mapping() if "ENGINE" in given:
+            return _of_django(given, password)
         case SqlalchemyEngine():
             return _of_engine(given, password, stuck_seconds)
         case PsycopgPool():
@@ -71,6 +73,8 @@ def source_of(given: object, password: Password | None, stuck_seconds: float) ->
             write = "write postgres('postgresql://user:password@host/database')"
             if given is None:
                 write = "is the variable set that it comes from?"
+            elif hasattr(given, "unicode_string"):  # of pydantic
+                write = "write str(...), which is its text"
             raise wrong_type(given, "source", "a DSN, a pool or an SQLAlchemy engine", write)
 
 
@@ -82,6 +86,25 @@ class _SqlalchemyUrl(Protocol):
 def _of_dsn(dsn: str, password: Password | None) -> GivenSource:
     options = options_of_dsn(dsn)
     return GivenSource(lambda: _settled(options, password), settings_of(options))
+
+
+_DJANGO = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+
+
+def _of_django(database: Mapping[object, object], password: Password | None) -> GivenSource:
+    """An entry of Django's setting `DATABASES`."""
+    if not str(database["ENGINE"]).endswith(("postgresql", "postgis")):
+        raise ValueError("the ENGINE is not one of PostgreSQL: use call(fn) for another database")
+    options = database.get("OPTIONS")
+    named = {str(name): value for name, value in _items(options)}
+    named |= {option: database[name] for name, option in _DJANGO.items() if database.get(name)}
+    return GivenSource(
+        lambda: _of_arguments([], named, password), _of_arguments([], named, lambda: "")
+    )
+
+
+def _items(given: object) -> list[tuple[object, object]]:
+    return [*given.items()] if isinstance(given, Mapping) else []
 
 
 # -- SQLAlchemy ------------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ def postgres(
 
     Args:
         source: A DSN as for libpq, a URI or keywords, also `postgresql+asyncpg://` and the like;
-            an engine of SQLAlchemy, sync or async, or its URL; a pool of psycopg_pool or asyncpg.
+            an engine of SQLAlchemy, sync or async, or its URL; a pool of psycopg_pool or asyncpg;
+            an entry of Django's `DATABASES`.
             What a DSN does not say is as in libpq: from the environment (`PGHOST`, ...), the
             service file, and the password file. All its servers share the time of an attempt.
         password: Gives the password for each new connection, such as a token; called in the
