@@ -108,7 +108,7 @@ def test_what_waiting_does_not_mend_is_78_at_once_wherever_it_is(
         options = [word for one in checks for word in ("--check", one)]
         assert main(["wait", "--timeout", "100", *options]) == 78
         err = capfd.readouterr().err
-        assert re.search(r"waiting does not mend this: http:[\d.:]+: .* answered 401\n$", err)
+        assert re.search(r"waiting won't help: http:[\d.:]+: .* answered 401\n$", err)
         assert "hunter2" not in err
     # Nobody waits for what is not needed.
     assert main(["wait", "--check", f"tcp://127.0.0.1:{port}", "--optional", url]) == 0
@@ -163,7 +163,7 @@ def test_run_starts_its_command_when_redis_and_the_check_are_there(rejecting: in
         rejects = f"http://127.0.0.1:{rejecting}/"
         options = ["--redis", redis.url, "--check", rejects, "--port", "0", "--exit-when-degraded"]
         with a_command("run", *options, "--", "echo", "started") as process:
-            assert line_with(process, "waiting does not mend this")
+            assert line_with(process, "waiting won't help")
             out, _ = process.communicate(timeout=30)
         assert (out, process.returncode) == ("", 78)
 

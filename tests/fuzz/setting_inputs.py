@@ -11,12 +11,13 @@ from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.redis import RedisProbe
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._url import settings_of_url
-from orchestrator.settings import PREFIX, Settings, SettingsError
+from orchestrator.settings import CHECK_VARIABLES, PREFIX, Settings, SettingsError
 from states import Policy
 from tests.fuzz.subject import PLANTED, Lines, Subject, assert_hides, assert_is_a_line, listening
 
 _VARIABLES = [PREFIX + field.name.upper() for field in fields(Policy)]
 _VARIABLES += [f"{PREFIX}{name}" for name in ("REDIS_URL", "ENABLED", "PORT", "\x1b", "\udcff")]
+_VARIABLES += [*CHECK_VARIABLES, CHECK_VARIABLES[0]]
 _VARIABLES += [
     "REDIS_URL",
     "KUBERNETES_SERVICE_HOST",
@@ -38,6 +39,10 @@ _texts = st.one_of(
     st.sampled_from(["\u0663", "true", "False", "off", "cloud-run", "kubernetes", "\x1b[2J\n"]),
     st.sampled_from([f"redis://:{PLANTED}@host:6379/0", f"redis://:{PLANTED}@[::1"]),
     st.sampled_from([f"http://{PLANTED}@h", "redis://h:99999"]),
+    st.sampled_from(
+        [f"db=postgresql://u:{PLANTED}@h/{PLANTED}", f"amqp://u:{PLANTED}/@h file:///"]
+    ),
+    st.sampled_from([f"kafka://u:{PLANTED}@h?sasl={PLANTED}", f"grpc://[::1/{PLANTED} tcp://h:0"]),
     st.integers(-5, 300).map(str),
     st.floats(allow_nan=False).map(str),
 )

@@ -29,7 +29,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         f"{PERMANENT}",
-        "`wait`, `run --exit-when-degraded`: what waiting does not mend, such as a wrong password",
+        "`wait`, `run --exit-when-degraded`: waiting won't help, as with a wrong password",
     ),
     (
         f"{BUDGET_SPENT}",

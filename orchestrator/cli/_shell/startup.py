@@ -70,7 +70,7 @@ def probe_for(redis_url: str) -> RedisProbe:
 
 
 def is_permanent(event: StageChanged) -> bool:
-    """Whether a service became degraded by a failure that waiting does not mend."""
+    """Whether a service became degraded by a failure that does not go away by waiting."""
     cause = event.cause
     return isinstance(cause, ProbeFailed) and cause.failure.kind is FailureKind.PERMANENT
 

@@ -232,7 +232,7 @@ class _Supervisor:
 
     def _asked_once(self, one: CountedProbe) -> None:
         if one.is_permanent and self._options.exit_when_degraded and not self._child.pid:
-            logger.error("waiting does not mend this: %s: %s", one.name, why(one))
+            logger.error("waiting won't help: %s: %s", one.name, why(one))
             self._end_before_cmd(PERMANENT)
 
     def _end_before_cmd(self, status: int) -> None:

@@ -34,7 +34,7 @@ def wait(
     """Wait until Redis, and whatever else is named, is ready; then become CMD.
 
     All are asked at the same time. Without CMD the exit status says how it ended: 0 ready, 124 the
-    budget is spent, 78 a failure that waiting does not mend, such as a wrong password.
+    budget is spent, 78 waiting won't help, as with a wrong password.
     """
     from orchestrator.cli._shell.account_chart import account_lines
     from orchestrator.cli._shell.asked import asked_for

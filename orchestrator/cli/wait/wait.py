@@ -188,6 +188,6 @@ def tell(waited: Waited, *, quiet: bool) -> None:
         return
     reasons = "; ".join(waited.asked.reasons(known))
     if waited.outcome is WaitOutcome.PERMANENT_FAILURE:
-        note(f"waiting does not mend this: {reasons}")
+        note(f"waiting won't help: {reasons}")
     else:
         note(f"not ready within {seconds:.2f} s and {waited.attempts} attempt(s): {reasons}")
