@@ -16,8 +16,13 @@ CallbackT = TypeVar("CallbackT", bound=DrainCallback)
 
 
 class Draining(ReadableState):
-    """The part of an `Orchestrator` that ends a service's work."""
+    """The part of an `Orchestrator` that ends a service's work.
 
+    Attributes:
+        drains_at_signals: Whether something begins the drain at SIGTERM, such as a gate.
+    """
+
+    drains_at_signals: bool = False
     policy: Policy
     _drain_parts: DrainParts
 
@@ -72,8 +77,8 @@ class Draining(ReadableState):
             life.cut_drain_short(why)
 
     def drain_needed(self) -> bool:
-        """Whether a drain has anything to do, or somebody to wait for. From any thread."""
-        if self.drain_seconds_left() == 0.0 or not self.running:
+        """Whether a signal begins a drain that has anything to do. From any thread."""
+        if not (self.drains_at_signals and self.running and self.drain_seconds_left()):
             return False
         parts = self._drain_parts
         announces = self.policy.drain_announce_seconds > 0

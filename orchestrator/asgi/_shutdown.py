@@ -43,6 +43,7 @@ class Shutdown:
         self._unanswered = 0
         self._all_answered = anyio.Event()
         if on_signals:
+            startup.drains_at_signals = True
             startup.accompany(self._hear_signals)
 
     def __enter__(self) -> None:

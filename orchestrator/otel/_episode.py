@@ -1,6 +1,6 @@
 """Plain records of what becomes a trace: no OpenTelemetry here, and nothing that grows for ever.
 
-An episode is one story with an end: the start-up, a fall from ready, the way back. Its spans are
+An episode is one story with an end: the start-up, a fall, the way back, the drain. Its spans are
 made when it ends, from these records, so a tracer provider that is set late loses nothing.
 """
 
@@ -86,6 +86,7 @@ class EpisodeName(StrEnum):
     STARTUP = "startup"
     DEGRADE = "degrade"
     RECOVERY = "recovery"
+    SHUTDOWN = "shutdown"
 
 
 STOPPED = "stopped"
@@ -191,8 +192,8 @@ class Episode:
         failed_stage: The stage in which it failed; `None` if it did not.
         stopped_stage: The stage in which it was cut short; `None` if it was not.
         error_type: A stable name of what failed it; empty if nothing did.
-        reason: The same for a person; for a recovery, why it was necessary; for one that was cut
-            short, what it still waited for.
+        reason: The same for a person; for a recovery, why it was necessary; for a shutdown, what
+            began it; for one that was cut short, what it still waited for.
         falls: How often the service has fallen from ready so far.
         unmet: The required conditions that did not hold at the end.
         account: Where a start-up went; `None` for all other episodes.

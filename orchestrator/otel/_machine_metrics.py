@@ -44,6 +44,7 @@ class Instruments(NamedTuple):
     """One instrument for each metric, named by the last parts of its name."""
 
     startup_duration: Histogram
+    drain_duration: Histogram
     stage_duration: Histogram
     probe_duration: Histogram
     loop_lag: Histogram
@@ -63,6 +64,11 @@ def make_instruments(meter: Meter) -> Instruments:
         startup_duration=seconds(
             "orchestrator.startup.duration",
             "From the start of the process to the first ready or degraded.",
+            _STAGE_BUCKETS,
+        ),
+        drain_duration=seconds(
+            "orchestrator.drain.duration",
+            "From the beginning of a drain until the orchestrator was left.",
             _STAGE_BUCKETS,
         ),
         stage_duration=seconds(
@@ -139,17 +145,22 @@ class MetricsWriter:
             instruments.stage.add(1, {"orchestrator.stage": changed.current.value}, _NO_SPAN)
 
     def ended(self, episode: Episode, root: SpanContext | None) -> None:
-        """Measure a start-up that has ended.
+        """Measure a start-up or a drain that has ended.
 
         Args:
             episode: What has ended.
             root: The root of its trace, for an exemplar; `None` where it is not written.
         """
-        if episode.name is not EpisodeName.STARTUP:
+        if episode.name not in (EpisodeName.STARTUP, EpisodeName.SHUTDOWN):
             return
         context = _NO_SPAN
         if root is not None:
             context = set_span_in_context(NonRecordingSpan(root), context)
+        if episode.name is EpisodeName.SHUTDOWN:
+            if (instruments := self._resolve()) is not None:
+                seconds = episode.ended_at - episode.began_at
+                instruments.drain_duration.record(seconds, context=context)
+            return
         self._startup = episode, context
         if (instruments := self._resolve()) is not None:
             self._measure_startup(instruments)

@@ -19,6 +19,7 @@ from orchestrator.otel._episode import (
 )
 from states import (
     ConditionChanged,
+    DrainBegan,
     Fact,
     Missing,
     ProbeFailed,
@@ -41,6 +42,7 @@ class Recorder:
         self._after = context.after
         self._failing: dict[str, list[ProbeFailed]] = {}  # of checks, while all is well
         self._falls = 0
+        self._stage = Stage.BOOTING
         self._held: set[str] = set()  # at some time
         self._holding: set[str] = set()
         self._waits: dict[str, ConditionWait] = {}  # those of the current episode that go on
@@ -59,6 +61,8 @@ class Recorder:
         self._book.observed(fact, changed)
         if isinstance(fact, ConditionChanged):
             self._count_condition(fact)
+        if isinstance(fact, DrainBegan):
+            return self._drain(fact, unix_nanoseconds)
         episode = self._episode
         if episode is None:  # ready, and nothing is wrong so far
             if changed is None and not isinstance(fact, ProbeFailed):
@@ -105,6 +109,16 @@ class Recorder:
                 episode.checked(fact.name, attempt, None)
         return episode
 
+    def _drain(self, fact: DrainBegan, unix_nanoseconds: int) -> Episode | None:
+        """What is under way is cut short, and the shutdown begins, unless it has already."""
+        if self._episode is not None and self._episode.name is EpisodeName.SHUTDOWN:
+            return None
+        ended = self.stopped(fact.at, ())
+        dated, reason = (fact.at, unix_nanoseconds), shortened(fact.reason)
+        self._episode = Episode(EpisodeName.SHUTDOWN, dated, fact.at, reason=reason)
+        self._episode.enter(self._stage, fact.at)
+        return ended
+
     def stopped(self, at: float, waits_for: Sequence[Missing]) -> Episode | None:
         """Nothing follows; return the episode that was cut short, if any.
 
@@ -115,7 +129,7 @@ class Recorder:
         episode, self._episode = self._episode, None
         if episode is None or episode.name is EpisodeName.DEGRADE:
             return None
-        if episode.stay is not None:
+        if episode.stay is not None and episode.name is not EpisodeName.SHUTDOWN:
             episode.stopped_stage = episode.stay.stage
             reasons = [f"stopped in {episode.stay.stage}"]
             if waits_for:
@@ -126,6 +140,7 @@ class Recorder:
 
     def _changed(self, episode: Episode, changed: StageChanged) -> Episode | None:
         at, current = changed.at, changed.current
+        self._stage = current
         fell = current is Stage.DEGRADED
         reason = shortened(cause_in_words(changed, self._probe))
         error_type = _error_type(changed)

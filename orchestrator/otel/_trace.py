@@ -197,7 +197,9 @@ class TraceWriter:
         if wait.reason:
             attributes["orchestrator.reason"] = wait.reason
         # A condition that could not come because Redis did not is no failure of its own.
-        failed = wait.required and (
+        # Nor is one that falls because the service ends.
+        ends = episode.name is EpisodeName.SHUTDOWN
+        failed = (not ends and wait.required) and (
             wait.lost or (not wait.satisfied and episode.error_type == CONDITION_NOT_MET)
         )
         error = ""

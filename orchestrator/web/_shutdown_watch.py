@@ -1,4 +1,4 @@
-"""Hearing of a shutdown when it begins, and not when the last request has ended.
+"""Hearing of a shutdown before the last request has ended: in a drain, once nothing new is taken.
 
 Servers such as uvicorn leave an application's lifespan only after every response is complete. A
 stream of events has no end of its own, so one open page would keep the process alive for ever.
@@ -8,25 +8,42 @@ import signal
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 
+from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._runtime.signals import Release, call_on_signal
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class ShutdownWatch:
-    """Calls `stop` on the event loop at SIGTERM and SIGINT, while somebody is inside.
+    """Calls `stop` on the event loop in a drain, and else at SIGTERM and SIGINT.
 
     Args:
-        stop: Called once for each signal.
+        startup: The orchestrator; it takes part in its drains.
+        stop: Called once for each signal, and for each drain.
+
+    Attributes:
+        inside: 0, since no drain has to wait for what ends by itself.
     """
 
-    def __init__(self, stop: Callable[[], None]) -> None:
+    inside = 0
+
+    def __init__(self, startup: Orchestrator, stop: Callable[[], None]) -> None:
+        self._startup = startup
         self._stop = stop
         self._inside = 0
         self._installed = ExitStack()
+        startup.drain_with(self)
+
+    async def announce_drain(self) -> None:
+        """The streams go on, and show it."""
+
+    async def drain(self, _: float) -> None:
+        """They would have no end of their own."""
+        self._stop()
 
     def _call(self, release: Release, _: signal.Signals) -> None:
-        self._stop()
+        if not self._startup.drain_needed():  # else it is under way, or about to begin
+            self._stop()
         release()
 
     @contextmanager

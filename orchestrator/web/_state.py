@@ -100,6 +100,7 @@ class StateReader:
             "was_ready": startup.was_ready,
             "running": startup.running,
             "ended": startup.ended,
+            "draining": known.draining,
             "needs_restart": startup.needs_restart,
             "enabled": startup.enabled,
             "at_unix_seconds": _rounded(at_unix_seconds),

@@ -86,7 +86,7 @@ def web_app(
     return _WebApp(
         render(one_line(title, MOST_NAME_CHARACTERS)),
         reader,
-        EventStreams(history, reader, max_streams),
+        EventStreams(startup, history, reader, max_streams),
         hosts,
     )
 

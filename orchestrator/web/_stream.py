@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import anyio
 
+from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator._http.responses import PROBLEM_JSON, as_json, problem, respond
 from orchestrator.web._history import History
@@ -32,18 +33,21 @@ class EventStreams:
     """The open streams of one page.
 
     Args:
+        startup: The orchestrator.
         history: What was recorded.
         reader: How it is told.
         max_streams: How many may be open at once.
     """
 
-    def __init__(self, history: History, reader: StateReader, max_streams: int) -> None:
+    def __init__(
+        self, startup: Orchestrator, history: History, reader: StateReader, max_streams: int
+    ) -> None:
         self._history = history
         self._reader = reader
         self._max_streams = max_streams
         self._open = 0
         self._shutdowns = 0
-        self._shutdown = ShutdownWatch(self._end_all)
+        self._shutdown = ShutdownWatch(startup, self._end_all)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: until the client leaves, or the orchestrator is left."""

@@ -29,6 +29,7 @@ from orchestrator.otel._providers import SCHEMA_URL
 from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ScriptedProbe
 from states import Failure
+from tests.asgi.gate_support import until
 from tests.otel.otel_support import Point, TimedProbe, Traced
 
 pytestmark = pytest.mark.anyio
@@ -128,6 +129,10 @@ async def live_through(traced: Traced, *script: Failure | None) -> None:
         await traced.clock.advance(1.0)
         startup.condition("chat").set(True)
         await traced.clock.advance(5.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(startup.drain)
+            await until(lambda: startup.draining)
+            await traced.clock.advance(3.0)
 
 
 async def _leaving() -> MutableMapping[str, object]:
@@ -153,7 +158,7 @@ def generic(name: str) -> str:
         if name in ("metadata", "connect", "GET", "stat", "grpc.health.v1.Health/Check")
         else name
     )
-    return re.sub(r"^(startup|recovery) .*", r"\1 <stage>", name)
+    return re.sub(r"^(startup|recovery|shutdown) .*", r"\1 <stage>", name)
 
 
 async def test_spans_and_events_are_those_of_the_page(traced: Traced) -> None:

@@ -64,6 +64,7 @@ class WatchLines(WatchView):
     def __init__(self) -> None:
         self._console = console_on(sys.stdout)
         self._why = ""
+        self._drains = False
 
     def stage(self, event: Mapping[str, object]) -> None:
         """Print a line: when, from where to where, and why."""
@@ -77,8 +78,12 @@ class WatchLines(WatchView):
         self._console.print(line, soft_wrap=self._one_line)
 
     def state(self, state: State) -> None:  # there are lines for changes only
-        """It answers again."""
+        """It answers again; say once that it drains."""
         self._why = ""
+        draining = shown(state.get("draining") or "")
+        if draining and not self._drains:
+            self._console.print(f"draining: {draining}", soft_wrap=self._one_line)
+        self._drains = bool(draining)
 
     def gone(self, why: str) -> None:
         """Print a line, once."""
@@ -151,6 +156,8 @@ def _panel(state: State, *, gone: str) -> "RenderableType":
     if state:
         label = "last known" if gone else "stage"
         rows.add_row(label, _stage(state["stage"]) + f" for {seconds(state.get('since_seconds'))}")
+        if draining := state.get("draining"):
+            rows.add_row("draining", Text(shown(draining)))
         waits = "; ".join(listed(state.get("waits_for")))
         rows.add_row("waits for", Text(waits or "nothing"))
         if state.get("budget_left_seconds") is not None:
