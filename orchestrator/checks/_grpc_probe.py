@@ -24,7 +24,7 @@ from orchestrator.checks._socket_probe import (
     shown,
 )
 
-_ADDRESS = re.compile(r"(?:dns:(?:///)?)?(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@]+):([0-9]{1,5})")
+_ADDRESS = re.compile(r"(?:dns:(?:///)?)?(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@]+):([0-9]{1,5})")
 _UNIX = re.compile(r"unix:(?://(?=/))?(.+)")
 _METADATA_KEY = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
 _MOST_PORT = 65_535

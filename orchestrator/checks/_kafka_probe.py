@@ -40,7 +40,7 @@ Place = tuple[str, int]
 Sasl = tuple[str, str, str]
 """The mechanism, such as `SCRAM-SHA-512`, the name and the password."""
 
-_PLACE = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@,]+)(?::([0-9]{1,5}))?")
+_PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@,]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORT = 9092
 _MOST_PORT = 65_535
 _MOST_PLACES = 16

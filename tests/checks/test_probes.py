@@ -156,6 +156,31 @@ async def test_an_answer_that_comes_after_its_attempt_is_not_the_next_ones() -> 
     assert await why(probe) == "it said no"
 
 
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_call_left_behind_answers_the_next_attempt_only_if_it_ends_well(late: bool) -> None:
+    await until_idle()
+    let_go, calls = threading.Event(), [late, True]
+
+    def answer() -> bool:
+        let_go.wait()
+        return calls.pop(0)
+
+    probe, said = call(answer), []
+
+    async def ask_again() -> None:
+        said.append(await why(probe))
+
+    try:
+        assert await why(probe, 0.05) == "no answer within 0.05 s"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask_again)
+            await anyio.wait_all_tasks_blocked()
+            let_go.set()
+    finally:
+        let_go.set()
+    assert (said, calls) == ([""], [True] if late else [])
+
+
 async def test_an_async_function_that_hangs_is_cancelled() -> None:
     cancelled = []
 
