@@ -19,11 +19,14 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,29})://", re.IGNORECASE)
 def scheme_of(url: str) -> str:
     """The scheme of a URL, in small letters and without a driver's name; empty for none.
 
-    What SQLAlchemy writes, as `postgresql+asyncpg`, and Heroku, as `postgres`, is `postgresql`.
+    What SQLAlchemy writes, as `postgresql+asyncpg`, and Heroku, as `postgres`, is `postgresql`;
+    Celery's `pyamqp` is `amqp`.
     """
     found = _SCHEME.match(url)
     scheme = found[1].lower() if found else ""
-    return "postgresql" if scheme.partition("+")[0] in ("postgres", "postgresql") else scheme
+    if scheme.partition("+")[0] in ("postgres", "postgresql"):
+        return "postgresql"
+    return "amqp" if scheme == "pyamqp" else scheme
 
 
 def from_url(url: str) -> Probe:

@@ -19,6 +19,7 @@ TARGETS = {
     "TCP://[::1]:1/": Target("tcp", "::1", 1),
     "http://billing/health?deep=1": Target("http", "billing", 80),
     "https://u:p@billing:8443": Target("http", "billing", 8443),
+    "pyamqp://u:p@mq//": Target("rabbitmq", "mq", 5672),
     "grpc://users:50051/users.v1.Users": Target("grpc", "users", 50051),
     "grpcs://[::1]:1": Target("grpc", "::1", 1),
     "kafka://a:9092,b:9093": Target("kafka", "a", 9092),
