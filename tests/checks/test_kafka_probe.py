@@ -42,6 +42,7 @@ class Broker:
         tls: With TLS.
         sasl: Whether it wants SASL before `Metadata`.
         silent: Accept, and never answer.
+        pretends: Take any password, and show none.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Broker:
         tls: ssl.SSLContext | None = None,
         sasl: bool = False,
         silent: bool = False,
+        pretends: bool = False,
     ) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -60,6 +62,7 @@ class Broker:
         self._tls = tls
         self._sasl = sasl
         self._silent = silent
+        self._pretends = pretends
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -89,7 +92,7 @@ class Broker:
             pass
 
     def _talk(self, requests: "Requests") -> None:
-        scram = ScramServer()
+        scram = ScramServer(self._pretends)
         logged_in = not self._sasl
         while True:
             key, version, body = requests.next()
@@ -150,7 +153,8 @@ class Requests:
 class ScramServer:
     """The other side of SCRAM-SHA-256, written from RFC 5802."""
 
-    def __init__(self) -> None:
+    def __init__(self, pretends: bool) -> None:
+        self._pretends = pretends
         self._signed = ""
 
     def answer(self, token: bytes) -> bytes | None:
@@ -164,6 +168,8 @@ class ScramServer:
             first = f"r={bare.rpartition('r=')[2]}more,s={salt},i=4096"
             self._signed = f"{bare},{first},"
             return first.encode()
+        if self._pretends:
+            return b"v=" + base64.b64encode(b"x" * 32)
         without_proof, _, proof = text.rpartition(",p=")
         signed = (self._signed + without_proof).encode()
         salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), b"salt", 4096)
@@ -264,6 +270,10 @@ async def test_sasl_logs_in_or_says_why_not(mechanism: str) -> None:
         assert failure is not None
         assert failure.reason == f"{address} has not enabled SCRAM-SHA-512"
         assert "wants it SASL?" in await why(kafka(address))
+    if mechanism != "PLAIN":
+        with broker(sasl=True, pretends=True) as port:
+            said = await why(kafka(f"127.0.0.1:{port}", sasl=(mechanism, NAME, PASSWORD)))
+            assert "does not show that it knows the password itself" in said
 
 
 @pytest.mark.skipif(not HAVE_OPENSSL, reason="needs the openssl program")
