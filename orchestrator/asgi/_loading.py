@@ -20,6 +20,7 @@ from enum import Enum
 from types import FrameType
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator._core.feed import Subscription
 from orchestrator._core.keeping import Kept, KeptCondition
@@ -28,7 +29,10 @@ from orchestrator._runtime.event_loop import EventLoop
 from orchestrator.asgi._import_string import ImportString
 
 _BIND_SECONDS = 0.05
-"""How long an import on the event loop waits for the server to open its port: no event says so."""
+_BIND_TURNS = 20
+"""How long an import waits for the server to open its port, which no event tells: so long, and then
+so many turns of the event loop, for a machine that is busy. Once it runs, an import may keep the
+interpreter to itself for seconds, in a thread too, as some extensions do."""
 
 IMPORT, LIFESPAN = "import", "lifespan"
 
@@ -106,8 +110,10 @@ class Loading:
         """Import the application; a companion of the start-up."""
         if self.imported:
             return
+        await anyio.sleep(_BIND_SECONDS)
+        for _ in range(_BIND_TURNS):
+            await anyio.lowlevel.checkpoint()
         if self._on_loop:
-            await anyio.sleep(_BIND_SECONDS)
             self._load()
         else:
             await self._load_beside()
