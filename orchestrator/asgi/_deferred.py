@@ -93,7 +93,7 @@ class _DeferredGate(ReadinessGate):
         pod: Workers | None,
         holding: HoldingOptions,
     ) -> None:
-        earlier = frozenset(map(id, self.made))
+        earlier = frozenset(map(id, self._made))
         super().__init__(
             self._serve,
             startup,
@@ -200,7 +200,7 @@ class _DeferredGate(ReadinessGate):
         """The application can take requests: look whether it has gates of its own."""
         others = {
             gate._startup  # noqa: SLF001  it is one of this class
-            for gate in self.made
+            for gate in self._made
             if gate is not self and id(gate) not in self._earlier
         }
         for one in others - {self._startup}:

@@ -107,7 +107,7 @@ class ReadinessGate(GateFace):
         ValueError: When a number is out of range.
     """
 
-    made: ClassVar["WeakSet[ReadinessGate]"] = WeakSet()
+    _made: ClassVar["WeakSet[ReadinessGate]"] = WeakSet()
     """All of this process."""
 
     # Every argument after the second has a name and a default; a settings object would only be
@@ -184,7 +184,7 @@ class ReadinessGate(GateFace):
         self._turnstile, self._counts = admission.turnstile, admission.counts
         self._stats = admission.stats
         self._shutdown = Shutdown(startup, admission, on_signals=stop_on_sigterm)
-        self.made.add(self)
+        self._made.add(self)
 
     # -- requests ----------------------------------------------------------------------------------
 

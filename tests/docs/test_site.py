@@ -22,6 +22,7 @@ MODULES = {
     "orchestrator": "orchestrator",
     "orchestrator.aiohttp": "aiohttp",
     "orchestrator.asgi": "asgi",
+    "orchestrator.auto": "auto",
     "orchestrator.checks": "checks",
     "orchestrator.health": "health",
     "orchestrator.otel": "otel",

@@ -158,6 +158,11 @@ def _print_verdict(
             console.print(
                 f"        {TITLES[Protection(run.gate)]}, {lost} of {run.clients} were lost."
             )
+        console.print(
+            "\nNow with a service of yours, without a line of code:\n"
+            "  REDIS_URL=... ORCHESTRATOR_APP=module:app uvicorn orchestrator.auto:app",
+            markup=False,
+        )
     for what in wrong:
         console.print(f"FAILED: {what}", style="bold red", soft_wrap=True, markup=False)
     if wrong:
