@@ -181,8 +181,8 @@ class StartupContext:
         enabled: False where the orchestrator is disabled, and its facts are made up.
         after: For each condition that comes after others, their names; `redis` is the probe.
         imports: Whether the time before the orchestrator is entered is that of the imports and the
-            set-up of a new process. False in a second start-up, in an interactive interpreter, and
-            in a process that is more than 60 s old.
+            set-up of a new process. False in a second start-up, in an interactive interpreter, in a
+            process that is more than 60 s old, and in one that was idle for most of its time.
         waits_for: Says what is missing at the time of the call; nothing more once it is stopped.
         targets: What each check asks, by the name of its condition.
     """

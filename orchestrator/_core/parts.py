@@ -14,10 +14,19 @@ from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
 from orchestrator._probing.prober import AlwaysAnswers
+from orchestrator._runtime.clock import LoopClock
 from states import Policy, Stage, StartupMachine
 
 _NEW_SECONDS = 60.0
 """A process that is older than this when it enters has done more than import and set up."""
+
+_IDLE_SHARE = 0.1
+"""Imports compute. A process that did so for less of its life has waited for something: `exec`
+keeps the age of a process, and a shell, or our own `wait`, may have become the service."""
+
+
+def _idled_through(age_seconds: float) -> bool:
+    return time.process_time() < _IDLE_SHARE * age_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,8 @@ class Parts:
         after = order_of(self.kept)
         targets = {name: spec.target for name, spec in self.kept.items()}
         is_new = self.first and now - started_at <= _NEW_SECONDS and not hasattr(sys, "ps1")
+        if isinstance(self.clock, LoopClock) and _idled_through(now - started_at):
+            is_new = False
         return StartupContext(
             self.policy,
             target,

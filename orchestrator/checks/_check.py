@@ -110,6 +110,7 @@ class Check(KeptCondition):
         context = StartupContext(self.policy, self.target, {}, now, now, time.time_ns())
         self.probe.prepare(self.policy)
         driver.begin_observers(context)
+        kept.words = verdict.words
         try:
             driver.boot()
             await driver.run()
@@ -132,6 +133,16 @@ class _Verdict(Observer):
             return
         failure = self._machine.snapshot.last_failure
         self._kept.set(False, "no answer yet" if failure is None else failure.reason)
+
+    def words(self, now: float) -> str:
+        """Why it does not hold, with the age of its last answer."""
+        known = self._machine.snapshot
+        if known.probe_answers:
+            return f"it answers, and must go on for {known.grace_left_seconds:.2f} s"
+        reason = "no answer yet" if known.last_failure is None else known.last_failure.reason
+        if known.last_success_at is None:
+            return reason
+        return f"{reason}; no answer for {max(0.0, now - known.last_success_at):.1f} s"
 
 
 def _policy(numbers: dict[str, float]) -> Policy:

@@ -184,7 +184,7 @@ def test_its_log_is_json_where_wanted(server: RedisServer) -> None:
     assert [one["stage"] for one in told if "stage" in one][-1] == "ready"
     assert all(one["level"] == "info" and one["at"] and one["message"] for one in told)
     (account,) = (one for one in told if "account" in one)
-    assert [step["name"] for step in account["account"]["steps"]] == ["imports", "redis", "grace"]
+    assert [step["kind"] for step in account["account"]["steps"]] == ["start", "probe", "grace"]
     assert account["message"].splitlines()[1].startswith("ready after ")
 
 

@@ -222,7 +222,7 @@ def test_it_says_where_the_start_went(server: RedisServer) -> None:
     done = finished("wait", "--redis", server.url, "--account")
     assert done.returncode == 0
     title, *steps = done.stderr[done.stderr.index("\nready after") + 1 :].splitlines()
-    assert [line.split()[0] for line in steps] == ["imports", "redis", "grace"]
+    assert [line.split()[0] for line in steps][-2:] == ["redis", "grace"]
     whole, *parts = (float(re.findall(r"([\d.]+) s", line)[0]) for line in [title, *steps])
     assert sum(parts) == pytest.approx(whole, abs=0.003)  # each is rounded to a millisecond
     told = json.loads(finished("wait", "--redis", server.url, "--account", "--json").stdout)

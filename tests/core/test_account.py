@@ -31,6 +31,7 @@ from orchestrator import (
     TimerFired,
 )
 from orchestrator._core.account_book import AccountBook
+from orchestrator._runtime import clock as runtime_clock
 from orchestrator.testing import ManualClock, ScriptedProbe, virtual_startup
 from states import Fact
 from tests.core.account_support import adds_up
@@ -125,6 +126,19 @@ async def test_a_process_that_has_lived_for_long_did_not_import_for_so_long(
     assert await first_step(300.0) == "before entering"
     monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
     assert await first_step(3.0) == "before entering"
+
+
+async def test_a_process_that_slept_before_it_entered_did_not_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def first_step(age_seconds: float) -> str:
+        monkeypatch.setattr(runtime_clock, "process_age_seconds", lambda: age_seconds)
+        async with Orchestrator(ScriptedProbe("ok")) as startup:  # on the event loop's own clock
+            return startup.account().steps[0].name
+
+    monkeypatch.setattr("time.process_time", lambda: 2.0)
+    assert await first_step(10.0) == "imports"
+    assert await first_step(30.0) == "before entering"  # as after `sleep 28; exec uvicorn`
 
 
 async def test_a_start_that_was_degraded_first_has_an_account_too() -> None:
