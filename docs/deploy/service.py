@@ -5,15 +5,14 @@ Run it with `uvicorn service:app`. It sends to `OTEL_EXPORTER_OTLP_ENDPOINT`.
 
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import anyio
+from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, Task
 from orchestrator.asgi import ReadinessGate, lifespan
 from orchestrator.otel import (
     OpenTelemetryGateMetrics,
@@ -25,30 +24,23 @@ from orchestrator.settings import Settings
 
 logging.basicConfig(level=logging.INFO)  # or changes of stage and trace ids are not shown
 settings = Settings.from_environment()
+
+
+async def listen(*, task_status: TaskStatus[None]) -> None:
+    """Stands for a task that the chat needs, and that takes a moment to come up."""
+    await anyio.sleep(1.0)
+    task_status.started()
+    await anyio.sleep_forever()
+
+
 telemetry = setup_telemetry(os.environ.get("OTEL_SERVICE_NAME", "chat"))
 startup = Orchestrator(
     RedisProbe(settings.redis_url),
     policy=settings.policy,
-    conditions=["chat-listener"],
+    conditions=[*settings.checks, Task("chat-listener", listen, after=["redis"])],
     observers=[OpenTelemetryObserver()],
     enabled=settings.enabled,  # ORCHESTRATOR_ENABLED=false is the rollback
 )
-
-
-async def listen() -> None:
-    """Stands for a task that the chat needs, and that takes a moment to come up."""
-    await anyio.sleep(1.0)
-    with startup.condition("chat-listener"):
-        await anyio.sleep_forever()
-
-
-@asynccontextmanager
-async def background(_: Starlette) -> AsyncIterator[None]:
-    """The application's own lifespan, inside the orchestrator's."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
-        yield
-        tasks.cancel_scope.cancel()
 
 
 async def chat(websocket: WebSocket) -> None:
@@ -59,5 +51,5 @@ async def chat(websocket: WebSocket) -> None:
 
 
 routes = [WebSocketRoute("/chat", chat)]
-chat_app = Starlette(routes=routes, lifespan=lifespan(startup, inner=background))
+chat_app = Starlette(routes=routes, lifespan=lifespan(startup))
 app = ReadinessGate(chat_app, startup, health=True, metrics=OpenTelemetryGateMetrics())

@@ -4,35 +4,26 @@ Run it with `uvicorn starlette_app:app`.
 """
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import anyio
+from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from orchestrator import Orchestrator
+from orchestrator import Orchestrator, Task
 from orchestrator.asgi import ReadinessGate, lifespan
 from orchestrator.redis import RedisProbe
 
+
+async def listen(*, task_status: TaskStatus[None]) -> None:
+    """Stands for a task that the chat needs; it is started again when it ends."""
+    task_status.started()  # from now on it is up
+    await anyio.sleep_forever()
+
+
 probe = RedisProbe(os.environ.get("REDIS_URL", "redis://localhost:6379/0"))
-startup = Orchestrator(probe, conditions=["chat-listener"])
-
-
-async def listen() -> None:
-    """Stands for a task that the chat needs."""
-    with startup.condition("chat-listener"):  # true while the task is in this block
-        await anyio.sleep_forever()
-
-
-@asynccontextmanager
-async def background(_: Starlette) -> AsyncIterator[None]:
-    """The application's own lifespan, inside the orchestrator's."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
-        yield
-        tasks.cancel_scope.cancel()
+startup = Orchestrator(probe, conditions=[Task("chat-listener", listen, after=["redis"])])
 
 
 async def chat(websocket: WebSocket) -> None:
@@ -43,5 +34,5 @@ async def chat(websocket: WebSocket) -> None:
 
 
 routes = [WebSocketRoute("/chat", chat)]
-chat_app = Starlette(routes=routes, lifespan=lifespan(startup, inner=background))
+chat_app = Starlette(routes=routes, lifespan=lifespan(startup))
 app = ReadinessGate(chat_app, startup, health=True)
