@@ -14,17 +14,19 @@ import time
 from orchestrator._hardening.arguments import wrong_type
 from orchestrator._hardening.text import one_line
 from orchestrator._ports import ProbeResult
-from orchestrator._probing.abandonable import AbandonableProbe, failed
+from orchestrator._probing.abandonable import AbandonableProbe
 from orchestrator._probing.addresses import Address, connect, literal_address, look_up
 from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator._probing.socket_failures import failure_of_socket
-from states import Failure
+from states import Failure, FailureKind, Policy
 
 _MOST_BYTES = 256 * 1024
 """How much of what a server sends is read in one attempt."""
 
 Tls = ssl.SSLContext | bool
 """How to check the server's certificate; `True` as the system does, `False` for no TLS."""
+
+_LOOK_UP = "looking up the name"
 
 _contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
 _making = threading.Lock()
@@ -75,7 +77,8 @@ class SocketProbe(AbandonableProbe):
         self.where = where
         self.doing = "not begun"
         self._seconds = 0.0
-        self._connecting = False
+        self._patience_seconds = Policy().answer_patience_seconds
+        self._connecting = self._is_patient = False
         self._socket: socket.socket | None = None
 
     def talk(self, deadline: float) -> None:
@@ -101,8 +104,21 @@ class SocketProbe(AbandonableProbe):
             self.close_socket()
         return None
 
+    def prepare(self, policy: Policy) -> None:
+        """Take over `answer_patience_seconds`."""
+        self._patience_seconds = policy.answer_patience_seconds
+
     def give_up(self) -> None:
-        """Cut the connection, in whatever it is read."""
+        """Cut the connection, in whatever it is read, unless a handshake may go on."""
+        if not self._is_patient:
+            self._cut()
+
+    async def aclose(self) -> None:
+        """Cut the connection, also in a handshake."""
+        self._cut()
+        await super().aclose()
+
+    def _cut(self) -> None:
         sock = self._socket
         if sock is not None:
             with contextlib.suppress(OSError):
@@ -115,8 +131,10 @@ class SocketProbe(AbandonableProbe):
 
     def timed_out(self, timeout_seconds: float) -> Failure:
         """Say what the attempt was at."""
-        within = f"within {timeout_seconds:g} s ({self.doing})"
-        return failed("TimeoutError", f"{self.where} gave no answer {within}")
+        reason = f"{self.where} gave no answer within {timeout_seconds:g} s ({self.doing})"
+        # Whoever does not even answer is busy with those who came before, most of the time.
+        busy = self.doing != _LOOK_UP
+        return Failure(FailureKind.TRANSIENT, "TimeoutError", reason, congestion=busy)
 
     def failure_of(self, error: OSError) -> Failure:
         """What an exception of the socket means."""
@@ -152,22 +170,41 @@ class SocketProbe(AbandonableProbe):
             deadline: By `time.monotonic`, shared among the addresses of the name.
             tls: How to check the certificate; `None` for no TLS.
         """
-        self.doing, self._connecting = "looking up the name", True
+        self.doing, self._connecting = _LOOK_UP, True
         unix: list[Address] = [] if port else [(socket.AF_UNIX, host)]
         addresses = unix or literal_address(host, port) or look_up(host, port)
         self.doing = "connecting"
-        return self.secured(connect(addresses, deadline, self.adopt), host, deadline, tls)
+        sock = connect(addresses, deadline, self.adopt)
+        return self.secured(sock, host, deadline, tls, self._patience_seconds)
 
     def secured(
-        self, sock: socket.socket, host: str, deadline: float, tls: ssl.SSLContext | None
+        self,
+        sock: socket.socket,
+        host: str,
+        deadline: float,
+        tls: ssl.SSLContext | None,
+        patience_seconds: float = 0.0,
     ) -> "Link":
-        """A connection that was accepted, with TLS on it."""
+        """A connection that was accepted, with TLS on it.
+
+        The handshake may outlast the attempt by as much as is given. To give it up would have a
+        busy server do its work again, and with many instances it would never come to an end. What
+        is asked then has the time of an attempt of its own.
+        """
         self._connecting = False
-        sock.settimeout(left_until(deadline))
         if tls is not None:
             self.doing = "agreeing on TLS"
-            sock = tls.wrap_socket(sock, server_hostname=host)
+            sock = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
             self._socket = sock
+            sock.settimeout(left_until(max(deadline, time.monotonic() + patience_seconds)))
+            self._is_patient = patience_seconds > 0
+            try:
+                sock.do_handshake()
+            finally:
+                self._is_patient = False
+            if (now := time.monotonic()) > deadline:
+                deadline = now + self._seconds
+        sock.settimeout(left_until(deadline))
         self.doing = "waiting for the answer"
         return Link(sock, deadline)
 

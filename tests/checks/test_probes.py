@@ -1,8 +1,10 @@
 """The probes of `orchestrator.checks` on real sockets, files and functions."""
 
 import asyncio
+import contextlib
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ import pytest
 from orchestrator import Probe, ProbeResult
 from orchestrator.checks import call, file, http, tcp
 from states import FailureKind
+from tests.certificates import HAVE_OPENSSL, make_certificates
 
 pytestmark = pytest.mark.anyio
 
@@ -266,6 +269,46 @@ async def test_a_server_that_drips_ends_with_the_attempt() -> None:
     with server(response(200), response(200), hold=0.5) as port:
         probe = http(f"http://127.0.0.1:{port}/")
         assert "no answer" in await why(probe, 0.05)
+
+
+@pytest.mark.skipif(not HAVE_OPENSSL, reason="needs the openssl program")
+async def test_a_slow_tls_handshake_goes_on_where_an_attempt_left_it(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    let_go, accepted = threading.Event(), []
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                accepted.append(listener.accept()[0])
+                let_go.wait()
+                with accepted[-1] as sock, serving.wrap_socket(sock, server_side=True) as secure:
+                    secure.recv(65536)
+                    secure.sendall(response(204))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        probe = http(f"https://127.0.0.1:{listener.getsockname()[1]}/", tls=trusting)
+        try:
+            for seconds in (1.0, 0.05, 0.05):  # the first gets as far as the handshake
+                failure = (await asked(probe, seconds)).failure
+                assert failure is not None
+                assert failure.congestion
+                assert f"no answer within {seconds:g} s (agreeing on TLS)" in failure.reason
+            let_go.set()
+            assert await why(probe) == ""
+            assert len(accepted) == 1
+            let_go.clear()
+            assert "agreeing on TLS" in await why(probe, 1.0)
+            await probe.aclose()
+            await until_idle()
+        finally:
+            let_go.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 async def test_a_server_that_speaks_no_tls_is_told_apart() -> None:
