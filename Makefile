@@ -23,7 +23,7 @@ WORKERS ?= 4
 	docs docs-reference clean
 
 help:
-	@echo "make demo [ARGS='--compare --json out.json']   the main job, on an embedded real Redis"
+	@echo "make demo [ARGS=--full or --compare]            the main job, on an embedded real Redis"
 	@echo "make test                                      lint, types and every test"
 	@echo "make runtime-tests                             every test of what runs, without those of pages and packages"
 	@echo "make test-minimal                              the tests with the oldest versions that are allowed"

@@ -78,6 +78,22 @@ def test_the_variable_says_the_same_and_options_go_before_it(
     assert "hunter2" not in err
 
 
+def test_what_is_not_needed_is_asked_once_before_the_end_and_reported_as_it_is(
+    port: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ours, nobody = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{free_port()}"
+    optional = ["--optional", f"up={ours}", "--optional", f"down={nobody}"]
+    for _ in range(10):  # whatever comes first
+        assert main(["wait", "--json", "--check", ours, *optional]) == 0
+        told = json.loads(capfd.readouterr().out)
+        holds = {one["name"]: (one["required"], one["holds"]) for one in told["checks"]}
+        assert holds == {"up": (False, True), "down": (False, False)}
+    assert main(["wait", "--check", ours, *optional]) == 0
+    err = capfd.readouterr().err
+    assert "down is not needed, and does not hold: " in err
+    assert "up is not needed" not in err
+
+
 def test_all_that_is_missing_is_named_when_the_time_is_up(
     port: int, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,11 @@ class CountedProbe(Probe):
         await self._probe.aclose()
 
     @property
+    def answers(self) -> bool:
+        """Whether the last attempt succeeded. Its condition may hear of it a moment later."""
+        return self.attempts > 0 and not self.failing
+
+    @property
     def is_permanent(self) -> bool:
         """Whether it must answer, and waiting won't help."""
         failure = self.last_failure if self.failing and self.required else None

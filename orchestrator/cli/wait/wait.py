@@ -85,7 +85,7 @@ class Waited:
                 {
                     "name": one.name,
                     "required": one.required,
-                    "holds": self.known.conditions[one.name].satisfied,
+                    "holds": one.answers,
                     "attempts": one.attempts,
                     "last_failure": _as_json(one.last_failure),
                 }
@@ -179,7 +179,7 @@ def tell(waited: Waited, *, quiet: bool) -> None:
         if not quiet:
             note(text)
             for one in waited.asked.counted if waited.enabled else ():
-                if not one.required and not known.conditions[one.name].satisfied:
+                if not one.required and not one.answers:
                     note(f"{one.name} is not needed, and does not hold: {why(one)}")
         return
     if waited.outcome is WaitOutcome.INTERRUPTED:
