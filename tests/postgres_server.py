@@ -27,6 +27,26 @@ def find_postgres() -> Path | None:
     return next((one.parent for one in places if one.with_name("postgres").exists()), None)
 
 
+def freeze(processes: list[psutil.Process]) -> None:
+    """Stop processes where they are (SIGSTOP); return once all of their threads have stopped."""
+    deadline = time.monotonic() + 10
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGSTOP)
+    for process in processes:
+        while not _is_stopped(process.pid):
+            assert time.monotonic() < deadline, "it does not stop"
+            time.sleep(0.001)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        stats = [one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:  # one of them has just ended
+        return False
+    return all(stat.rpartition(")")[2].split()[0] in "TtZX" for stat in stats)
+
+
 class PostgresProcess:
     """One server on 127.0.0.1, and on a Unix socket in its directory."""
 
@@ -145,9 +165,7 @@ class PostgresProcess:
 
     def freeze(self) -> None:
         """Stop it and all its backends where they are."""
-        for process in self._family():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGSTOP)
+        freeze(self._family())
 
     def thaw(self) -> None:
         for process in reversed(self._family()):

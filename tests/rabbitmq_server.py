@@ -17,6 +17,7 @@ from typing import Self
 
 import psutil
 
+from tests.postgres_server import freeze
 from tests.redis_server import free_port
 
 USER, PASSWORD, VHOST, SMALL_VHOST = "app", "s3cret/pässword", "orders", "small"
@@ -143,7 +144,7 @@ class RabbitProcess:
                 process.send_signal(number)
 
     def freeze(self) -> None:
-        self._signal(signal.SIGSTOP)
+        freeze(self._family())
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
