@@ -43,6 +43,10 @@ class Service(Protocol):
         """How it is now."""
         ...
 
+    async def drain(self) -> None:
+        """End the work, before the server ends."""
+        ...
+
     def close(self) -> None:
         """Flush what is still to be told, after the event loop has ended."""
         ...
@@ -61,7 +65,12 @@ def make_service(options: ServiceOptions, send: Send) -> Service:
 
 def policy_of(options: ServiceOptions) -> Policy:
     """The policy of the demo's services."""
-    return Policy(budget_seconds=_BUDGET_SECONDS, grace_seconds=options.grace_seconds)
+    return Policy(
+        budget_seconds=_BUDGET_SECONDS,
+        grace_seconds=options.grace_seconds,
+        drain_close_seconds=0.5,
+        drain_limit_seconds=2.0,
+    )
 
 
 def status_of(startup: Orchestrator, gate: ReadinessGate, max_loop_stall_seconds: float) -> Status:
@@ -118,6 +127,10 @@ class Gated:
         """How it is now."""
         return status_of(self._startup, self._gate, max_loop_stall_seconds)
 
+    async def drain(self) -> None:
+        """Close those who stay, one by one."""
+        await self._startup.drain("the demo ends")
+
     def close(self) -> None:
         """Flush the spans."""
         self._tracing.close()
@@ -152,6 +165,9 @@ class Ungated:
     def status(self, max_loop_stall_seconds: float) -> Status:
         """How it is now: there is no stage to tell."""
         return Status(time.monotonic(), max_loop_stall_seconds)
+
+    async def drain(self) -> None:
+        """There is nothing that could."""
 
     def close(self) -> None:
         """Nothing is left to tell."""

@@ -1,8 +1,10 @@
 """The demo's clients: real WebSocket connections, begun from the moment the port opens."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -54,6 +56,31 @@ class ClientCounts:
         return sum(self.errors.values()) + sum(
             count for code, count in self.closes.items() if code != NORMAL_CLOSURE
         )
+
+
+async def stay_until_closed(
+    port: int, number: int, closes: Counter[int], opened: Callable[[], object]
+) -> None:
+    """Clients that stay until the service closes them.
+
+    Args:
+        port: Where the service listens.
+        number: How many there are.
+        closes: Counts the close codes.
+        opened: Called once all of them are inside.
+    """
+    async with contextlib.AsyncExitStack() as connections:
+        url = f"ws://{HOST}:{port}/chat"
+        inside = [
+            await connections.enter_async_context(
+                connect(url, open_timeout=_GIVE_UP_SECONDS, compression=None, proxy=None)
+            )
+            for _ in range(number)
+        ]
+        opened()
+        for connection in inside:
+            await connection.wait_closed()
+            closes[connection.close_code or ABNORMAL_CLOSURE] += 1
 
 
 async def run_clients(

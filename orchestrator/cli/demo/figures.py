@@ -10,6 +10,7 @@ from orchestrator import __version__
 from states import Stage
 
 NORMAL_CLOSURE = 1000
+SERVICE_RESTART = 1012
 INTERNAL_ERROR = 1011
 ABNORMAL_CLOSURE = 1006
 """Close codes of WebSocket (RFC 6455, and IANA's registry of them)."""
@@ -65,6 +66,7 @@ class RunFigures:
         restart_to_grace_seconds: From the first answer of the new Redis to grace.
         restart_to_ready_seconds: The same, to ready.
         served_after_recovery: Whether a client that came after the recovery was served.
+        drained: How many clients that stayed to the end were closed with each close code.
         trace_id: The start-up's trace.
     """
 
@@ -85,6 +87,7 @@ class RunFigures:
     restart_to_grace_seconds: float | None = None
     restart_to_ready_seconds: float | None = None
     served_after_recovery: bool | None = None
+    drained: dict[str, int] | None = None
     trace_id: str | None = None
 
     @property
@@ -120,6 +123,11 @@ def shortcomings(run: RunFigures, *, outage: bool, grace_seconds: float) -> list
     seen = [figure.stage for figure in run.stages]
     if not _in_order(expected, seen):
         wrong.append(f"the stages were {', '.join(seen)}; expected {', '.join(expected)}")
+    wrong += [
+        f"{count} clients that stayed were closed with {code} at the end"
+        for code, count in (run.drained or {}).items()
+        if code != str(SERVICE_RESTART)
+    ]
     if outage:
         wrong += _outage_shortcomings(run, grace_seconds)
     return wrong

@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from orchestrator.cli.demo.choices import DemoOptions
-from orchestrator.cli.demo.clients import ClientCounts, run_clients
+from orchestrator.cli.demo.clients import ClientCounts, run_clients, stay_until_closed
 from orchestrator.cli.demo.embedded_redis import HOST, EmbeddedRedis
-from orchestrator.cli.demo.figures import RunFigures
+from orchestrator.cli.demo.figures import ABNORMAL_CLOSURE, SERVICE_RESTART, RunFigures
 from orchestrator.cli.demo.live_view import DemoLines
 from orchestrator.cli.demo.record import Record
 from orchestrator.cli.demo.reports import Protection, ServiceOptions, SpanReport, StageReport
@@ -21,6 +22,10 @@ _REFRESH_SECONDS = 0.1
 _CALM_SECONDS = 1.0
 _OUTAGE_SECONDS = 1.5
 """Pauses before the outage and in it, long enough for a person to see both."""
+
+_DRAINS = (Protection.GATE, Protection.FULL)
+_STAYING = 50
+"""The clients that are inside when the service ends."""
 
 STAGE_TIMEOUT_SECONDS = 60.0
 
@@ -108,8 +113,30 @@ class DemoRun:
             await self._until_stage(service, Stage.READY, after=0)
             if self._options.outage:
                 await self._outage(redis, service)
+        await self._end(service)
+
+    async def _end(self, service: ServiceProcess) -> None:
+        """The service drains: clients that stay are closed one by one, and none is dropped."""
         self._record.ending = True
-        await service.stop()
+        if self._gate in _DRAINS and self._record.port is not None:
+            closes, inside = Counter[int](), asyncio.Event()
+            staying = min(self._options.connections, _STAYING)
+            async with asyncio.TaskGroup() as tasks:
+                port = self._record.port
+                tasks.create_task(stay_until_closed(port, staying, closes, inside.set))
+                await inside.wait()
+                self._record.say(time.monotonic(), f"{staying} clients stay; the service drains")
+                await service.stop()
+            self._record.figures.drained = {str(code): n for code, n in sorted(closes.items())}
+            restarted = closes[SERVICE_RESTART]
+            self._record.say(
+                time.monotonic(),
+                f"{restarted} of {staying} closed with {SERVICE_RESTART},"
+                f" {closes[ABNORMAL_CLOSURE]} with {ABNORMAL_CLOSURE}",
+                "good" if restarted == staying else "bad",
+            )
+        else:
+            await service.stop()
 
     async def _launch_late(self, redis: EmbeddedRedis) -> None:
         launch_at = self._record.live.started_at + self._options.redis_delay_seconds

@@ -23,7 +23,7 @@ from orchestrator.cli.demo.reports import Listening, Report, ServiceOptions, enc
 
 _BEAT_SECONDS = 0.005
 _STATUS_SECONDS = 0.05
-_LAST_WORDS_SECONDS = 3.0
+_LAST_WORDS_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 1
 
 
@@ -69,7 +69,15 @@ async def _serve(service: Service, server: Server, send: Send) -> None:
         asyncio.create_task(_tell_status(service, heartbeat, send)),
     ]
     await asyncio.sleep(0)  # both have begun: nothing of the start-up goes unmeasured
-    _when_input_ends(asyncio.get_running_loop(), lambda: setattr(server, "should_exit", True))
+    ends = asyncio.Event()
+
+    async def end() -> None:
+        await ends.wait()
+        await service.drain()
+        server.should_exit = True
+
+    beside.append(asyncio.create_task(end()))
+    _when_input_ends(asyncio.get_running_loop(), ends.set)
     try:
         await server.serve()
     finally:

@@ -11,6 +11,7 @@ from orchestrator.cli.demo.figures import (
     ABNORMAL_CLOSURE,
     INTERNAL_ERROR,
     NORMAL_CLOSURE,
+    SERVICE_RESTART,
     RunFigures,
 )
 from orchestrator.cli.demo.live_view import STYLES
@@ -141,6 +142,13 @@ def _listener_late(run: RunFigures) -> Text | None:
     return Text(f"{run.listener_up_seconds - run.port_open_seconds:.3f} s")
 
 
+def _drained(run: RunFigures, code: int) -> Text | None:
+    if run.drained is None:
+        return None
+    count = run.drained.get(str(code), 0)
+    return Text(str(count), "green" if (code == SERVICE_RESTART) == bool(count) else "red")
+
+
 def _close_rows(runs: Sequence[RunFigures]) -> list[_Row]:
     """A row for each close code that was seen, and for those that must not be."""
     seen = {int(code) for run in runs for code in run.closes}
@@ -160,4 +168,6 @@ _ROWS: tuple[_Row, ...] = (
     ("Redis killed to degraded", lambda run: _seconds(run.kill_to_degraded_seconds)),
     ("Redis back to grace", lambda run: _seconds(run.restart_to_grace_seconds)),
     ("Redis back to ready", lambda run: _seconds(run.restart_to_ready_seconds)),
+    ("at the end, closed with 1012", lambda run: _drained(run, SERVICE_RESTART)),
+    ("at the end, closed with 1006", lambda run: _drained(run, ABNORMAL_CLOSURE)),
 )

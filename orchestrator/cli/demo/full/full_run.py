@@ -177,8 +177,7 @@ class FullRun(DemoRun):
         if self._options.outage:
             for fall in self._falls(redis, pid):
                 await self._fall(fall, service)
-        record.ending = True
-        await service.stop()
+        await self._end(service)
 
     # Late after the port has opened, however long the service's imports took.
 

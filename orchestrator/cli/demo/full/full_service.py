@@ -140,6 +140,10 @@ class FullService:
         """How it is now."""
         return status_of(self._startup, self._gate, max_loop_stall_seconds)
 
+    async def drain(self) -> None:
+        """Close those who stay, one by one."""
+        await self._startup.drain("the demo ends")
+
     def close(self) -> None:
         """Flush the spans."""
         self._tracing.close()
