@@ -11,7 +11,7 @@ SAME_EVERYWHERE = {
     "__init__": "the face of its folder",
     "command": "what each command's folder says on the command line",
     "errors": "the exceptions of its room",
-    "ReadinessGate": "the same gate, for ASGI and for aiohttp",
+    "ReadinessGate": "the same gate, for ASGI, aiohttp and WSGI",
 }
 """Names that mean the same wherever they stand."""
 

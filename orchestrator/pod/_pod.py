@@ -185,6 +185,11 @@ class Pod:
 
     def _enter(self) -> None:
         """Join the others, once in each start-up."""
+        if not self._entered:
+            forget_in_child(self)  # a fork may come at any moment, also while the lock is held
+            self._enter_once()
+
+    def _enter_once(self) -> None:
         with self._lock:
             if not self._entered and self._startup is not None and self._startup.running:
                 self._entered = True
@@ -211,7 +216,6 @@ class Pod:
             self._alone(str(error) if isinstance(error, NoPlaceError) else _why(error))
             return
         _taken[place] = self
-        forget_in_child(self)
         sweep(place.parent, but=place)
         self._joined_at = self._awake_at = self._beat_at = now()
         self._report()

@@ -32,6 +32,7 @@ MODULES = {
     "orchestrator.testing": "testing",
     "orchestrator.web": "web",
     "orchestrator.websockets": "websockets",
+    "orchestrator.wsgi": "wsgi",
     "states": "states",
 }
 """The public modules, and the page of each in `docs/reference/api`."""

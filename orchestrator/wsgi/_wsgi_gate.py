@@ -1,0 +1,276 @@
+"""The gate for WSGI: holds in threads of the server, as many as that can spare."""
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from orchestrator._core.feed import Subscription
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.admission import recovering
+from orchestrator._gate.counts import AdmissionCounts, GateStats
+from orchestrator._gate.health_answers import HealthAnswers, HealthReport, Workers, refusal
+from orchestrator._gate.health_verdict import HealthRules
+from orchestrator._gate.hold_queue import Outcome
+from orchestrator._gate.holding import check
+from orchestrator._gate.refusals import RetryAfter, reason
+from orchestrator._hardening.arguments import paths_of, require, require_flag, wrong_type
+from orchestrator._hardening.log_thread import Log
+from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS, condition_in, passes
+from orchestrator._runtime.fork import forget_in_child
+from orchestrator._runtime.loop_thread import LoopThread
+from orchestrator.wsgi._prefork import NO_THREADS, lacks_threads, unbegun
+from states import Stage
+
+logger = Log("orchestrator.wsgi")
+
+# What PEP 3333 leaves open: environments hold anything, and servers pass a callable of their own.
+WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+_WRITE = "write ReadinessGate(app, startup)"
+
+
+class ReadinessGate:
+    """WSGI middleware that holds, admits or refuses by the stage of the start-up.
+
+    In `ready` requests pass. Before it they are held, until ready or their limit; in `degraded`
+    they are refused at once. A held request takes up a thread of the server, and health checks need
+    one, too: so only `max_held` are held at a time, and none at all where a process handles one
+    request after the other, as gunicorn's sync worker does. A refusal is a 503 with a jittered
+    `Retry-After`.
+
+    Args:
+        app: The application behind the gate.
+        startup: The orchestrator.
+        hold_seconds: How long a request may wait for ready; 0 refuses at once.
+        max_held: How many may wait at once in each process. Keep it below the number of threads.
+        admit_degraded: Admit in `degraded` too.
+        bypass: Paths that pass in every stage.
+        health: Answer `/livez`, `/readyz` and `/startupz` here.
+        details: Tell what the service waits for on the health endpoints.
+        drain_when_degraded: Fail `/readyz` when a service that was ready is degraded.
+        pod: The workers of this service, which then answer `/readyz` and `/startupz` as one:
+            `orchestrator.pod.Pod()`.
+        run_in_thread: Enter the orchestrator with the first request of each process, unless it was
+            entered there already. See `start` for a hook that does it earlier.
+        retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
+        on_admission: Called with the outcome of each request: `admitted`, `refused`, `overflow` or
+            `timed_out`; from several threads.
+
+    Raises:
+        TypeError: When an argument is of the wrong type, as when the first two are swapped.
+        ValueError: When a number is out of range, or `pod` is given without `health`.
+    """
+
+    # As the other gates: every argument after the second has a name and a default.
+    def __init__(  # noqa: PLR0913  as said above
+        self,
+        app: WSGIApp,
+        startup: Orchestrator,
+        *,
+        hold_seconds: float = 5.0,
+        max_held: int = 1,
+        admit_degraded: bool = False,
+        bypass: Collection[str] = BYPASS,
+        health: bool = False,
+        details: bool = False,
+        drain_when_degraded: bool = False,
+        pod: Workers | None = None,
+        run_in_thread: bool = True,
+        retry_after_seconds: tuple[int, int] = (1, 3),
+        on_admission: Callable[[str], object] | None = None,
+    ) -> None:
+        given: object = app
+        if isinstance(given, Orchestrator) or not callable(given):
+            raise wrong_type(given, "app", "a WSGI application", _WRITE)
+        self._app = app
+        self._startup: Orchestrator = require(startup, Orchestrator, "startup", _WRITE)
+        check("hold_seconds", hold_seconds, 0)
+        check("max_held", max_held, 0)
+        if pod is not None and not health:
+            raise ValueError("pod needs health=True: health endpoints answer for the workers")
+        self._hold_seconds, self._max_held = hold_seconds, max_held
+        self._admit_degraded = require_flag(admit_degraded, "admit_degraded")
+        self._bypass = paths_of(bypass)
+        self._retry_after = RetryAfter(retry_after_seconds)
+        self._details = require_flag(details, "details")
+        self._health: HealthAnswers | None = None
+        if require_flag(health, "health"):
+            rules = HealthRules(
+                drain_when_degraded=drain_when_degraded, admit_degraded=admit_degraded
+            )
+            self._health = HealthAnswers(
+                startup, rules, retry_after_seconds=retry_after_seconds, pod=pod
+            )
+        self._manages = require_flag(run_in_thread, "run_in_thread")
+        self._stats = GateStats(on_admission, None, None)
+        self._thread: LoopThread[Orchestrator] | None = None
+        self._never = NO_THREADS if self._manages and lacks_threads() else ""
+        self._begin_anew()
+        forget_in_child(self)
+        unbegun.add(self)
+        startup.accompany(self._follow)
+        if self._cannot:
+            logger.error("every request will be refused: %s", self._cannot)
+
+    def _begin_anew(self) -> None:
+        self._process = 0
+        self._cannot = self._never
+        self._held = 0
+        self._changed = threading.Condition()
+        self._starting = threading.Lock()  # another one: the loop's thread wakes while we wait
+
+    # -- state -------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """How many requests are held now, in this process."""
+        return self._held
+
+    @property
+    def counts(self) -> AdmissionCounts:
+        """How many requests had which outcome so far, in this process."""
+        return self._stats.counts
+
+    @property
+    def closes(self) -> Counter[int | str]:
+        """WSGI has no WebSockets, so none were closed."""
+        return self._stats.closes
+
+    def start(self) -> None:
+        """Enter the orchestrator in this process, unless it was entered here already.
+
+        The first request does it, too, and so does the fork of gunicorn with `--preload` and of
+        uWSGI. Elsewhere call it in the server's hook after a fork, such as gunicorn's
+        `post_worker_init`, to begin before the first request. Calling it twice does no harm.
+        """
+        with self._starting:
+            if self._process == os.getpid():
+                return
+            unbegun.discard(self)
+            forget_in_child(self)
+            # A fork's child has a thread's remains, and no thread.
+            if self._manages and not self._cannot and self._startup.never_ran_here:
+                self._thread = self._startup.run_in_thread()
+                try:
+                    self._thread.start()
+                except Exception as error:  # it is logged, and requests are refused
+                    self._cannot = "The start-up could not begin."
+                    logger.error("the orchestrator could not be entered", error=error)
+            self._process = os.getpid()
+
+    def close(self) -> None:
+        """Leave the orchestrator, if this gate has entered it; so does the end of the process."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.close()
+
+    def forked(self) -> None:
+        """This process is a new one: nothing was entered here, and nothing is held."""
+        self._thread = None
+        self._begin_anew()
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """Handle one request."""
+        if self._process != os.getpid():
+            self.start()
+        path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode(errors="replace")
+        if self._health is not None and (path in HEALTH_PATHS or condition_in(path)):
+            query, method = environ.get("QUERY_STRING", ""), environ["REQUEST_METHOD"]
+            report = self._health.answer(path, method, query, details=self._details)
+            return _respond(report, environ, start_response)
+        raw = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "")
+        if passes(path, self._bypass, raw=raw.partition("?")[0], websocket=False):
+            return self._app(environ, start_response)
+        outcome = self._decide(bool(environ.get("wsgi.multithread")))
+        with self._changed:
+            setattr(self.counts, outcome.value, getattr(self.counts, outcome.value) + 1)
+        self._stats.tell(outcome)
+        if outcome is Outcome.ADMITTED:
+            return self._app(environ, start_response)
+        return _respond(self._refuse(outcome), environ, start_response)
+
+    def _decide(self, multithread: bool) -> Outcome:
+        if self._is_open():
+            return Outcome.ADMITTED
+        if self._refuses_at_once():
+            return Outcome.REFUSED
+        with self._changed:
+            if not multithread or self._held >= self._max_held:
+                return Outcome.OVERFLOW
+            self._held += 1
+            self._stats.counts.held += 1
+            try:
+                return self._hold()
+            finally:
+                self._held -= 1
+
+    def _hold(self) -> Outcome:
+        until = time.monotonic() + self._hold_seconds
+        while not self._is_open():
+            if self._refuses_at_once():
+                return Outcome.REFUSED
+            left = until - time.monotonic()
+            if left <= 0:
+                return Outcome.TIMED_OUT
+            self._changed.wait(left)
+        return Outcome.ADMITTED
+
+    def _is_open(self) -> bool:
+        startup = self._startup
+        if startup.ready or not startup.enabled:
+            return True
+        if not self._admit_degraded or startup.ended is not None:
+            return False
+        return startup.stage is Stage.DEGRADED or recovering(startup)
+
+    def _refuses_at_once(self) -> bool:
+        startup = self._startup
+        if self._cannot or startup.ended is not None or startup.never_ran_here:
+            return True
+        return startup.stage is Stage.DEGRADED and not self._admit_degraded
+
+    def _refuse(self, outcome: Outcome) -> HealthReport:
+        startup = self._startup
+        entered = not startup.never_ran_here or startup.stage is not Stage.BOOTING
+        why = self._cannot or (
+            reason(outcome, startup.stage, startup.ended is not None, True)
+            if entered
+            else "The start-up was never begun: leave run_in_thread on, or enter the orchestrator."
+        )
+        report = refusal(HTTPStatus.SERVICE_UNAVAILABLE, why)
+        headers = (("retry-after", self._retry_after.draw()),)
+        return HealthReport(report.status, report.body, report.content_type, headers)
+
+    async def _follow(self, events: Subscription) -> None:
+        """Runs beside the start-up, and wakes those who are held."""
+        try:
+            async for _ in events:
+                self._wake()
+        finally:
+            self._wake()
+            self._stats.sum_up()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _respond(
+    report: HealthReport, environ: dict[str, Any], start_response: Callable[..., Any]
+) -> Iterable[bytes]:
+    headers = [
+        ("Content-Type", report.content_type),
+        ("Content-Length", str(len(report.body))),
+        ("Cache-Control", "no-store"),
+        *((name.title(), value) for name, value in report.headers),
+    ]
+    start_response(f"{int(report.status)} {report.status.phrase}", headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [report.body]
