@@ -11,7 +11,7 @@ class StepKind(StrEnum):
     """What a step of a start was spent on. The values are stable: they appear in JSON."""
 
     START = "start"
-    """The process itself: its imports and set-up, until the orchestrator is entered."""
+    """Imports and set-up of the process, until the orchestrator is entered."""
 
     PROBE = "probe"
     """Waiting for the orchestrator's own probe to be answered."""

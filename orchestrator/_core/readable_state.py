@@ -70,7 +70,7 @@ class ReadableState:
 
     @property
     def needs_restart(self) -> str | None:
-        """Why only a restart of the process helps: a required task is down for good, else `None`.
+        """Why only a restart of the process helps, as a required task is down for good; or `None`.
 
         The service is neither live nor ready then, so that the platform restarts it.
         """
