@@ -15,15 +15,13 @@ from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.health_answers import Verdicts
 from orchestrator._gate.health_verdict import HealthVerdict
 from orchestrator._hardening.arguments import require
-from orchestrator._hardening.log_thread import Log
 from orchestrator._runtime.fork import forget_in_child
 from orchestrator.pod._members import Member, has_locks, now, read, sweep
 from orchestrator.pod._parent import expected_workers, find_parent
 from orchestrator.pod._places import VARIABLE, NoPlaceError, find_place
 from orchestrator.pod._quorum import Quorum, ReadyWhen
+from orchestrator.pod._spokesman import Spokesman, logger
 from orchestrator.pod._standing import PodStanding, WorkerReport
-
-logger = Log("orchestrator.pod")
 
 _BEAT_SECONDS = 1.0
 _KEPT_SECONDS = 0.05
@@ -31,9 +29,6 @@ _KEPT_SECONDS = 0.05
 
 _PAUSE_SECONDS = 3.0
 """Two beats so far apart have a break between them, in which others may not have run either."""
-
-_PATIENCE_SECONDS = 30.0
-"""How long workers may take to join before that is worth a line."""
 
 _taken: "weakref.WeakValueDictionary[Path, Pod]" = weakref.WeakValueDictionary()
 """Which Pod of this process is in which directory: a worker counts once."""
@@ -92,10 +87,8 @@ class Pod:
         self._member: Member | None = None
         self._standing = PodStanding()
         self._expected: int | None = None
-        self._source = "Pod(workers=)"
-        self._beat_at = self._awake_at = self._joined_at = 0.0
-        self._said: bool | None = None
-        self._said_missing = False
+        self._spokesman = Spokesman("")
+        self._beat_at = self._awake_at = 0.0
 
     # -- what health endpoints ask -----------------------------------------------------------------
 
@@ -180,7 +173,8 @@ class Pod:
     async def _beat(self) -> None:
         while self._member is not None:
             self._report()
-            self._tell()
+            ready = self._enough(self._standing.count("/readyz"), self._standing)
+            self._spokesman.tell(self._standing, self._member.name, ready=ready)
             await anyio.sleep(_BEAT_SECONDS)
 
     def _enter(self) -> None:
@@ -202,9 +196,9 @@ class Pod:
         if not has_locks():
             self._alone("the system has no locks that end with their process")
             return
-        self._expected, self._source = self._workers, self._source
+        self._expected, source = self._workers, "Pod(workers=)"
         if self._workers is None:
-            self._expected, self._source = expected_workers(parent)
+            self._expected, source = expected_workers(parent)
         try:
             if parent is None and not os.environ.get(VARIABLE):
                 raise NoPlaceError("it is not known which process has started the workers")
@@ -217,7 +211,8 @@ class Pod:
             return
         _taken[place] = self
         sweep(place.parent, but=place)
-        self._joined_at = self._awake_at = self._beat_at = now()
+        self._awake_at = self._beat_at = now()
+        self._spokesman = Spokesman(source)
         self._report()
         expected = "" if self._expected is None else f" of {self._expected}"
         logger.info("worker %d has joined: %d%s", os.getpid(), len(self._look().workers), expected)
@@ -294,26 +289,6 @@ class Pod:
         if (standing.started, standing.was_ready) != (before.started, before.was_ready):
             self._report()
         return standing
-
-    def _tell(self) -> None:
-        """One worker logs for all: the first by name."""
-        standing, member = self._standing, self._member
-        ready = self._enough(standing.count("/readyz"), standing)
-        before, self._said = self._said, ready
-        if member is None or member.name != next(iter(standing.workers), ""):
-            return
-        if ready != before and (ready or before is not None):
-            log = logger.info if ready else logger.warning
-            log("the service is %sready: %s", "" if ready else "not ", standing.in_words("/readyz"))
-        missing = len(standing.workers) < standing.expected and not standing.started
-        late = now() - self._joined_at > _PATIENCE_SECONDS
-        if missing and late and not self._said_missing:
-            self._said_missing = True
-            logger.warning(
-                "%s; the number was taken from %s, and Pod(workers=) overrides it",
-                standing.in_words("/startupz"),
-                self._source,
-            )
 
 
 def _why(error: OSError) -> str:

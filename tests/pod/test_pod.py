@@ -14,7 +14,7 @@ import pytest
 from orchestrator import Orchestrator, Policy
 from orchestrator._gate.health_verdict import HealthVerdict
 from orchestrator.asgi import ReadinessGate, health_app
-from orchestrator.pod import Pod, _members, _pod
+from orchestrator.pod import Pod, _members, _pod, _spokesman
 from orchestrator.pod._members import Member, read
 from orchestrator.pod._quorum import Quorum
 from orchestrator.pod._standing import PodStanding, WorkerReport
@@ -265,7 +265,7 @@ async def test_lines_of_the_log_say_which_worker_and_one_speaks_for_all(
 ) -> None:
     caplog.set_level(logging.INFO, "orchestrator.pod")
     monkeypatch.setattr(_pod, "_BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(_pod, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(_spokesman, "_PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(os, "urandom", lambda size: b"\x01" * size)
     async with a_worker(Pod(workers=2)) as here:
         assert f"worker {os.getpid()} has joined: 1 of 2" in caplog.text
