@@ -150,6 +150,8 @@ class Reader:
             elif language == "console":
                 if "package index" not in marks:
                     self._type(body)
+            elif "after Ctrl-C" in marks:
+                self._end_service(alike(body))
             else:
                 assert language == "text", f"this is not run: {body}"
                 self._announced.append(alike(body))
@@ -165,6 +167,15 @@ class Reader:
         for theirs, ours in self._ours.items():
             text = text.replace(theirs, ours)
         return text
+
+    def _end_service(self, shown: Sequence[str]) -> None:
+        """Stop the service; a terminal has to show this then."""
+        self._await_announced()
+        self.terminals["uvicorn"].interrupt()
+        until(
+            lambda: any(shows(one.printed, shown) for one in self.terminals.values()),
+            f"no terminal shows {shown} at the end",
+        )
 
     def _type(self, body: str) -> None:
         for step in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
