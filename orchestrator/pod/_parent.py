@@ -24,6 +24,7 @@ _SERVERS = {
     "gunicorn": ("WEB_CONCURRENCY",),
     "hypercorn": (),
     "granian": ("GRANIAN_WORKERS",),
+    "taskiq": (),
 }
 _NAMED_WITHIN = 4
 """The name of the server is among the first words: `python -X dev -m uvicorn`."""
