@@ -1,12 +1,14 @@
 """Why a stage changed: in the event, and in the same words wherever somebody reads it."""
 
 import logging
+import re
 
+import anyio
 import pytest
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from orchestrator import Orchestrator, Policy, Target
+from orchestrator import Check, ConditionSpec, Orchestrator, Policy, Target, Task
 from orchestrator._core.explanation import cause_in_words
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.testing import ManualClock, ScriptedProbe, StageLog
@@ -120,3 +122,32 @@ async def test_log_trace_page_and_test_output_say_the_same(
     with pytest.raises(AssertionError) as caught:
         stages.assert_never(Stage.DEGRADED)
     assert all(words in str(caught.value) for words in shown)
+
+
+@pytest.mark.anyio
+async def test_all_conditions_are_explained_in_their_order_with_the_age_of_a_failure() -> None:
+    clock = ManualClock()
+    startup = Orchestrator(
+        ScriptedProbe("refused, ok", clock=clock),
+        conditions=[
+            Task("listener", anyio.sleep_forever, after=["redis", "database"]),
+            ConditionSpec("billing", required=False),
+            Check("database", ScriptedProbe("wrong-password"), after=["redis"]),
+            "cache",
+        ],
+        clock=clock,
+    )
+    async with startup:
+        startup.condition("cache").set(True)
+        await clock.advance(10)
+        lines = str(startup.explain()).splitlines()
+    failed = next(line for line in lines if line.startswith("Redis failed"))
+    assert re.fullmatch(r"Redis failed \(last time, (9\.\d|10\.0) s ago\): .*", failed)
+    words = [re.sub(r"[\d.]+ s", "N s", line) for line in lines[-5:]]
+    assert words == [
+        "Redis answers",
+        "  condition database does not hold, for N s now: the password is wrong",
+        "    condition listener does not hold, for N s now: after database",
+        "condition billing does not hold, for N s now (not required)",
+        "condition cache holds, for N s now",
+    ]

@@ -168,6 +168,8 @@ def _panel(state: State, *, gone: str) -> "RenderableType":
         failure = state.get("last_failure")
         if isinstance(failure, dict):
             when = "" if state.get("failures_in_row") else " (last time)"
+            if number(state.get("last_failure_seconds")) is not None and when:
+                when = f" (last time, {seconds(state['last_failure_seconds'])} ago)"
             rows.add_row("failure", Text(f"{shown(failure.get('reason'))}{when}"))
         for name, view in conditions(state):
             rows.add_row("condition", Text(f"{name} {view}"))
