@@ -15,7 +15,8 @@ from orchestrator._gate.admission import Admission
 from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._http.asgi_types import ASGIApp
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app, lifespan
-from orchestrator.cli.run.run import RunOptions, _Supervisor
+from orchestrator.cli.run.run import _Supervisor
+from orchestrator.cli.run.run_options import RunOptions
 from orchestrator.cli.run.systemd import Notifier
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 from orchestrator.web import web_app
@@ -284,8 +285,9 @@ class Heard(Notifier):
         super().__init__(watchdog_seconds=0.01)
         self.signs = 0
 
-    def tell(self, **messages: str | int) -> None:
+    def tell(self, **messages: str | int) -> bool:
         self.signs += "WATCHDOG" in messages
+        return True
 
 
 @pytest.mark.parametrize("stopping", [False, True], ids=["ended by itself", "stopping as told"])
