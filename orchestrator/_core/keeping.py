@@ -71,7 +71,8 @@ class Kept:
         random: The source of jitter.
         beats_at: When the condition's `beat` was called last; `-inf` before.
         loaded: Whether what it loads is there.
-        words: What to say, at a time, in place of the reason while it does not hold.
+        words: What to say, at a time, in place of the reason while it does not hold; and whether
+            in full, as for operators, or as for everybody.
     """
 
     def __init__(self, name: str, spec: KeptCondition, keeping: "Keeping") -> None:
@@ -81,7 +82,7 @@ class Kept:
         self.random: Random = keeping.random
         self.beats_at: float = -math.inf
         self.loaded: bool = False
-        self.words: Callable[[float], str] | None = None
+        self.words: Callable[[float, bool], str] | None = None
         self.began: bool = False
         self._after = spec.after
         self._keeping = keeping
@@ -220,13 +221,13 @@ class Keeping(Observer):
 
     def words(self, now: float) -> dict[str, str]:
         """What to say now of conditions whose reason goes on changing, by name; from any thread."""
-        return {name: kept.words(now) for name, kept in self._kept.items() if kept.words}
+        return {name: kept.words(now, True) for name, kept in self._kept.items() if kept.words}
 
     def loading(self, now: float) -> str | None:
-        """What of the application is still being loaded; `None` once nothing is."""
+        """What of the application is still being loaded; `None` once nothing is. For everybody."""
         for kept in self._kept.values():
             if kept.spec.loads and not kept.loaded:
-                return kept.words(now) if kept.words else kept.spec.loads
+                return kept.words(now, False) if kept.words else kept.spec.loads
         return None
 
     def beat(self, name: str, at: float) -> None:

@@ -192,11 +192,11 @@ class _LoadingStep(KeptCondition):
         if self.name == IMPORT:
             loading.seconds = lambda: kept.clock.now() - began_at
 
-        def words(now: float) -> str:
+        def words(now: float, in_full: bool) -> str:
             done, reason = loading.says(self.name)
             if done or reason != loading.doing(self.name):
                 return reason
-            where = loading.at() if self.name == IMPORT else ""
+            where = loading.at() if in_full and self.name == IMPORT else ""
             return f"{reason}, {now - began_at:.1f} s so far{where}"
 
         kept.words = words

@@ -182,7 +182,7 @@ async def test_clients_are_held_while_the_application_is_imported_and_starts(
             answer = await get(gate, "/startupz")
             assert answer.status == 503
             assert '"importing chat_a, 0.' in answer.body.decode()
-            assert " s so far" in answer.body.decode()
+            assert answer.body.decode().endswith(' s so far"}')
             held_back.go.set()
         await until(lambda: startup.snapshot.conditions["import"].satisfied)
         await until(lambda: "starting the lifespan of chat_a, 0." in str(startup.explain()))
@@ -202,6 +202,20 @@ async def test_clients_are_held_while_the_application_is_imported_and_starts(
         assert (await get(gate, "/startupz")).status == 200
     assert server.sent[1:] == [{"type": "lifespan.shutdown.complete"}]
     assert chat.left
+
+
+async def test_operators_see_which_module_an_import_is_in_and_others_do_not(
+    held_back: HeldBack, write: Write
+) -> None:
+    write("chat_m", "import deep_inside\n" + CHAT)
+    write("deep_inside", CHAT)
+    startup = an_orchestrator()
+    async with serving(deferred("chat_m:app", startup)):
+        await until(lambda: bool(held_back.imports))
+        await until(lambda: ", now in deep_inside" in str(startup.explain()))
+        assert startup.loading is not None
+        assert startup.loading.startswith("importing chat_m, ")
+        assert "deep_inside" not in startup.loading
 
 
 async def test_the_conditions_are_in_their_order_and_cannot_be_set_by_others(
