@@ -134,8 +134,8 @@ class _Verdict(Observer):
         failure = self._machine.snapshot.last_failure
         self._kept.set(False, "no answer yet" if failure is None else failure.reason)
 
-    def words(self, now: float) -> str:
-        """Why it does not hold, with the age of its last answer."""
+    def words(self, now: float, in_full: bool) -> str:
+        """Why it does not hold, with the age of its last answer; the same for everybody."""
         known = self._machine.snapshot
         if known.probe_answers:
             return f"it answers, and must go on for {known.grace_left_seconds:.2f} s"
