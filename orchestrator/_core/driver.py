@@ -58,6 +58,8 @@ class Driver:
         clock: The time.
         observers: Who is told of every fact.
         policy: The total time of one attempt, and the least time between two.
+        at_once: Take an answer in ready where it arrives, without waking up for it: it changes
+            nothing, and so costs half as much. Only where all observers are our own.
 
     Attributes:
         ended: Why it takes no more facts; `None` while it does. Committed before the feed closes.
@@ -72,7 +74,10 @@ class Driver:
         clock: Clock,
         observers: Sequence[Observer],
         policy: Policy,
+        *,
+        at_once: bool = False,
     ) -> None:
+        self._at_once = at_once
         self._machine = machine
         self._feed = feed
         self._pacer = pacer
@@ -255,7 +260,12 @@ class Driver:
         return self._pacer.delay_seconds(self._machine.snapshot)
 
     def _post_result(self, result: ProbeResult, late_seconds: float) -> None:
-        self._post(_as_fact(result, late_seconds))
+        make = _as_fact(result, late_seconds)
+        steady = self._machine.stage is Stage.READY and result.failure is None
+        if self._at_once and steady and not self._inbox:
+            self._take(make(self._timers.now()))
+        else:
+            self._post(make)
 
     def _wake_up(self) -> None:
         self._wake.set()  # the event of this turn, which is not the one of the next

@@ -108,7 +108,8 @@ class Prober:
         self._pause: anyio.CancelScope | anyio.Event | None = None
         self._attempt: _Attempt | None = None
         self._sees_changes = type(probe).changed is not Probe.changed
-        # Where the clock can, a timer ends the pause, and the driver has nothing to do for it.
+        # Where the clock can, a timer ends the pause, and another wakes the driver for an attempt
+        # that does not come back; else the driver has to wake for either.
         self._call_at = None if self._sees_changes else timers.call_at
         self._timer: asyncio.TimerHandle | None = None
         self._expected_by = math.inf  # when an attempt that was just begun has to be judged
@@ -131,17 +132,14 @@ class Prober:
     @next_at.setter
     def next_at(self, at: float) -> None:
         self._next_at = at
-        self._stop_timer()
-        if self._call_at is not None and self._pause is not None and at < math.inf:
-            self._timer = self._call_at(at, self._end_pause)
+        if self._pause is not None:
+            self._time_pause()
 
     @property
     def due_at(self) -> float:
         """When `tick` is wanted next."""
-        if self._timer is not None:
-            return self.next_at + self._timeout_seconds + self._overtime_seconds
         if self._pause is not None:
-            return self.next_at
+            return self.next_at if self._timer is None else math.inf
         if self._attempt is None:
             return self._expected_by
         if self._attempt.phase is _AttemptPhase.GIVEN_UP:
@@ -168,6 +166,11 @@ class Prober:
         elif self._pause is not None:
             self._pause.set()
         self._pause = None
+
+    def _time_pause(self) -> None:
+        self._stop_timer()
+        if self._call_at is not None and self._next_at < math.inf:
+            self._timer = self._call_at(self._next_at, self._end_pause)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -214,11 +217,14 @@ class Prober:
         while True:
             judge_at = self._now() + self._timeout_seconds + self._overtime_seconds
             attempt = self._attempt = _Attempt(judge_at, late_seconds)
-            if self._expected_by == math.inf:
+            if self._call_at is not None:
+                self._timer = self._call_at(judge_at, self._wake)
+            elif self._expected_by == math.inf:
                 self._wake()
             self._expected_by = math.inf
             result = await self._result_of(attempt)
             self._attempt = None
+            self._stop_timer()
             if attempt.phase is _AttemptPhase.GIVEN_UP:
                 self._wake()  # it was judged already, and the next one may be due
                 return
@@ -231,6 +237,8 @@ class Prober:
         """Pause until `tick` ends it, or the probe sees a change; whether it was a change."""
         if not self._sees_changes:
             self._pause = over = anyio.Event()  # much cheaper than to cancel what waits for nothing
+            if self._next_at > self._now():  # the result was taken already
+                self._time_pause()
             await over.wait()
             return False
         self._pause = pause = anyio.CancelScope()

@@ -105,7 +105,8 @@ class Check(KeptCondition):
         machine = StartupMachine(self.policy, {}, kept.clock.now())
         verdict = _Verdict(machine, kept)
         pacer = Pacer(self.policy, kept.random)
-        driver = Driver(machine, Feed(), self.probe, pacer, kept.clock, [verdict], self.policy)
+        given = machine, Feed(), self.probe, pacer, kept.clock, [verdict], self.policy
+        driver = Driver(*given, at_once=True)
         now = kept.clock.now()
         context = StartupContext(self.policy, self.target, {}, now, now, time.time_ns())
         self.probe.prepare(self.policy)
