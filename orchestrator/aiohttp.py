@@ -228,8 +228,9 @@ class ReadinessGate(GateFace):
             self._open_sockets.discard(call)
 
     async def _on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
-        if self._startup.draining:
-            response.force_close()  # and says so: no connection is used again
+        if self._startup.draining and not isinstance(response, web.WebSocketResponse):
+            response.force_close()
+            response.headers["Connection"] = "close"  # they are prepared already
         call = self._calls.get(id(request))
         if call is None:
             return  # it was let pass, or is refused

@@ -25,7 +25,7 @@ import anyio
 try:
     from websockets.asyncio.server import ServerConnection
     from websockets.datastructures import Headers
-    from websockets.exceptions import ConnectionClosed
+    from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
     from websockets.http11 import Request, Response
     from websockets.protocol import State
     from websockets.typing import Data
@@ -275,6 +275,17 @@ class _Connection(ServerConnection):
                 self.transport.abort()
             else:
                 self.gate_admission.closed(closing.code)
+
+    @property
+    def close_exc(self) -> ConnectionClosed:
+        """What a handler gets: a close by the gate ends its loop, and is not logged as an error.
+
+        The library (since 16) asks for it here, and takes only 1000 and 1001 for a normal end.
+        """
+        error = super().close_exc
+        if self._gate_closes and error.rcvd is not None:
+            return ConnectionClosedOK(error.rcvd, error.sent, error.rcvd_then_sent)
+        return error
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end: there is nothing to close any more."""
