@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine, set-up included and without root:
 #   make demo    the main job on an embedded real Redis
-#   make test    lint, types and every test
+#   make test    lint, types and the tests
 
 # The first Python that really runs and is new enough; set PYTHON to choose another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -19,12 +19,13 @@ ARGS ?=
 # Most tests wait for servers and clocks, so there may be more of them than processors.
 WORKERS ?= 4
 
-.PHONY: help install schemas demo test lint types pytest runtime-tests test-minimal test-newest debian test-wheel package faults soak fuzz mutants bench \
+.PHONY: help install schemas demo test test-long lint types pytest runtime-tests test-minimal test-newest debian test-wheel package faults soak fuzz mutants bench \
 	docs docs-reference clean
 
 help:
 	@echo "make demo [ARGS=--full or --compare]            the main job, on an embedded real Redis"
-	@echo "make test                                      lint, types and every test"
+	@echo "make test                                      lint, types and the tests"
+	@echo "make test-long                                 the tests that take minutes: every shape on real servers"
 	@echo "make runtime-tests                             every test of what runs, without those of pages and packages"
 	@echo "make test-minimal                              the tests with the oldest versions that are allowed"
 	@echo "make test-newest                               the tests with the newest versions that there are"
@@ -63,8 +64,12 @@ types: install
 	$(BIN)/mypy
 	$(BIN)/mypy docs/conf.py docs/_sphinx
 
+# The tests that take minutes are marked as long; each kind that they try has tests here, too.
 pytest: install
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not long" $(ARGS)
+
+test-long: install
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m long $(ARGS)
 
 # The parts that need no tool of development and no server but Redis and what the package brings.
 RUNTIME_TESTS = -m pytest --numprocesses $(WORKERS) --dist worksteal \

@@ -54,6 +54,7 @@ def machine(tmp_path: Path) -> Machine:
 EVERYTHING = [
     "make schemas",
     "make test",
+    "make test-long",
     "python .ci/debian.py sid make runtime-tests",
     "make test-minimal",
     "python .ci/debian.py trixie make runtime-tests",
@@ -87,8 +88,8 @@ def test_what_fails_on_another_python_is_run_once_more_too(machine: Machine, aga
     assert done.returncode == 0
     assert "WARNING: they failed in Debian sid" in done.stdout
     assert ("WARNING: they failed twice in Debian sid" in done.stdout) is again
-    second = f"{EVERYTHING[2]} {AGAIN}"
-    assert machine.asked() == [*EVERYTHING[:3], second, *EVERYTHING[3:]]
+    second = f"{EVERYTHING[3]} {AGAIN}"
+    assert machine.asked() == [*EVERYTHING[:4], second, *EVERYTHING[4:]]
 
 
 @pytest.mark.parametrize("again", [True, False])
@@ -108,8 +109,17 @@ def test_what_would_begin_too_late_is_left_out(machine: Machine) -> None:
     (machine.folder / ".ci/run").write_text(text)
     done = machine.run(CI="true")
     assert done.returncode == 0
-    assert machine.asked() == EVERYTHING[:2]
+    assert machine.asked() == EVERYTHING[:3]
     assert done.stdout.count(" is left out: ") == 4
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_fails_of_the_long_tests_is_run_once_more(machine: Machine, again: bool) -> None:
+    machine.make("make", f'[ "$1" != test-long ] || [ "{again} $2" = "False WORKERS=1" ]')
+    done = machine.run(CI="true")
+    assert bool(done.returncode) is again
+    second = f"make test-long {AGAIN}"
+    assert machine.asked() == [*EVERYTHING[:3], second, *EVERYTHING[3 : 3 if again else None]]
 
 
 @pytest.mark.parametrize("target", ["test-minimal", "test-newest"])
