@@ -7,6 +7,8 @@ import pytest
 from tests.benchmarks import check_peers as known
 from tests.benchmarks import part_checks
 
+pytestmark = pytest.mark.long
+
 
 def test_every_row_has_ours_its_peers_and_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_checks, "NUMBER", 5)

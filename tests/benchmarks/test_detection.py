@@ -21,6 +21,8 @@ from tests.benchmarks.part_detection import Trials, latency_ms, outage_rows, out
 from tests.benchmarks.part_loss import cost_rows, latency_rows
 from tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.long
+
 WAITING = detection_candidates.CANDIDATES
 
 

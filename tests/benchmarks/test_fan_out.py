@@ -9,7 +9,10 @@ from tests.benchmarks import part_fan_out
 from tests.benchmarks.fan_out_ways import EVENTS, PEERS, Crowd, Ours, Way, installed
 from tests.benchmarks.rows import Plot, Row
 
-pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")  # of other libraries
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("default::DeprecationWarning"),  # of other libraries
+]
 
 
 @pytest.fixture(autouse=True)

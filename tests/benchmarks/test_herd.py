@@ -7,6 +7,8 @@ import pytest
 from tests.benchmarks import part_herd
 from tests.certificates import HAVE_OPENSSL
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.skipif(not HAVE_OPENSSL, reason="needs openssl for certificates")
 def test_everybody_comes_back_and_what_the_server_can_do_is_beside_it() -> None:

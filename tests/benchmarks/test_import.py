@@ -1,6 +1,10 @@
 """The part `import` yields every row with every candidate; how fast they are is no matter."""
 
+import pytest
+
 from tests.benchmarks import part_import
+
+pytestmark = pytest.mark.long
 
 
 def test_every_row_has_ours_and_what_it_is_compared_with() -> None:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.benchmarks import part_probe, probe_peers
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.skipif(
     importlib.util.find_spec("coredis") is None, reason="coredis comes with the extra `bench`"

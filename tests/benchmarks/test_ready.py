@@ -1,7 +1,11 @@
 """The part `ready`: every candidate answers what it is asked, and every row has all of them."""
 
+import pytest
+
 from tests.benchmarks import part_ready
 from tests.benchmarks.ready_names import ALONE, BASE, GATE, NO_CLOSES, NOTHING
+
+pytestmark = pytest.mark.long
 
 
 def test_every_candidate_answers_and_is_in_its_rows() -> None:

@@ -1,6 +1,10 @@
 """The part `release`: every client is counted, and every shape has its rows."""
 
+import pytest
+
 from tests.benchmarks import part_release
+
+pytestmark = pytest.mark.long
 
 
 def test_every_client_is_served_and_what_it_costs_is_in_the_rows() -> None:

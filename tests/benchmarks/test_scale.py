@@ -12,6 +12,8 @@ import pytest
 from tests.benchmarks import part_scale, scale_uptime
 from tests.benchmarks.rows import Plot, Row
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:

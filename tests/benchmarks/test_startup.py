@@ -8,6 +8,8 @@ from tests.benchmarks.startup_runs import ALONE, BY_HAND, GCP, GRACE, OURS, SLEE
 from tests.benchmarks.startup_steps import longest_step_ms
 from tests.redis_server import RedisServer
 
+pytestmark = pytest.mark.long
+
 WORK = {"listener": 0.02, "cache": 0.01}
 
 

@@ -1,6 +1,10 @@
 """The benchmark of telemetry runs its service, and yields every row."""
 
+import pytest
+
 from tests.benchmarks import part_telemetry
+
+pytestmark = pytest.mark.long
 
 
 def test_every_row_comes_beside_no_telemetry() -> None:

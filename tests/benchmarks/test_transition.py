@@ -7,6 +7,8 @@ import pytest
 from tests.benchmarks import part_transition
 from tests.benchmarks.transition_ways import PEERS, peers
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from tests.asgi.gate_support import App, Refused, Startup, serving, until
 from tests.browser.devtools import PATIENCE_SECONDS, Page, chromium, find_chromium
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.anyio,
     pytest.mark.skipif(find_chromium() is None, reason="chromium is not installed"),
 ]

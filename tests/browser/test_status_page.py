@@ -28,6 +28,7 @@ from tests.redis_server import RedisServer, free_port
 
 PROGRAM = find_chromium()
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.anyio,
     pytest.mark.skipif(PROGRAM is None, reason="no chromium: install it, or set CHROMIUM"),
 ]

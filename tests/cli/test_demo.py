@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 CLIENTS = 30
 PROMISED = ["booting", "probing_redis", "grace", "ready", "degraded", "grace", "ready"]

@@ -15,6 +15,8 @@ from sphinx.pycode import ModuleAnalyzer
 
 from orchestrator import StageChanged
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 API = Path("docs/reference/api")
 

@@ -20,6 +20,8 @@ import pytest
 from tests.cli.cli_support import PATIENCE_SECONDS, ROOT, environment, until
 from tests.redis_server import folder_with_redis_server, free_port
 
+pytestmark = pytest.mark.long
+
 PAGE = ROOT / "docs" / "tutorial" / "chat.md"
 
 _BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

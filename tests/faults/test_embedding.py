@@ -21,6 +21,8 @@ from states import Fact
 from tests.faults.watching import QUICK, Diary, watched
 from tests.redis_server import RedisServer, free_port
 
+pytestmark = pytest.mark.long
+
 STEADY = replace(QUICK, probe_interval_seconds=0.02)
 
 

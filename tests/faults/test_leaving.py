@@ -23,6 +23,7 @@ from tests.faults.scenes import HUNG_HOST, Scene, Unavailable
 from tests.faults.watching import stretch
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.anyio,
     pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors in /proc"),
 ]

@@ -29,6 +29,8 @@ from tests.faults.scenes import SECRET, Scene, Unavailable, answering, fake
 from tests.faults.watching import Diary
 from tests.redis_server import FakeServer
 
+pytestmark = pytest.mark.long
+
 USER = f"user-{SECRET}"
 LOGIN = f"{USER}:{SECRET}@"
 

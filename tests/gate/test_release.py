@@ -21,6 +21,7 @@ from tests.gate.release_shapes import ASGIApp, Shapes
 from tests.redis_server import RedisServer
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.anyio,
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # uvicorn's
 ]

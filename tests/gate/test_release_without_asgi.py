@@ -22,6 +22,7 @@ from tests.gate.release_shapes import INTERNAL_ERROR, PoolEmptyError
 from tests.redis_server import RedisServer
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.anyio,
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # both run on nothing else
 ]

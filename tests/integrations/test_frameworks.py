@@ -8,8 +8,11 @@ import textwrap
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent.parent
 SECONDS = 300

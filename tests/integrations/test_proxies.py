@@ -22,7 +22,7 @@ from orchestrator.asgi import ReadinessGate
 from tests.asgi.gate_support import App, Startup, serving, until
 from tests.redis_server import free_port
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.long, pytest.mark.anyio]
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 PATIENCE_SECONDS = 60.0

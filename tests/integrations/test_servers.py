@@ -25,7 +25,7 @@ from tests.integrations.servers_app import HOLD_SECONDS
 from tests.integrations.servers_matrix import PAGE, SERVERS, Behaviour, Server
 from tests.redis_server import free_port
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.long, pytest.mark.anyio]
 
 ROOT = Path(__file__).parents[2]
 NEEDS = {

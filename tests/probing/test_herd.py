@@ -14,6 +14,8 @@ import pytest
 from orchestrator._probing.pacing import Pacer
 from states import BootFinished, Failure, FailureKind, Policy, ProbeFailed, StartupMachine
 
+pytestmark = pytest.mark.long
+
 REFUSED = Failure(FailureKind.TRANSIENT, "ConnectionRefusedError", "refused")
 SLOW = Failure(FailureKind.TRANSIENT, "TimeoutError", "TLS", congestion=True)
 

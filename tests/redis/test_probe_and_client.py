@@ -21,6 +21,8 @@ from tests.redis_server import (
     find_valkey_server,
 )
 
+pytestmark = pytest.mark.long
+
 SECRET = "correct-horse-9"  # a made-up one
 
 USERS = (

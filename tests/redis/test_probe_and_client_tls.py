@@ -21,7 +21,10 @@ from tests.faults.net_scenes import tls_server
 from tests.faults.scenes import Unavailable
 from tests.redis.oracle import BACKENDS, KINDS, by_client, by_url, no_retry, said_by_probe
 
-pytestmark = pytest.mark.skipif(not HAVE_OPENSSL, reason="needs openssl for certificates")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not HAVE_OPENSSL, reason="needs openssl for certificates"),
+]
 
 
 @pytest.fixture

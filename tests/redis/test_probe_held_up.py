@@ -12,7 +12,7 @@ from orchestrator import Fact, Observer, Orchestrator, Policy, ProbeFailed, Stag
 from orchestrator.redis import RedisProbe
 from tests.redis_server import FakeServer, RedisServer, silent
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.long, pytest.mark.anyio]
 
 _NUMBERS = 5_000_000
 
