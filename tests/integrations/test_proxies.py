@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import shutil
+import ssl
 import subprocess
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -18,6 +19,7 @@ import pytest
 import websockets
 from websockets.exceptions import InvalidStatus
 
+from orchestrator._http.asgi_types import Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
 from tests.asgi.gate_support import App, Startup, serving, until
 from tests.redis_server import free_port
@@ -26,6 +28,8 @@ pytestmark = [pytest.mark.long, pytest.mark.anyio]
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 PATIENCE_SECONDS = 60.0
+_FALL = 3
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @pytest.fixture
@@ -65,6 +69,11 @@ class Service:
         self.startup = Startup()
         self.gate = ReadinessGate(App(), self.startup, health=True, **options)
         self.port = 0
+        self.checks = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.gate(scope, receive, send)
+        self.checks += scope.get("path") == "/readyz"
 
 
 @asynccontextmanager
@@ -76,7 +85,7 @@ async def services(
     async with AsyncExitStack() as stack:
         for one in both:
             await stack.enter_async_context(one.startup)
-            one.port = await stack.enter_async_context(serving(one.gate, lifespan="off", **server))
+            one.port = await stack.enter_async_context(serving(one, lifespan="off", **server))
         yield both
 
 
@@ -119,6 +128,8 @@ async def haproxy(
     config = path / "haproxy.cfg"
     config.write_text("global\n    maxconn 1000\n" + text.replace("inter 1s", "inter 100ms"))
     async with running([program("haproxy"), "-db", "-f", str(config)], port):
+        # It takes servers for ready until so many checks have failed.
+        await until(lambda: all(one.checks > _FALL for one in both))
         yield port
 
 
@@ -166,7 +177,10 @@ async def chat(port: int) -> str:
 
 async def get(port: int, path: str = "/", *, body: bytes = b"") -> str:
     """An HTTP client: what it is answered, or told instead."""
-    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as client:
+    # Each would load the certificates of the system, which takes most of its time, for no TLS.
+    async with httpx.AsyncClient(
+        trust_env=False, timeout=PATIENCE_SECONDS, verify=NO_CERTIFICATES
+    ) as client:
         response = await client.request(
             "POST" if body else "GET", f"http://127.0.0.1:{port}{path}", content=body
         )
@@ -225,7 +239,7 @@ async def test_with_the_settings_of_the_guide_a_refusal_gets_through(
 
 @pytest.mark.usefixtures("has_haproxy")
 async def test_haproxy_sends_clients_to_whoever_is_ready(tmp_path: Path) -> None:
-    async with services() as both, haproxy(both, tmp_path) as port:
+    async with services(hold_seconds=0.5) as both, haproxy(both, tmp_path) as port:
         both[1].startup.make_ready()
         while both[1].gate.counts.admitted == 0:  # until its check has seen it
             await get(port, body=b"x")
