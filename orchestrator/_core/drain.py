@@ -116,7 +116,7 @@ class Drain:
             return text + "it is over"
         if self.refuses:
             left = self.seconds_left(now)
-            return f"{text}{self._parts.inside} are to end within {left:.1f} s"
+            return f"{text}under way: {self._parts.inside}; it ends within {left:.1f} s"
         refuses = max(0.0, began_at + self._announce_seconds - now)
         return f"{text}new requests are served for {refuses:.1f} s more"
 

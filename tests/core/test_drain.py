@@ -83,7 +83,7 @@ async def test_it_is_announced_then_refuses_and_is_over_once_all_has_ended() -> 
             assert [what for what, _ in gate.told] == ["began"]
             await clock.advance(0.2)
             assert startup.refuses
-            assert "1 are to end within 19.9 s" in startup.explain().draining
+            assert "under way: 1; it ends within 19.9 s" in startup.explain().draining
             await clock.advance(6.8)
             assert [what for what, _ in gate.told] == ["began", "close"]
             await clock.advance(0.2)
