@@ -165,7 +165,7 @@ def _traceql(block: Block) -> None:
         if name not in known:
             raise PageError(f"{_TELEMETRY.name} knows no {name}")
     spans = [re.sub(r"<\w+>", ".+", name) for name in known]
-    for name in re.findall(r"\bname =~? \"(.+?)\"", block.source):
+    for name in re.findall(r"(?<!\.)\bname =~? \"(.+?)\"", block.source):
         if not any(re.fullmatch(span, name) for span in spans):
             raise PageError(f"{_TELEMETRY.name} knows no span {name}")
 
