@@ -22,6 +22,10 @@ DRAIN_SIGNAL: int | None = getattr(signal, "SIGRTMIN", 0) + 6 if os.path.exists(
 _listeners: dict[object, tuple[EventLoop, Callable[[], object]]] = {}
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_listeners.clear)  # they are its parent's
+
+
 @contextlib.contextmanager
 def on_drain_signal(call: Callable[[], object]) -> Generator[Callable[[], None]]:
     """Have `call` called on the event loop at each such signal, for as long as the block runs.

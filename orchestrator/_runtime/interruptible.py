@@ -50,6 +50,8 @@ class _OnAsyncio:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        if kind is GeneratorExit:  # there may be no event loop any more
+            return False
         task = asyncio.current_task()
         if task is None:
             return False
@@ -83,6 +85,8 @@ class _OnTrio:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        if kind is GeneratorExit:  # there may be no event loop any more
+            return False
         scope = self._scopes.pop(anyio.get_current_task().id)
         return bool(scope.__exit__(kind, error, traceback))
 

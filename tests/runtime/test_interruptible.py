@@ -4,6 +4,7 @@ import asyncio
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from orchestrator._runtime.interruptible import Interruptible, interruptible
@@ -61,6 +62,18 @@ async def test_a_scope_around_that_is_cancelled_as_well_ends_as_ever() -> None:
                 await waits(one, ended, "not reached")
             assert scope.cancelled_caught
             assert not ended
+
+
+async def test_what_nobody_runs_any_more_ends_without_an_event_loop() -> None:
+    one = interruptible()
+    one.__enter__()
+    ended: list[bool] = []
+
+    def outside() -> None:
+        ended.append(one.__exit__(GeneratorExit, GeneratorExit(), None))
+
+    await anyio.to_thread.run_sync(outside)  # where no event loop runs
+    assert ended == [False]
 
 
 async def test_a_task_that_is_cancelled_meanwhile_is_cancelled(anyio_backend: str) -> None:
