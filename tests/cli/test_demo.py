@@ -148,7 +148,6 @@ def test_in_a_terminal_a_panel_shows_the_run_as_it_stands() -> None:
     assert "PASSED" in screen
 
 
-@pytest.mark.long
 def test_in_full_each_part_falls_is_noticed_in_time_and_loses_nobody(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     with a_demo("--full", "--json", str(path), TMPDIR=str(tmp_path)) as process:
