@@ -26,7 +26,7 @@ def prepared(password: str) -> str:
     mapped = "".join(
         " " if stringprep.in_table_c12(one) else one
         for one in password
-        if not stringprep.in_table_b1(one)
+        if stringprep.in_table_c12(one) or not stringprep.in_table_b1(one)
     )
     text = unicodedata.ucd_3_2_0.normalize("NFKC", mapped)
     first_last = {*text[:1], *text[-1:]}
