@@ -106,7 +106,7 @@ class Loading:
 
     # -- the import --------------------------------------------------------------------------------
 
-    async def run(self, _: Subscription) -> None:
+    async def run(self, events: Subscription) -> None:
         """Import the application; a companion of the start-up."""
         if self.imported:
             return

@@ -34,6 +34,9 @@ _OF_A_SERVICE = re.compile(
 OF_AUTO = ("APP", "IMPORT", "HOLD_SECONDS", "MAX_HELD", "HEALTH_DETAILS", "PAGE")
 """What `orchestrator.auto` alone reads."""
 
+_OF_OTHERS = ("POD_DIR", "NOTIFY_SOCKET")
+"""What `Pod` reads, and what `run` sets for its child."""
+
 _SCHEMES = ("redis://", "rediss://", "unix://")
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -266,7 +269,8 @@ def _flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 def _warn_of_misspellings(environ: Mapping[str, str]) -> None:
     known = [PREFIX + field.name.upper() for field in fields(Policy)]
-    known += [PREFIX + name for name in ("REDIS_URL", "ENABLED", *OF_AUTO)] + [*CHECK_VARIABLES]
+    others = ("REDIS_URL", "ENABLED", *OF_AUTO, *_OF_OTHERS)
+    known += [*(PREFIX + name for name in others), *CHECK_VARIABLES]
     for variable in environ:
         if not variable.startswith(PREFIX) or variable in known:
             continue

@@ -5,6 +5,8 @@ from dataclasses import fields
 import pytest
 
 from orchestrator import Platform, Policy
+from orchestrator._runtime.notify_socket import PARENT_SOCKET
+from orchestrator.pod._places import VARIABLE as POD_DIR
 from orchestrator.settings import (
     DEFAULT_REDIS_URL,
     OF_AUTO,
@@ -240,6 +242,7 @@ def test_what_runs_an_application_behind_its_gate_has_settings_of_its_own() -> N
             AutoSettings.from_environment({**environ, f"ORCHESTRATOR_{name}": value})
 
 
-def test_the_settings_of_auto_are_no_misspellings(caplog: pytest.LogCaptureFixture) -> None:
-    Settings.from_environment({f"ORCHESTRATOR_{name}": "x" for name in OF_AUTO})
+def test_what_other_rooms_read_is_no_misspelling(caplog: pytest.LogCaptureFixture) -> None:
+    names = [*(f"ORCHESTRATOR_{name}" for name in OF_AUTO), POD_DIR, PARENT_SOCKET]
+    Settings.from_environment(dict.fromkeys(names, "x"))
     assert caplog.text == ""
