@@ -26,6 +26,7 @@ from orchestrator.cli import main
 from orchestrator.cli.policy.numbers import HOLD_SECONDS
 from orchestrator.cli.query import watch, watch_view
 from orchestrator.cli.query.command import explain
+from orchestrator.cli.query.watch_view import WatchLines
 from orchestrator.redis import RedisProbe
 from orchestrator.web import web_app
 from tests.asgi.gate_support import serving
@@ -582,3 +583,11 @@ async def test_a_real_start_and_a_real_outage_are_watched(redis_server: RedisSer
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"  # uvicorn runs on nothing else
+
+
+def test_a_drain_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    view = WatchLines()
+    for draining in ("", "SIGTERM, 0.1 s ago; it is over", "SIGTERM, 1.1 s ago; it is over", ""):
+        view.state({"draining": draining})
+    view.state({})  # of a service that knows of no drain
+    assert capsys.readouterr().out == "draining: SIGTERM, 0.1 s ago; it is over\n"

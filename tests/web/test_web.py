@@ -324,6 +324,15 @@ async def test_the_stream_ends_when_the_orchestrator_is_left() -> None:
     assert caller.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
+async def test_the_stream_ends_once_a_drain_takes_nothing_new_and_the_state_tells_of_it() -> None:
+    async with a_service() as service:
+        assert (await state_of(service))["draining"] == ""
+        async with watching(service.app) as watcher, anyio.create_task_group() as tasks:
+            tasks.start_soon(service.startup.drain, "SIGTERM")
+            await until(lambda: bool(watcher.named("end")))
+        assert (await state_of(service))["draining"].startswith("SIGTERM, 0.0 s ago; ")
+
+
 async def test_only_so_many_may_watch() -> None:
     async with a_service(max_streams=1) as service:
         async with watching(service.app):
