@@ -151,11 +151,27 @@ def read(directory: Path, own: str = "") -> Iterator[tuple[str, Report]]:
                 _remove(lock)
 
 
+MARKS = ("started", "was-ready")
+"""Files that say what was so for all workers together, as long as their supervisor lives: all of them
+may be started anew at the same time."""
+
+
+def remember(directory: Path, mark: str) -> None:
+    """Leave a mark, of `MARKS`; without it the workers remember by themselves."""
+    with contextlib.suppress(OSError):
+        (directory / mark).touch(0o600)
+
+
 def sweep(place: Path, *, but: Path) -> None:
     """Remove what services that have ended left behind."""
     with contextlib.suppress(OSError):
         for directory in place.iterdir():
-            if directory != but and not list(read(directory)):
+            supervisor = directory.name.partition("-")[0]
+            # An id that is taken again by now only means that it stays a while longer.
+            lives = supervisor.isdecimal() and Path("/proc", supervisor).exists()
+            if directory != but and not list(read(directory)) and not lives:
+                for mark in MARKS:
+                    (directory / mark).unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
                     directory.rmdir()
 

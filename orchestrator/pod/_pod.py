@@ -16,7 +16,7 @@ from orchestrator._gate.health_answers import Verdicts
 from orchestrator._gate.health_verdict import HealthVerdict
 from orchestrator._hardening.arguments import require
 from orchestrator._runtime.fork import forget_in_child
-from orchestrator.pod._members import Member, has_locks, now, read, sweep
+from orchestrator.pod._members import MARKS, Member, has_locks, now, read, remember, sweep
 from orchestrator.pod._parent import expected_workers, find_parent
 from orchestrator.pod._places import VARIABLE, NoPlaceError, find_place
 from orchestrator.pod._quorum import Quorum, ReadyWhen
@@ -84,6 +84,7 @@ class Pod:
     def _begin_anew(self) -> None:
         self._lock = threading.RLock()  # sync servers ask in threads of theirs
         self._entered = False
+        self._has_supervisor = False
         self._member: Member | None = None
         self._standing = PodStanding()
         self._expected: int | None = None
@@ -191,6 +192,7 @@ class Pod:
 
     def _meet(self) -> None:
         parent = find_parent()
+        self._has_supervisor = parent is not None
         if parent is None and self._workers is None and not os.environ.get(VARIABLE):
             return  # a process of its own
         if not has_locks():
@@ -271,6 +273,10 @@ class Pod:
             self._leave()
             return
         self._standing = self._read(member, report)
+        so_far = {"started": standing.started, "was-ready": standing.was_ready}
+        for mark, is_so in so_far.items() if self._has_supervisor else ():
+            if is_so and mark not in standing.marks:
+                remember(member.directory, mark)
 
     def _read(self, member: Member, own: WorkerReport | None = None) -> PodStanding:
         """How all stand; `own` is what this worker is about to say."""
@@ -278,7 +284,11 @@ class Pod:
         reports = {name: WorkerReport.from_json(one) for name, one in told}
         if own is not None:
             reports[member.name] = own
-        return PodStanding.of(reports, self._expected, now(), self._awake_at)
+        # They end with the supervisor, of which there has to be one.
+        marks = (
+            mark for mark in MARKS if self._has_supervisor and (member.directory / mark).exists()
+        )
+        return PodStanding.of(reports, self._expected, now(), self._awake_at, frozenset(marks))
 
     def _look(self) -> PodStanding:
         """How all stand; what was seen a moment ago will do while nothing is the matter."""

@@ -81,15 +81,22 @@ class PodStanding:
         workers: Those that have joined, and whether each is stuck, by the names of their files.
         expected: How many there should be.
         at: When they were looked at.
+        marks: What was so for all of them together before, of `MARKS`.
     """
 
     workers: Mapping[str, tuple[WorkerReport, bool]] = field(default_factory=dict)
     expected: int = 0
     at: float = 0.0
+    marks: frozenset[str] = frozenset()
 
     @classmethod
     def of(
-        cls, reports: Mapping[str, WorkerReport], expected: int | None, now: float, awake_at: float
+        cls,
+        reports: Mapping[str, WorkerReport],
+        expected: int | None,
+        now: float,
+        awake_at: float,
+        marks: frozenset[str] = frozenset(),
     ) -> Self:
         """See how they stand.
 
@@ -99,13 +106,14 @@ class PodStanding:
             now: The time.
             awake_at: Since when whoever looks has been running without a break. Before that nobody
                 may have run, as in a container that was paused.
+            marks: What was so for all of them together before.
         """
         silent_since = now - STUCK_SECONDS
         workers = {
             name: (report, bool(report.pid) and max(report.beat_at, awake_at) < silent_since)
             for name, report in sorted(reports.items())
         }
-        return cls(workers, expected or len(workers), now)
+        return cls(workers, expected or len(workers), now, marks)
 
     def count(self, path: str, *, without_warnings: bool = False) -> int:
         """How many workers answer this path well."""
@@ -123,13 +131,15 @@ class PodStanding:
     @property
     def started(self) -> bool:
         """Whether all of them have decided, or did so together before."""
-        before = any(report.pod_started for report, _ in self.workers.values())
+        before = "started" in self.marks or any(it.pod_started for it, _ in self.workers.values())
         return before or 0 < self.expected <= self.count("/startupz")
 
     @property
     def was_ready(self) -> bool:
         """Whether all of them are ready, or were so together before."""
-        before = any(report.pod_was_ready for report, _ in self.workers.values())
+        before = "was-ready" in self.marks or any(
+            it.pod_was_ready for it, _ in self.workers.values()
+        )
         return before or 0 < self.expected <= self.count("/readyz")
 
     def in_words(self, path: str) -> str:

@@ -16,6 +16,7 @@ from orchestrator._gate.health_verdict import HealthVerdict
 from orchestrator.asgi import ReadinessGate, health_app
 from orchestrator.pod import Pod, _members, _pod, _spokesman
 from orchestrator.pod._members import Member, read
+from orchestrator.pod._parent import ParentProcess
 from orchestrator.pod._quorum import Quorum
 from orchestrator.pod._standing import PodStanding, WorkerReport
 from orchestrator.testing import ScriptedProbe
@@ -164,6 +165,39 @@ async def test_whoever_joins_learns_what_was_and_the_dead_take_it_with_them() ->
     async with here.startup:  # all had gone
         await here.becomes_ready()
         assert await here.status("/startupz") == 503
+
+
+async def test_all_may_be_started_anew_together_while_their_supervisor_lives(
+    monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    """Workers that began together reach their `max_requests` together."""
+    monkeypatch.setattr(_pod, "find_parent", lambda: ParentProcess(os.getppid(), "1"))
+    here = Asked(Pod(workers=2))
+    async with here.startup:
+        await until(lambda: here.pod._entered)
+        other = OtherWorker(here.directory)
+        other.says("ready", PASS)
+        await here.becomes_ready()
+        await until((here.directory / "was-ready").exists)
+        directory = here.directory
+        other.leave()
+    assert sorted(path.name for path in directory.iterdir()) == ["started", "was-ready"]
+    _members.sweep(directory.parent, but=place)
+    assert directory.exists(), "its supervisor lives"
+    async with here.startup:
+        await until(lambda: here.pod._entered)
+        assert await here.status("/startupz") == 200, "it was started"
+        assert await here.status() == 503
+        others = [OtherWorker(directory) for _ in range(2)]
+        for one in others:
+            one.says("ready", PASS)
+        assert await here.status() == 200, "more than half"
+        for one in others:
+            one.leave()
+    dead = directory.with_name(f"{2**22 + 7}-x")
+    directory.rename(dead)
+    _members.sweep(directory.parent, but=place)
+    assert not dead.exists()
 
 
 async def test_one_that_says_nothing_is_stuck_unless_nobody_ran() -> None:
