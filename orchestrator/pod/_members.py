@@ -152,8 +152,8 @@ def read(directory: Path, own: str = "") -> Iterator[tuple[str, Report]]:
 
 
 MARKS = ("started", "was-ready")
-"""Files that say what was so for all workers together, as long as their supervisor lives: all of them
-may be started anew at the same time."""
+"""Files that say what was so for all workers together, for as long as their supervisor lives. All
+of them may be started anew at the same time."""
 
 
 def remember(directory: Path, mark: str) -> None:
