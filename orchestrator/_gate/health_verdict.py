@@ -47,9 +47,10 @@ def verdict_on(
         rules: What a service that is degraded says of itself.
         exclude: The conditions that `/readyz` leaves out; `redis` is the orchestrator's own probe.
     """
-    if startup.ended is not None or not exclude.issuperset(startup.down_for_good):
+    if startup.ended is not None or (path == "/readyz" and startup.draining):
         return HealthVerdict.FAIL
-    if path == "/readyz" and startup.draining:
+    # A task that ends for good because the service ends is nothing that a restart would help.
+    if not startup.draining and not exclude.issuperset(startup.down_for_good):
         return HealthVerdict.FAIL
     stage = startup.stage
     degraded = stage is Stage.DEGRADED or recovering(startup)

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from orchestrator import Policy, Stage
+from orchestrator import Orchestrator, Policy, Stage, Task
 from orchestrator._http.asgi_types import Message, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from orchestrator.testing import ManualClock
+from orchestrator.testing import ManualClock, ScriptedProbe
 from tests.asgi.gate_support import (
     App,
     Caller,
@@ -212,6 +212,23 @@ async def test_those_held_are_refused_at_once_since_they_will_not_be_served() ->
         assert (await call(gate, http_scope())).status == 503
         await clock.advance(5.1)
         await until(lambda: startup.explain().draining.endswith("it is over"))
+
+
+async def test_a_task_that_ends_for_good_in_a_drain_has_nobody_restarted() -> None:
+    ends = anyio.Event()
+    task = Task("listener", ends.wait, restart=False)
+    startup = Orchestrator(ScriptedProbe(), conditions=[task], policy=TIMES)
+    async with startup, anyio.create_task_group() as tasks:
+        gate = ReadinessGate(App(), startup, health=True)
+        with anyio.fail_after(30):
+            await startup.wait_for(Stage.READY)
+        tasks.start_soon(startup.drain)
+        await until(lambda: startup.draining)
+        ends.set()
+        await until(lambda: bool(startup.down_for_good))
+        assert (await call(gate, http_scope("/livez"))).status == 200
+        assert (await call(gate, http_scope("/readyz"))).status == 503
+        startup.cut_drain_short("the test is over")
 
 
 async def test_without_a_limit_nothing_is_wrapped_and_a_drain_waits_for_nobody() -> None:
