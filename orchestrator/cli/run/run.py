@@ -88,7 +88,7 @@ class _Supervisor:
         self._terminal = Terminal()
         self._came: list[int] = []
         self._stopping = False
-        self._told_ready = False
+        self._told_ready = self._said_account = False
         self._ended = anyio.Event()
         self._status = 0
         self._error: UserError | None = None
@@ -225,7 +225,8 @@ class _Supervisor:
             self._notifier.tell(STATUS=self._in_words())
 
     def _say_account(self) -> None:
-        if self._options.account and not self._told_ready:
+        if self._options.account and not self._said_account:
+            self._said_account = True
             account = self._startup.account()
             text = "\n".join(["where the start went:", *account_lines(account)])
             logger.info("%s", text, extra={"account": account.as_json()})
