@@ -100,7 +100,7 @@ async def _set_up_telemetry(_: StageChanged) -> None:
 
 # Some servers look into the module instead of asking it: it has to be there.
 if os.environ.get(f"{PREFIX}APP", "").strip():
-    app = create_app()
+    app: ASGIApp = create_app()
 else:
 
     def __getattr__(name: str) -> object:

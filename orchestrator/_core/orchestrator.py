@@ -194,7 +194,9 @@ class Orchestrator(Draining):
         self._kept = kept_among(specs)
         self._specs = specs
         self._declared = {name: spec.required for name, spec in specs.items()}
-        self.optional = frozenset(name for name, spec in specs.items() if not spec.required)
+        self.optional: frozenset[str] = frozenset(
+            name for name, spec in specs.items() if not spec.required
+        )
         self._conditions.add(specs)
         self._machine = StartupMachine(self.policy, self._declared)
 

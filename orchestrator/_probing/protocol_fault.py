@@ -18,4 +18,4 @@ class ProtocolFault(Exception):
     ) -> None:
         super().__init__(error_type)
         kind = FailureKind.PERMANENT if permanent else FailureKind.TRANSIENT
-        self.failure = Failure(kind, error_type, reason, congestion)
+        self.failure: Failure = Failure(kind, error_type, reason, congestion)

@@ -54,6 +54,9 @@ _PARTS_OF_SASL = 3
 class KafkaProbe(SocketProbe):
     """See `kafka`."""
 
+    where: str
+    doing: str
+
     protocol = "Kafka"
 
     def __init__(self, bootstrap: str | Iterable[str], *, tls: Tls, sasl: Sasl | None) -> None:

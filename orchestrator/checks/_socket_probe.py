@@ -74,8 +74,8 @@ class SocketProbe(AbandonableProbe):
 
     def __init__(self, where: str) -> None:
         super().__init__()
-        self.where = where
-        self.doing = "not begun"
+        self.where: str = where
+        self.doing: str = "not begun"
         self._seconds = 0.0
         self._patience_seconds = Policy().answer_patience_seconds
         self._connecting = self._is_patient = False
