@@ -100,7 +100,7 @@ class Driver:
         self._wake = anyio.Event()
         self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
-        self._said_blocked = False
+        self._said_blocked = at_once  # a check leaves this to the start-up that it is part of
         self.ended: str | None = None
 
     @property

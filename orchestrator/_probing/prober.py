@@ -230,6 +230,8 @@ class Prober:
                 return
             if not self._is_void(result):
                 self._post(result, attempt.late_seconds)
+                if self._call_at is None and self._next_at < attempt.judge_at:
+                    self._wake()  # the driver may sleep until this attempt would have been judged
                 return
             late_seconds = attempt.late_seconds
 

@@ -39,6 +39,29 @@ async def test_ready_waits_for_a_check_and_falls_with_it() -> None:
         assert str(startup.stage) == "ready"
 
 
+class Watched(ScriptedProbe):
+    """As the probes that keep a connection are: it sees changes, and may overrun its time."""
+
+    overtime_seconds = 10.0
+
+    async def changed(self) -> None:
+        await anyio.sleep_forever()
+
+
+async def test_a_short_interval_is_kept_to_and_taken_for_no_blocked_loop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    probes = [ScriptedProbe("ok"), Watched("ok")]
+    checks = [Check(str(n), probe, interval_seconds=1) for n, probe in enumerate(probes)]
+    run = virtual_startup(conditions=checks)
+    async with run.startup:
+        await run.clock.advance(5)
+        before = [probe.attempts for probe in probes]
+        await run.clock.advance(20)
+        assert all(probe.attempts - n >= 18 for probe, n in zip(probes, before, strict=True))
+    assert "blocked" not in caplog.text
+
+
 async def test_one_failure_is_no_fall() -> None:
     database = ScriptedProbe("ok")
     run = virtual_startup(conditions=[Check("database", database, failures_to_degrade=2)])
