@@ -1,6 +1,7 @@
 """Refusing what is of the wrong type where it is given, instead of failing over it later."""
 
-from collections.abc import Collection, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -61,6 +62,16 @@ def wrong_type(value: object, name: str, wanted: str, remedy: str) -> TypeError:
     """The error for a value of the wrong type; the value itself is not in it."""
     given = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
     return TypeError(f"{name} must be {_with_article(wanted)}, not {given}: {remedy}")
+
+
+def refuse_generator(function: Callable[..., object]) -> None:
+    """Refuse a function with `yield`: nobody would run it.
+
+    Raises:
+        TypeError: When it is one.
+    """
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError("function has a yield, and so does nothing when it is called: take it out")
 
 
 def _with_article(noun: str) -> str:

@@ -1,11 +1,12 @@
 """A function as a probe."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from concurrent.futures import Future
 
 import anyio
 
-from orchestrator._hardening.arguments import wrong_type
+from orchestrator._hardening.arguments import refuse_generator, wrong_type
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line
 from orchestrator._ports import Probe, ProbeResult, Target
 from orchestrator._probing.abandonable import AbandonableProbe, failed
@@ -38,6 +39,7 @@ def call(function: CallFunction, *, name: str = "") -> Probe:
     given: object = function
     if not callable(given):
         raise wrong_type(given, "function", "a function", "write call(fn), without the parentheses")
+    refuse_generator(function)
     shown = name or getattr(function, "__qualname__", type(function).__name__)
     target = Target(system=one_line(shown, MOST_NAME_CHARACTERS), operation="call")
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -60,11 +62,7 @@ class _SyncCall(AbandonableProbe):
 
     def ask(self, deadline: float) -> Failure | None:
         """Call it."""
-        outcome = self._function()
-        if inspect.iscoroutine(outcome):
-            outcome.close()
-            return failed("TypeError", "it returned a coroutine; give the async function itself")
-        return _verdict(outcome)
+        return _verdict(self._function())
 
 
 class _AsyncCall(Probe):
@@ -99,4 +97,9 @@ class _AsyncCall(Probe):
 
 
 def _verdict(outcome: object) -> Failure | None:
-    return failed("False", "it said no") if outcome is False else None
+    if inspect.iscoroutine(outcome):
+        outcome.close()
+    elif not isinstance(outcome, Awaitable | Future | Generator | AsyncGenerator):
+        return failed("False", "it said no") if outcome is False else None
+    what = f"it returned a {type(outcome).__name__}"  # which says nothing yet
+    return failed("TypeError", f"{what}; give an async function, which awaits it")

@@ -20,9 +20,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator._core.keeping import Kept, KeptCondition
-from orchestrator._hardening.arguments import require_flag, wrong_type
+from orchestrator._hardening.arguments import refuse_generator, require_flag, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import KeptStep
 from orchestrator._runtime.event_loop import EventLoop, SpawnedTask
@@ -104,6 +105,8 @@ class Task(KeptCondition):
         if not callable(given):
             write = f"write Task({name!r}, listen), without the parentheses"
             raise wrong_type(given, "function", "an async function", write)
+        refuse_generator(function)
+        _refuse_arguments(function)
         values = {
             "function": function,
             "restart": require_flag(restart, "restart"),
@@ -202,9 +205,13 @@ class _TaskRun:
         task = contextvars.Context().run(begin, self._main, f"task {spec.name}", self._ended.set)
         if task is None:  # the event loop is ending
             return self._reason
-        if not self._takes_status:
-            kept.set(True)
         try:
+            if not self._takes_status:
+                # One that fails at once, as a function that is not async does, was never up.
+                for _ in range(2):
+                    await anyio.lowlevel.checkpoint()
+                if not self._ended.is_set():
+                    kept.set(True)
             return await self._until_down()
         finally:
             self._watched = False
@@ -281,6 +288,21 @@ def _parameters(function: TaskFunction) -> Iterable[str]:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):  # some built in functions tell nothing
         return ()
+
+
+def _refuse_arguments(function: TaskFunction) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    status = {"task_status": None} if "task_status" in signature.parameters else {}
+    try:
+        signature.bind(**status)
+    except TypeError as error:
+        raise TypeError(
+            f"function takes nothing, or task_status, but here: {error}; give the others with"
+            " functools.partial(...)"
+        ) from None
 
 
 def _check(name: str, value: float, *, above_zero: bool = False) -> None:

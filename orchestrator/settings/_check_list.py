@@ -20,7 +20,8 @@ _REDIS = ("redis", "rediss", "unix")
 KNOWN_SCHEMES = tuple(f"{scheme}://" for scheme in (*SCHEMES, *_REDIS))
 
 _NAMED = re.compile(r"([\w.:-]{1,100})=(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
-_JOINED = re.compile(r",[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_JOINED = re.compile(r"[,;]([\w.:-]{1,100}=|(?!(py)?amqps?:))[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+"""Two items without a space between them; brokers of one AMQP URL have `;` there."""
 _RESERVED = "redis"
 """The name of the orchestrator's own probe, in `after` and in health checks."""
 

@@ -322,6 +322,7 @@ def test_dsns_are_read_as_libpq_reads_them() -> None:
         "postgresql://u:p%40%2F:q@h,[::1]:1,k:2/d%20x?sslmode=require&application_name=a+b",
         "postgres://u:p?#q@/?host=%2Frun%2Fpg&port=7&",
         "postgresql://%2Frun%2Fpg/d?user=z&password=%20q&ssl=true",
+        "postgresql://%2Frun%2Fpg:6432,k/d?user=z",
         "postgresql://u@h:/a/b\n",
         "postgresql://?options=-c%20geqo%3Doff&target_session_attrs=any",
     ):

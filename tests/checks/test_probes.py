@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,6 +96,9 @@ class SaysNo:
         return False
 
 
+AWAITS = "give an async function, which awaits it"
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
@@ -107,7 +111,9 @@ class SaysNo:
         (async_false, "it said no"),
         (async_divides, "it ended with ZeroDivisionError"),
         (SaysNo(), "it said no"),
-        (make_coroutine, "it returned a coroutine; give the async function itself"),
+        (make_coroutine, f"it returned a coroutine; {AWAITS}"),
+        (Future, f"it returned a Future; {AWAITS}"),
+        (lambda: (one for one in "rows"), f"it returned a generator; {AWAITS}"),
     ],
 )
 async def test_a_function_says_yes_or_no(function: Callable[[], object], reason: str) -> None:

@@ -5,16 +5,18 @@ import contextvars
 import subprocess
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 
 import anyio
 import pytest
 from anyio.abc import TaskStatus
 
-from orchestrator import Check, Orchestrator, Stage, Task
+from orchestrator import Check, Orchestrator, Stage, StageChanged, Task
 from orchestrator._gate.health_answers import HealthAnswers
 from orchestrator._gate.health_verdict import HealthRules
 from orchestrator._http.health_paths import HEALTH_PATHS
+from orchestrator.checks._task import TaskFunction
 from orchestrator.testing import ManualClock, ScriptedProbe, virtual_startup
 
 pytestmark = pytest.mark.anyio
@@ -366,6 +368,62 @@ async def test_no_context_of_whoever_enters_leaks_into_it() -> None:
 def test_what_cannot_work_is_refused_by_name(wrong: dict[str, object], said: str) -> None:
     with pytest.raises((TypeError, ValueError), match=said):
         Task("listener", for_ever, **wrong)  # type: ignore[arg-type]  # as a user may
+
+
+class Consumer:
+    """What tasks are written as: each of these is up, or is refused."""
+
+    async def method(self) -> None:
+        await anyio.sleep_forever()
+
+    async def with_queue(self, queue: str, *, task_status: TaskStatus[None]) -> None:
+        task_status.started()
+        await anyio.sleep_forever()
+
+    async def messages(self) -> AsyncIterator[str]:
+        yield "one"
+
+    def rows(self) -> Iterator[str]:
+        yield "one"
+
+    def sync(self) -> None:
+        """Ends at once, and is no coroutine."""
+
+    __call__ = method
+
+
+async def test_methods_partials_and_callables_are_tasks_like_any_other() -> None:
+    one = Consumer()
+    functions: list[TaskFunction] = [one.method, one, partial(one.with_queue, "jobs")]
+    run = virtual_startup(conditions=[Task(str(n), each) for n, each in enumerate(functions)])
+    async with run.startup as startup:
+        await run.clock.advance(3)
+        assert startup.stage is Stage.READY
+
+
+def test_a_function_that_cannot_be_a_task_is_refused() -> None:
+    one = Consumer()
+    for wrong, said in (
+        (one.messages, "yield"),
+        (partial(one.rows), "yield"),
+        (one.with_queue, "missing a required argument: 'queue'; give the others with functools"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            Task("jobs", wrong)  # type: ignore[arg-type]  # as a user may
+
+
+async def test_a_task_that_fails_at_once_is_never_up() -> None:
+    run = virtual_startup(conditions=[Task("jobs", Consumer().sync)])  # type: ignore[arg-type]  # as a user may
+    stages: list[Stage] = []
+    async with run.startup as startup:
+
+        @startup.on(Stage.READY)
+        def ready(changed: StageChanged) -> None:
+            stages.append(changed.current)
+
+        await run.clock.advance(20)
+        assert startup.explain().conditions["jobs"].reason == "its task ended with TypeError"
+    assert stages == []
 
 
 def test_a_coroutine_in_place_of_its_function_is_refused() -> None:

@@ -56,6 +56,8 @@ def test_required_and_optional_ones_take_their_numbers_from_the_policy() -> None
         ("tcp://a:1 kafkaesque://u:hunter2@b", r", URL 2 \(kafkaesque://\): nothing here can ask"),
         ("hunter2", ", URL 1: it does not begin with a scheme; .*redis://"),
         ("http://a/,http://hunter2/", r"URL 1 \(http://\): it looks like several; put spaces"),
+        ("db=postgres://a/d,b=redis://:hunter2", "it looks like several"),
+        ("tcp://a:1;tcp://hunter2:2", "it looks like several"),
         ("x=tcp://a:1 x=tcp://b:2", "URL 2 .*the name 'x' is there already"),
         ("redis=tcp://a:1", "the name 'redis' is that of the main probe"),
         ("redis://h/hunter2", r"URL 1 \(redis://\): the Redis URL's path must be"),

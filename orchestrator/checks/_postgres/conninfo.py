@@ -11,7 +11,7 @@ _URI = re.compile(r"(?P<scheme>postgres(?:ql)?)(?P<driver>\+\w+)?://", re.IGNORE
 _PAIR = re.compile(
     r"\s*(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(?!')((?:[^\s\\]|\\.)*))(?=\s|$)", re.DOTALL
 )
-_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>\d*))?")
+_HOST = re.compile(r"(?P<host>\[[^\]]*\]|/.*?|[^:]*)(?::(?P<port>\d*))?")
 
 _MALFORMED = "percent-encode special characters in user, password and options"
 
@@ -123,13 +123,10 @@ def hosts_of(hosts: list[str]) -> dict[str, str]:
     names, ports = [], []
     for one in hosts:
         found = _HOST.fullmatch(one)
-        if one.startswith("/"):
-            names.append(one)
-            ports.append("")
-        elif found is None:
+        if found is None:
             raise ValueError(f"the DSN's port must be a number: {_MALFORMED}")
-        else:
-            names.append(found["host"].strip("[]"))
-            ports.append(found["port"] or "")
+        host = found["host"]
+        names.append(host.strip("[]") if host.startswith("[") else host)
+        ports.append(found["port"] or "")
     options = {"host": ",".join(names)} if any(names) else {}
     return options | ({"port": ",".join(ports)} if any(ports) else {})
