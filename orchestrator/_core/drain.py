@@ -197,7 +197,7 @@ class Drain:
 
     async def _announce(self, announced_at: float, latest: float) -> None:
         """Serve on until the time is up and the callbacks have returned."""
-        running = [_Callback(one, self._loop) for one in self._parts.callbacks]
+        running = [_RunningCallback(one, self._loop) for one in self._parts.callbacks]
         try:
             with self._clock.cancel_at(latest):
                 for one in running:
@@ -222,7 +222,7 @@ async def _guarded(drain: Callable[[*TimesT], Coroutine[Any, Any, None]], *times
         logger.error("a gate could not be drained", error=error)
 
 
-class _Callback:
+class _RunningCallback:
     """One callback that runs, in a task of its own.
 
     Attributes:

@@ -19,7 +19,7 @@ from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, KeptFact, KeptStep, Observer, Target
 from states import Fact, ProbeFailed, ProbeSucceeded, StageChanged, StartupMachine
 
-Report = Callable[[KeptFact], None]
+ReportKept = Callable[[KeptFact], None]
 """Tells observers what happens inside of a condition."""
 
 
@@ -184,7 +184,7 @@ class Keeping(Observer):
         self._changed: anyio.Event | None = None
         self.down_for_good: dict[str, str] = {}
         self.tell: Tell
-        self.report: Report
+        self.report: ReportKept
 
     @property
     def needs_restart(self) -> str | None:
@@ -235,7 +235,7 @@ class Keeping(Observer):
         if name in self._kept:
             self._kept[name].beats_at = at
 
-    async def run(self, tell: Tell, report: Report) -> None:
+    async def run(self, tell: Tell, report: ReportKept) -> None:
         """Run all keepers, until they are stopped or cancelled.
 
         Args:

@@ -5,10 +5,10 @@ from typing import Generic, TypeVar
 
 from orchestrator._gate.visit import Visit
 
-Message = TypeVar("Message")
+MessageT = TypeVar("MessageT")
 
 
-class Messages(Generic[Message]):
+class Messages(Generic[MessageT]):
     """Hands each message over once there is a slot to work on it.
 
     What has arrived is kept until then. So nothing is lost to a handler that stops waiting, and two
@@ -20,7 +20,7 @@ class Messages(Generic[Message]):
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._kept: list[Message] = []
+        self._kept: list[MessageT] = []
         self._ended = False
 
     def end(self) -> None:
@@ -37,7 +37,7 @@ class Messages(Generic[Message]):
         """Whether the server's own `receive` will do from now on."""
         return (self._visit.over or self._ended) and not self._kept
 
-    async def next(self, receive: Callable[[], Awaitable[Message]]) -> Message:
+    async def next(self, receive: Callable[[], Awaitable[MessageT]]) -> MessageT:
         """The next message; `receive` is the server's."""
         while not self.over:
             self._visit.waits()

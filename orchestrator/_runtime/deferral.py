@@ -28,10 +28,10 @@ MEANT_SECONDS = 1.0
 """How long after the first SIGINT a second one is meant to cut a drain short. A supervisor or a
 process group sends the same signal again within milliseconds."""
 
-Release = Callable[[], None]
+PassOn = Callable[[], None]
 """Says that a listener has answered; the signal may go on as far as it is concerned."""
 
-Stop = Callable[[Release, signal.Signals], object]
+OnSignal = Callable[[PassOn, signal.Signals], object]
 """Is told of a signal."""
 
 
@@ -41,7 +41,7 @@ class SignalListener:
     def __init__(
         self,
         numbers: frozenset[signal.Signals],
-        stop: Stop,
+        stop: OnSignal,
         unanswered: Callable[[], int],
         drain_seconds: Callable[[], float],
         hurry: Callable[[str], object],
@@ -53,16 +53,16 @@ class SignalListener:
         self.in_main_thread = threading.current_thread() is threading.main_thread()
         self._stop = stop
         self._loop = EventLoop()
-        self._releases: list[Release] = []
+        self._releases: list[PassOn] = []
 
-    def tell(self, release: Release, number: int) -> bool:
+    def tell(self, pass_on: PassOn, number: int) -> bool:
         """Have `stop` called, from any thread or a signal handler; False if the loop has ended."""
-        self._releases.append(release)
-        return self.at_next_turn(functools.partial(self._call, release, signal.Signals(number)))
+        self._releases.append(pass_on)
+        return self.at_next_turn(functools.partial(self._call, pass_on, signal.Signals(number)))
 
-    def _call(self, release: Release, number: signal.Signals) -> None:
+    def _call(self, pass_on: PassOn, number: signal.Signals) -> None:
         if self in listeners:
-            self._stop(release, number)
+            self._stop(pass_on, number)
 
     def at_next_turn(self, call: Callable[[], None]) -> bool:
         """Call it on the loop, from any thread. False if the loop has ended: it listens no more."""
@@ -80,8 +80,8 @@ class SignalListener:
 
     def leave(self) -> None:
         """Hold no signal back any more."""
-        for release in self._releases:
-            release()
+        for pass_on in self._releases:
+            pass_on()
 
 
 listeners: dict[SignalListener, None] = {}
@@ -117,9 +117,9 @@ class Deferral:
             self.drains, self._drain_until = True, time.monotonic() + seconds
             self.is_meant(self.number)
         for listener in told:
-            release = functools.partial(self._release, listener)
-            if not listener.tell(release, self.number):
-                release()  # whoever it could have answered has gone with its loop
+            pass_on = functools.partial(self._release, listener)
+            if not listener.tell(pass_on, self.number):
+                pass_on()  # whoever it could have answered has gone with its loop
 
     def _release(self, listener: SignalListener) -> None:
         self._awaited.discard(listener)

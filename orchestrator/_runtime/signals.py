@@ -28,16 +28,16 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TypeGuard
 
-from orchestrator._runtime.deferral import Deferral, Release, SignalListener, Stop, listeners
+from orchestrator._runtime.deferral import Deferral, OnSignal, PassOn, SignalListener, listeners
 
-__all__ = ["Release", "call_on_signal"]
+__all__ = ["PassOn", "defer_signals"]
 
-Handler = Callable[[int, FrameType | None], object]
+SignalHandler = Callable[[int, FrameType | None], object]
 
 
 @contextlib.contextmanager
-def call_on_signal(
-    stop: Stop,
+def defer_signals(
+    stop: OnSignal,
     *numbers: signal.Signals,
     unanswered: Callable[[], int] = lambda: 0,
     drain_seconds: Callable[[], float] = lambda: 0.0,
@@ -87,7 +87,7 @@ def call_on_signal(
 class _Front:
     """The handler in front of another one."""
 
-    def __init__(self, before: Handler) -> None:
+    def __init__(self, before: SignalHandler) -> None:
         self.before = before
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -151,12 +151,12 @@ def _step_aside(number: signal.Signals) -> None:
         signal.signal(number, front.before)
 
 
-def _is_handler(handler: object) -> TypeGuard[Handler]:
+def _is_handler(handler: object) -> TypeGuard[SignalHandler]:
     # Not the default action, not "ignore", not one that was installed in C.
     return callable(handler) and not isinstance(handler, signal.Handlers)
 
 
-def _is_of_a_loop(handler: Handler) -> bool:
+def _is_of_a_loop(handler: SignalHandler) -> bool:
     """Whether it only stands there for a pipe, as with asyncio's `add_signal_handler`."""
     owner = getattr(handler, "__self__", None)  # uvloop's is a method of the loop
     module = getattr(handler, "__module__", None)

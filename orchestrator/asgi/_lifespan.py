@@ -162,7 +162,7 @@ async def run_lifespan(
     The application's own lifespan runs inside, if it has one; an application that does not know
     the scope is tolerated, as servers do.
     """
-    inner = _InnerLifespan(app, startup, await receive(), receive, send)
+    inner = _PhasedLifespan(app, startup, await receive(), receive, send)
     if "state" in scope:
         scope["state"][STATE_KEY] = startup
     try:
@@ -195,7 +195,7 @@ def _failure(phase: _Phase, error: Exception) -> Message | None:
     return {"type": f"lifespan.{asked}.failed", "message": what}
 
 
-class _InnerLifespan:
+class _PhasedLifespan:
     """The application's lifespan, inside of ours.
 
     Args:

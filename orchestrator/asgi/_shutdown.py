@@ -11,7 +11,7 @@ import anyio.lowlevel
 from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
-from orchestrator._runtime.signals import Release, call_on_signal
+from orchestrator._runtime.signals import PassOn, defer_signals
 
 _NUMBERS = tuple(
     signal.Signals[name]
@@ -63,20 +63,20 @@ class Shutdown:
 
     async def _hear_signals(self, events: Subscription) -> None:
         """Runs beside the start-up."""
-        stream = anyio.create_memory_object_stream[tuple[Release, signal.Signals]](math.inf)
+        stream = anyio.create_memory_object_stream[tuple[PassOn, signal.Signals]](math.inf)
         heard, signals = stream
 
-        def hear(release: Release, number: signal.Signals) -> None:
-            heard.send_nowait((release, number))
+        def hear(pass_on: PassOn, number: signal.Signals) -> None:
+            heard.send_nowait((pass_on, number))
 
         async with anyio.create_task_group() as tasks:
 
             async def end() -> None:
-                async for release, number in signals:
-                    tasks.start_soon(self._end, release, number)
+                async for pass_on, number in signals:
+                    tasks.start_soon(self._end, pass_on, number)
 
             tasks.start_soon(end)
-            listening = call_on_signal(
+            listening = defer_signals(
                 hear,
                 *_NUMBERS,
                 unanswered=self._left,
@@ -92,13 +92,13 @@ class Shutdown:
         """How many are to be answered, or to be waited for in a drain. From any thread."""
         return self._unanswered + self._startup.drain_needed()
 
-    async def _end(self, release: Release, number: signal.Signals) -> None:
+    async def _end(self, pass_on: PassOn, number: signal.Signals) -> None:
         if number.name == "SIGQUIT" or not self._startup.drain_seconds_left():
             await self._admission.stop_bit_by_bit()
         else:
             await self._startup.drain(number.name)
         await self.written()
-        release()
+        pass_on()
 
     async def written(self) -> None:
         """Wait until all of them are answered, and the answers are with the transports."""

@@ -18,7 +18,7 @@ from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator.checks._socket_probe import (
     Link,
     SocketProbe,
-    Tls,
+    TlsChoice,
     require_tls,
     shared_context,
     shown,
@@ -68,7 +68,7 @@ class GrpcProbe(SocketProbe):
     protocol = "gRPC"
 
     def __init__(
-        self, address: str, service: str, *, tls: Tls, metadata: Mapping[str, str]
+        self, address: str, service: str, *, tls: TlsChoice, metadata: Mapping[str, str]
     ) -> None:
         self._h2 = _load_h2()
         self._host, self._port = _place(address)
@@ -209,7 +209,7 @@ def grpc(
     address: str,
     service: str = "",
     *,
-    tls: Tls = False,
+    tls: TlsChoice = False,
     metadata: Mapping[str, str] | None = None,
 ) -> GrpcProbe:
     """A probe that asks a gRPC server whether it serves, by `grpc.health.v1`.

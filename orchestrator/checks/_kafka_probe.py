@@ -28,7 +28,7 @@ from orchestrator.checks._kafka_wire import KafkaConversation, KafkaError
 from orchestrator.checks._scram import Scram, ScramError
 from orchestrator.checks._socket_probe import (
     SocketProbe,
-    Tls,
+    TlsChoice,
     left_until,
     require_tls,
     shared_context,
@@ -36,7 +36,7 @@ from orchestrator.checks._socket_probe import (
 )
 from states import Failure, FailureKind
 
-Place = tuple[str, int]
+BrokerAddress = tuple[str, int]
 Sasl = tuple[str, str, str]
 """The mechanism, such as `SCRAM-SHA-512`, the name and the password."""
 
@@ -59,7 +59,9 @@ class KafkaProbe(SocketProbe):
 
     protocol = "Kafka"
 
-    def __init__(self, bootstrap: str | Iterable[str], *, tls: Tls, sasl: Sasl | None) -> None:
+    def __init__(
+        self, bootstrap: str | Iterable[str], *, tls: TlsChoice, sasl: Sasl | None
+    ) -> None:
         self._bootstrap = _places(bootstrap)
         super().__init__(shown(*self._bootstrap[0]))
         self._tls = require_tls(tls)
@@ -104,7 +106,7 @@ class KafkaProbe(SocketProbe):
         )
         return ProtocolFault("NoBrokerReachable", reason)
 
-    def _ask_for_brokers(self, deadline: float) -> tuple[Place, list[Place]]:
+    def _ask_for_brokers(self, deadline: float) -> tuple[BrokerAddress, list[BrokerAddress]]:
         """The bootstrap server that answers, and the brokers that it knows of."""
         failed: ProtocolFault | OSError | None = None
         self.where = shown(*self._bootstrap[0])
@@ -136,7 +138,7 @@ class KafkaProbe(SocketProbe):
         return ProtocolFault("ConnectionClosed", reason)
 
     def _begin(
-        self, place: Place, sock: socket.socket, until: float
+        self, place: BrokerAddress, sock: socket.socket, until: float
     ) -> tuple[KafkaConversation, int]:
         """Agree on TLS and a version."""
         self.adopt(sock)
@@ -179,8 +181,8 @@ class KafkaProbe(SocketProbe):
             raise ProtocolFault("AuthenticationError", f"{self.where} {what}", permanent=True)
 
     def _accepting(
-        self, places: list[Place], deadline: float
-    ) -> Generator[tuple[Place, socket.socket, float], None, None]:
+        self, places: list[BrokerAddress], deadline: float
+    ) -> Generator[tuple[BrokerAddress, socket.socket, float], None, None]:
         """Those that accept a connection, as they do so, and until when each may answer.
 
         Raises:
@@ -209,7 +211,7 @@ class KafkaProbe(SocketProbe):
             raise last or TimeoutError()
 
     def _connect_to_all(
-        self, places: list[Place], selector: selectors.BaseSelector
+        self, places: list[BrokerAddress], selector: selectors.BaseSelector
     ) -> OSError | None:
         """Begin to connect to every address; return why the last of those failed that did."""
         last: OSError | None = None
@@ -247,7 +249,7 @@ def _socket_of(key: selectors.SelectorKey) -> socket.socket:
 
 
 def kafka(
-    bootstrap: str | Iterable[str], *, tls: Tls = False, sasl: Sasl | None = None
+    bootstrap: str | Iterable[str], *, tls: TlsChoice = False, sasl: Sasl | None = None
 ) -> KafkaProbe:
     """A probe that holds while a Kafka cluster can be reached.
 
@@ -272,7 +274,7 @@ def kafka(
     return KafkaProbe(bootstrap, tls=tls, sasl=sasl)
 
 
-def _places(bootstrap: str | Iterable[str]) -> list[Place]:
+def _places(bootstrap: str | Iterable[str]) -> list[BrokerAddress]:
     write = "write kafka('kafka-1:9092,kafka-2:9092')"
     given: object = bootstrap
     if isinstance(given, str):

@@ -23,7 +23,7 @@ from states import Failure, FailureKind, Policy
 _MOST_BYTES = 256 * 1024
 """How much of what a server sends is read in one attempt."""
 
-Tls = ssl.SSLContext | bool
+TlsChoice = ssl.SSLContext | bool
 """How to check the server's certificate; `True` as the system does, `False` for no TLS."""
 
 _LOOK_UP = "looking up the name"
@@ -47,7 +47,7 @@ def shared_context(*protocols: str) -> ssl.SSLContext:
         return _contexts[protocols]
 
 
-def require_tls(tls: Tls) -> Tls:
+def require_tls(tls: TlsChoice) -> TlsChoice:
     """The choice of TLS.
 
     Raises:

@@ -30,8 +30,8 @@ _OF_PATHS = {"": "/readyz", "readiness": "/readyz", "liveness": "/livez", "start
 
 # grpcio has no types of its own: servers and contexts are whatever it gives.
 _Grpc = Any
-_Handler = Callable[..., Any]
-_Send = Callable[[bytes | None], object]
+_RpcHandler = Callable[..., Any]
+_SendStatus = Callable[[bytes | None], object]
 
 
 class GrpcHealth:
@@ -90,8 +90,8 @@ class GrpcHealth:
         """
         grpc = _load_grpc()
         given: object = server
-        check: _Handler
-        watch: _Handler
+        check: _RpcHandler
+        watch: _RpcHandler
         if isinstance(server, grpc.aio.Server):
             check, watch = self._check_aio, self._watch_aio
         elif isinstance(server, grpc.Server):
@@ -134,7 +134,7 @@ class GrpcHealth:
         """The handler of `Watch`, as the server calls it that does not want to be blocked."""
 
         def watch(
-            request: bytes, context: _Grpc, send_response_callback: _Send | None = None
+            request: bytes, context: _Grpc, send_response_callback: _SendStatus | None = None
         ) -> Iterator[bytes] | None:
             try:
                 service = service_of(request)
@@ -204,7 +204,7 @@ class GrpcHealth:
 class _Stream:
     """One `Watch` of a server with threads."""
 
-    def __init__(self, service: str, send: _Send) -> None:
+    def __init__(self, service: str, send: _SendStatus) -> None:
         self.service = service
         self.send = send
         self.ended = False
@@ -227,7 +227,7 @@ class _Streams:
         self._thread: threading.Thread | None = None
         self._changed = threading.Event()
 
-    def add(self, service: str, context: _Grpc, send: _Send) -> None:
+    def add(self, service: str, context: _Grpc, send: _SendStatus) -> None:
         """Send the status of a service at once, and each change of it."""
         stream = _Stream(service, send)
         with self._lock:
@@ -273,7 +273,7 @@ class _Streams:
             self._drop(stream)
 
 
-def _send_safely(send: _Send, answer: bytes | None) -> None:
+def _send_safely(send: _SendStatus, answer: bytes | None) -> None:
     """Send it; a call that has ended takes nothing, and one that raises must not end the thread."""
     with contextlib.suppress(Exception):
         send(answer)

@@ -25,7 +25,7 @@ from orchestrator.otel._recorder import Recorder
 from orchestrator.otel._trace import TraceWriter
 from states import Fact, Missing, Stage, StageChanged
 
-Arguments = ParamSpec("Arguments")
+ArgumentsP = ParamSpec("ArgumentsP")
 
 _LATER_EPISODES = 8
 """The episodes after the start-up that wait for a provider; the oldest go first."""
@@ -160,9 +160,9 @@ class EpisodeWriter:
     def _try(
         self,
         what: str,
-        call: Callable[Arguments, object],
-        *args: Arguments.args,
-        **named: Arguments.kwargs,
+        call: Callable[ArgumentsP, object],
+        *args: ArgumentsP.args,
+        **named: ArgumentsP.kwargs,
     ) -> None:
         try:
             call(*args, **named)

@@ -30,7 +30,7 @@ from orchestrator._probing.addresses import Address, connect, literal_address, l
 from orchestrator._probing.interruption import InterruptedByUs, Interruption
 from orchestrator.redis._deadline_socket import DeadlineSocket
 from orchestrator.redis._errors import ApplicationError
-from orchestrator.redis._expect import Command
+from orchestrator.redis._expect import RedisCommand
 from orchestrator.redis._pipelined_connection import PipelinedConnection
 from orchestrator.redis._progress import ProbePhase, Progress
 from orchestrator.redis._sentinels import Sentinels
@@ -63,8 +63,8 @@ class Connector:
             self._sentinels = Sentinels(settings, self._open, self.progress)
 
     def connect(
-        self, deadline: float, commands: Sequence[Command], patience_seconds: float
-    ) -> tuple[PipelinedConnection, list[Command]]:
+        self, deadline: float, commands: Sequence[RedisCommand], patience_seconds: float
+    ) -> tuple[PipelinedConnection, list[RedisCommand]]:
         """A new connection to Redis, on which the greeting and `commands` were sent.
 
         Once it is accepted, it may take until the deadline or for `patience_seconds`, whichever

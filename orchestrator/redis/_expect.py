@@ -62,7 +62,7 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class RedisCommand:
     """One command and what its reply must be.
 
     Attributes:
@@ -81,18 +81,18 @@ class Command:
         return str(self.words[0])
 
 
-def commands_of(expect: Expect) -> Sequence[Command]:
+def commands_of(expect: Expect) -> Sequence[RedisCommand]:
     """The commands of one attempt, PING first, so that a server that is not well says so there."""
-    commands = [Command(("PING",), _pong)]
+    commands = [RedisCommand(("PING",), _pong)]
     if expect.role == "master":
-        commands.append(Command(("ROLE",), _master))
+        commands.append(RedisCommand(("ROLE",), _master))
     if expect.cluster:
-        commands.append(Command(("CLUSTER", "INFO"), _cluster_ok))
+        commands.append(RedisCommand(("CLUSTER", "INFO"), _cluster_ok))
     if expect.canary_prefix:
         # One key for each probe: instances do not wait for each other, and none is left behind.
         key = expect.canary_prefix + secrets.token_hex(8)
         expiry = max(1, round(expect.canary_expiry_seconds * 1000))
-        commands.append(Command(("SET", key, "1", "PX", expiry), ok))
+        commands.append(RedisCommand(("SET", key, "1", "PX", expiry), ok))
     return commands
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-from orchestrator.redis._expect import Command, greeted, ok
+from orchestrator.redis._expect import RedisCommand, greeted, ok
 
 
 class Greeter(Protocol):
@@ -36,13 +36,13 @@ class Recording:
         return {b"proto": 3} if self.commands[at][0] == "HELLO" else b"OK"
 
 
-def greeting_of(connection: Greeter) -> list[Command]:
+def greeting_of(connection: Greeter) -> list[RedisCommand]:
     """What this redis-py would send first, and which error replies it would pass over.
 
     It is asked itself, so that whatever it does by default is done.
     """
     return [
-        Command(
+        RedisCommand(
             words,
             greeted if words[0] == "HELLO" else ok,
             may_fail=_passes_over(connection, at, words),

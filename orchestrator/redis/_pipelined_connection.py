@@ -7,7 +7,7 @@ from orchestrator._hardening.log_thread import logger
 from orchestrator.redis._deadline_socket import DeadlineSocket
 from orchestrator.redis._error_replies import is_passed_over
 from orchestrator.redis._errors import NotRedisError
-from orchestrator.redis._expect import Command
+from orchestrator.redis._expect import RedisCommand
 
 if TYPE_CHECKING:
     from orchestrator.redis._redis_py_connections import ProbeConnection
@@ -29,7 +29,7 @@ class PipelinedConnection:
     def __init__(self, redis_py: "ProbeConnection", socket: DeadlineSocket) -> None:
         self._redis_py = redis_py
         self.socket = socket
-        self.greeting: list[Command] = []
+        self.greeting: list[RedisCommand] = []
         self.asked_at = time.monotonic()
 
     def start(self) -> None:
@@ -37,14 +37,14 @@ class PipelinedConnection:
         self._redis_py.start(self.socket)
         self.greeting = self._redis_py.greeting
 
-    def send(self, commands: list[Command]) -> list[Command]:
+    def send(self, commands: list[RedisCommand]) -> list[RedisCommand]:
         """Send commands, all in one go; return them for their replies to be awaited."""
         packed = self._redis_py.pack_commands([command.words for command in commands])
         self._redis_py.send_packed_command(packed, check_health=False)
         self.asked_at = time.monotonic()
         return commands
 
-    def receive(self, command: Command) -> object:
+    def receive(self, command: RedisCommand) -> object:
         """Wait for the reply to `command`, which must be a good one."""
         try:
             reply = self._redis_py.read_response(disconnect_on_error=False)

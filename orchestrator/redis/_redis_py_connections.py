@@ -27,7 +27,7 @@ from orchestrator.redis._errors import (
     NotRedisError,
     SlowAnswerError,
 )
-from orchestrator.redis._expect import Command
+from orchestrator.redis._expect import RedisCommand
 from orchestrator.redis._greeting import Greeter, Recording, greeting_of, run_function
 from orchestrator.redis._redis_py_options import for_probe, of_url, refused_option
 from orchestrator.redis._settings import RedisSettings
@@ -42,7 +42,7 @@ class ProbeConnection(Protocol):
             where the application's own function has greeted the server already.
     """
 
-    greeting: list[Command]
+    greeting: list[RedisCommand]
 
     def wrap(self, sock: socket.socket) -> socket.socket:
         """Do the TLS handshake, where there is one."""
@@ -145,7 +145,7 @@ class _Given(CredentialProvider):
 class _Opened:
     """Takes a socket that is open already, where redis-py would open one."""
 
-    greeting: list[Command]
+    greeting: list[RedisCommand]
     _socket: object
     recording: Recording | None = None
 

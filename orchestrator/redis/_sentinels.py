@@ -13,7 +13,7 @@ from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._probing.interruption import InterruptedByUs
 from orchestrator.redis._errors import AttemptError
-from orchestrator.redis._expect import Command, address_of
+from orchestrator.redis._expect import RedisCommand, address_of
 from orchestrator.redis._failures import classify
 from orchestrator.redis._pipelined_connection import PipelinedConnection
 from orchestrator.redis._progress import ProbePhase, Progress
@@ -139,7 +139,7 @@ class Sentinels:
             self._progress.phase = ProbePhase.SENTINEL
             words = ("SENTINEL", "get-master-addr-by-name", self._service_name)
             reply: object = None
-            for command in connection.send([*connection.greeting, Command(words, _any)]):
+            for command in connection.send([*connection.greeting, RedisCommand(words, _any)]):
                 reply = connection.receive(command)
         finally:
             connection.close()

@@ -13,7 +13,7 @@ from orchestrator._probing.socket_failures import CLOSED
 from orchestrator._probing.worker import Answer
 from orchestrator.redis._connector import Connector
 from orchestrator.redis._error_replies import OLD_LOGIN
-from orchestrator.redis._expect import Command, commands_of
+from orchestrator.redis._expect import RedisCommand, commands_of
 from orchestrator.redis._failures import OF_TIME, classify, timed_out, unexpected
 from orchestrator.redis._pipelined_connection import PipelinedConnection
 from orchestrator.redis._progress import ProbePhase, Situation
@@ -46,7 +46,7 @@ class RedisSession:
         self._commands = commands_of(settings.expect)
         self._connect_seconds = settings.connect_seconds or math.inf
         self._connection: PipelinedConnection | None = None
-        self._pending: deque[Command] = deque()
+        self._pending: deque[RedisCommand] = deque()
         self._unanswered = 0
         self._patience_seconds = 0.0
 

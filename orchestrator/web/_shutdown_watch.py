@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._runtime.signals import Release, call_on_signal
+from orchestrator._runtime.signals import PassOn, defer_signals
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -41,16 +41,16 @@ class ShutdownWatch:
         """They would have no end of their own."""
         self._stop()
 
-    def _call(self, release: Release, _: signal.Signals) -> None:
+    def _call(self, pass_on: PassOn, _: signal.Signals) -> None:
         if not self._startup.drain_needed():  # else it is under way, or about to begin
             self._stop()
-        release()
+        pass_on()
 
     @contextmanager
     def watching(self) -> Generator[None]:
         """Watch for as long as the block runs; any number of blocks may run at once."""
         if not self._inside:
-            self._installed.enter_context(call_on_signal(self._call, *_SIGNALS))
+            self._installed.enter_context(defer_signals(self._call, *_SIGNALS))
         self._inside += 1
         try:
             yield

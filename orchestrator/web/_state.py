@@ -12,7 +12,7 @@ from orchestrator._runtime.clock import process_age_seconds
 from orchestrator.web._history import History, ShownAttempt
 from states import ConditionState, Failure, StageChanged
 
-Json = Mapping[str, object]
+JsonObject = Mapping[str, object]
 
 
 class Gate(Protocol):
@@ -62,7 +62,7 @@ class StateReader:
         self._trace_url = trace_url
         self._pod = pod
 
-    def read(self) -> Json:
+    def read(self) -> JsonObject:
         """The state as it is now."""
         history, startup = self._history, self._startup
         known = startup.explain()
@@ -116,7 +116,7 @@ class StateReader:
                 state["trace_url"] = self._trace_url.replace("{trace_id}", trace_id)
         return state
 
-    def stage(self, changed: StageChanged) -> Json:
+    def stage(self, changed: StageChanged) -> JsonObject:
         """A change of stage."""
         return {
             "sequence": changed.sequence,
@@ -127,7 +127,7 @@ class StateReader:
             "elapsed_seconds": _rounded(changed.elapsed_seconds),
         }
 
-    def attempt(self, attempt: ShownAttempt) -> Json:
+    def attempt(self, attempt: ShownAttempt) -> JsonObject:
         """An attempt."""
         failure = attempt.failure
         told: dict[str, object] = {
@@ -143,7 +143,7 @@ def _failure(failure: Failure) -> dict[str, object]:
     return {"kind": failure.kind, "error_type": failure.error_type, "reason": failure.reason}
 
 
-def _condition(condition: ConditionState, seconds: float, after: Sequence[str]) -> Json:
+def _condition(condition: ConditionState, seconds: float, after: Sequence[str]) -> JsonObject:
     return {
         "required": condition.required,
         "satisfied": condition.satisfied,
@@ -153,7 +153,7 @@ def _condition(condition: ConditionState, seconds: float, after: Sequence[str]) 
     }
 
 
-def _gate(gate: Gate) -> Json:
+def _gate(gate: Gate) -> JsonObject:
     counts = asdict(gate.counts)
     held_so_far = counts.pop("held")
     closes = {str(code): number for code, number in dict(gate.closes).items()}

@@ -16,7 +16,7 @@ from orchestrator._http.responses import PROBLEM_JSON, as_json, problem, respond
 from orchestrator.web._history import History
 from orchestrator.web._origin import SAFE_HEADERS
 from orchestrator.web._shutdown_watch import ShutdownWatch
-from orchestrator.web._state import Json, StateReader
+from orchestrator.web._state import JsonObject, StateReader
 
 TICK_SECONDS = 1.0
 """How often the state is sent when nothing changes. The page takes three missed ones for a service
@@ -112,7 +112,7 @@ class EventStreams:
                 await changed.wait()
 
 
-def frame(event: str, data: Json, number: int | None = None) -> str:
+def frame(event: str, data: JsonObject, number: int | None = None) -> str:
     """One event as it goes over the wire. JSON has no line breaks of its own."""
     identity = "" if number is None else f"id: {number}\n"
     return f"{identity}event: {event}\ndata: {as_json(data).decode()}\n\n"

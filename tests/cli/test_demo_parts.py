@@ -19,9 +19,9 @@ from orchestrator.cli.demo.full.falls import (
 )
 from orchestrator.cli.demo.reports import (
     ConditionReport,
+    DemoReport,
     Listening,
     OrderReport,
-    Report,
     SpanReport,
     Status,
     decode,
@@ -149,7 +149,7 @@ def test_a_link_to_the_file_of_figures_stays_a_link(tmp_path: Path) -> None:
         Status(1.0, 0.02, "grace", 3, "refused", ["Redis to answer"], 5, 6, 7),
     ],
 )
-def test_reports_travel_as_one_line_each(report: Report) -> None:
+def test_reports_travel_as_one_line_each(report: DemoReport) -> None:
     line = encode(report)
     assert line.count(b"\n") == 1
     assert decode(line) == report

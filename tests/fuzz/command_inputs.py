@@ -12,7 +12,7 @@ from orchestrator import Explanation
 from orchestrator.cli import main
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli.query import watch_view
-from orchestrator.cli.query.client import Address, events
+from orchestrator.cli.query.client import HttpAddress, events
 from orchestrator.cli.query.watch_view import WatchLines
 from tests.fuzz.servers import Sayer, a_sayer
 from tests.fuzz.subject import PLANTED, Subject, assert_hides
@@ -130,7 +130,7 @@ def watch(sayer: Sayer, stream: bytes) -> None:
     with mock.patch("sys.stdout", out):
         views = (WatchLines(), watch_view.WatchJson())
         try:
-            for event in events(Address.of(f"127.0.0.1:{sayer.port}", "/startup/events"), 20.0):
+            for event in events(HttpAddress.of(f"127.0.0.1:{sayer.port}", "/startup/events"), 20.0):
                 for view in views:
                     if event.name in ("stage", "state"):
                         getattr(view, event.name)(event.data)
@@ -156,7 +156,7 @@ addresses: st.SearchStrategy[str] = st.builds(
 
 def _take_apart(_: object, url: str) -> None:
     try:
-        address = Address.of(url, "/readyz")
+        address = HttpAddress.of(url, "/readyz")
     except UserError as error:
         assert_hides(str(error))
     else:

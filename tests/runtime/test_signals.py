@@ -19,7 +19,7 @@ import anyio.lowlevel
 import pytest
 
 from orchestrator._runtime.deferral import listeners
-from orchestrator._runtime.signals import Release, call_on_signal
+from orchestrator._runtime.signals import PassOn, defer_signals
 
 pytestmark = pytest.mark.anyio
 
@@ -64,20 +64,20 @@ class Listener:
 
     def __init__(self, server: Server, *, busy: bool = True) -> None:
         self.server, self.busy = server, busy
-        self.releases: list[Release] = []
+        self.releases: list[PassOn] = []
 
-    def stop(self, release: Release, _: signal.Signals) -> None:
+    def stop(self, pass_on: PassOn, _: signal.Signals) -> None:
         self.server.note("stop")
-        self.releases.append(release)
+        self.releases.append(pass_on)
 
     def answer(self) -> None:
         self.server.note("answered")
         self.busy = False
-        for release in self.releases:
-            release()
+        for pass_on in self.releases:
+            pass_on()
 
     def listening(self, *numbers: signal.Signals) -> AbstractContextManager[Callable[[], None]]:
-        return call_on_signal(self.stop, *(numbers or BOTH), unanswered=lambda: int(self.busy))
+        return defer_signals(self.stop, *(numbers or BOTH), unanswered=lambda: int(self.busy))
 
 
 @pytest.mark.parametrize("number", BOTH)
@@ -118,7 +118,7 @@ async def test_while_answers_go_out_the_signal_is_held_back(
     """Some answers go out in each interval, and then no more."""
     monkeypatch.setattr("orchestrator._runtime.deferral.ANSWER_SECONDS", 0.001)
     left = iter([*range(40, 30, -1), *[30] * 20])
-    with call_on_signal(lambda *_: None, signal.SIGTERM, unanswered=lambda: next(left)):
+    with defer_signals(lambda *_: None, signal.SIGTERM, unanswered=lambda: next(left)):
         os.kill(os.getpid(), signal.SIGTERM)
         await server.until("SIGTERM")
     assert list(left) == [30] * 9  # the first was an answer, and ten were none
@@ -182,7 +182,7 @@ async def test_answers_that_go_out_for_ever_hold_nothing_up_for_ever(
     monkeypatch.setattr("orchestrator._runtime.deferral.ANSWER_SECONDS", 0.001)
     monkeypatch.setattr("orchestrator._runtime.deferral.MOST_SECONDS", 0.05)
     left = itertools.count(-1, -1)
-    with call_on_signal(lambda *_: None, signal.SIGTERM, unanswered=lambda: next(left)):
+    with defer_signals(lambda *_: None, signal.SIGTERM, unanswered=lambda: next(left)):
         os.kill(os.getpid(), signal.SIGTERM)
         await server.until("SIGTERM")
 
@@ -265,7 +265,7 @@ def at_once_in_another_thread() -> Generator[None]:
     listening, done = threading.Event(), threading.Event()
 
     async def listen() -> None:
-        with call_on_signal(lambda release, _: release(), signal.SIGTERM, unanswered=lambda: 1):
+        with defer_signals(lambda pass_on, _: pass_on(), signal.SIGTERM, unanswered=lambda: 1):
             listening.set()
             while not done.is_set():  # set by another thread
                 await anyio.sleep(0.001)
@@ -369,11 +369,11 @@ async def test_another_thread_can_listen_but_installs_nothing(server: Server) ->
     ready, done = threading.Event(), threading.Event()
 
     async def listen() -> None:
-        def stop(release: Release, _: signal.Signals) -> None:
+        def stop(pass_on: PassOn, _: signal.Signals) -> None:
             heard.set()
-            release()
+            pass_on()
 
-        with call_on_signal(stop, signal.SIGTERM, unanswered=lambda: 1) as put_in_front:
+        with defer_signals(stop, signal.SIGTERM, unanswered=lambda: 1) as put_in_front:
             put_in_front()
             ready.set()
             while not done.is_set():  # set by another thread
@@ -451,7 +451,7 @@ async def test_a_handler_of_the_loop_hears_it_once_and_after_the_listener(
 
 PROGRAM = """
     import asyncio, os, signal, sys
-    from orchestrator._runtime.signals import call_on_signal
+    from orchestrator._runtime.signals import defer_signals
 
     def handler(number, frame):
         {handler}
@@ -461,7 +461,7 @@ PROGRAM = """
 
     async def main():
         both = (signal.SIGTERM, signal.SIGINT)
-        with call_on_signal(lambda *_: None, *both, unanswered=lambda: 1):
+        with defer_signals(lambda *_: None, *both, unanswered=lambda: 1):
             os.kill(os.getpid(), {number})
             while True:
                 await asyncio.sleep(0.01)
@@ -502,7 +502,7 @@ class Drains(Listener):
     seconds = PATIENCE_SECONDS
 
     def listening(self, *numbers: signal.Signals) -> AbstractContextManager[Callable[[], None]]:
-        return call_on_signal(
+        return defer_signals(
             self.stop,
             *(numbers or BOTH),
             unanswered=lambda: int(self.busy),

@@ -24,7 +24,7 @@ from orchestrator.checks._postgres.pool_watch import (
 from orchestrator.checks._postgres.postgres_settings import PostgresSettings, settings_of
 
 Password = Callable[[], str]
-Settings = Callable[[], PostgresSettings]
+ReadSettings = Callable[[], PostgresSettings]
 
 _INSTEAD = "give postgres() the DSN instead, with password=... if that is a function"
 
@@ -38,7 +38,7 @@ class GivenSource(NamedTuple):
         watch: Looks at the application's pool, where one was given.
     """
 
-    settings: Settings
+    settings: ReadSettings
     known: PostgresSettings | None
     watch: PoolWatch | None = None
 

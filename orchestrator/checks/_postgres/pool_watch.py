@@ -70,7 +70,7 @@ class _QueuePool(Protocol):
     def checkedout(self) -> int: ...
 
 
-Progress = Callable[[], Hashable | None]
+PoolProgress = Callable[[], Hashable | None]
 """What changes with each connection that comes back; `None` while not every connection is out."""
 
 
@@ -84,7 +84,7 @@ class PoolWatch:
     """
 
     def __init__(
-        self, is_closed: Callable[[], bool], progress: Progress, stuck_seconds: float
+        self, is_closed: Callable[[], bool], progress: PoolProgress, stuck_seconds: float
     ) -> None:
         self._is_closed = is_closed
         self._progress = progress
@@ -108,7 +108,7 @@ class PoolWatch:
         return failed("PoolStuck", f"{reason}; the database itself answers")
 
 
-def progress_of_psycopg(pool: PsycopgPool) -> Progress:
+def progress_of_psycopg(pool: PsycopgPool) -> PoolProgress:
     """By the requests that were served; a pool without a queue is not stuck."""
 
     def progress() -> Hashable | None:
@@ -121,7 +121,7 @@ def progress_of_psycopg(pool: PsycopgPool) -> Progress:
     return progress
 
 
-def progress_of_sqlalchemy(engine: SqlalchemyEngine) -> Progress:
+def progress_of_sqlalchemy(engine: SqlalchemyEngine) -> PoolProgress:
     """By an event of the engine's, which counts what comes back."""
     from sqlalchemy import event  # the engine has loaded it
 

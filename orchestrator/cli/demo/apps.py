@@ -14,9 +14,9 @@ from orchestrator._core.explanation import cause_in_words
 from orchestrator.asgi import ReadinessGate, health_app
 from orchestrator.cli.demo.chat import Chat, block_until_redis_answers
 from orchestrator.cli.demo.reports import (
+    DemoReport,
     ListenerReport,
     Protection,
-    Report,
     ServiceOptions,
     StageReport,
     Status,
@@ -31,7 +31,7 @@ CONDITION = "chat-listener"
 _BUDGET_SECONDS = 60.0
 """As on Google Cloud, where Redis may be this late."""
 
-Send = Callable[[Report], None]
+SendReport = Callable[[DemoReport], None]
 
 
 class Service(Protocol):
@@ -52,7 +52,7 @@ class Service(Protocol):
         ...
 
 
-def make_service(options: ServiceOptions, send: Send) -> Service:
+def make_service(options: ServiceOptions, send: SendReport) -> Service:
     """The application with the gate that the options name."""
     if options.gate == Protection.FULL:
         from orchestrator.cli.demo.full.full_service import (
@@ -94,7 +94,7 @@ def status_of(startup: Orchestrator, gate: ReadinessGate, max_loop_stall_seconds
 class Gated:
     """With an orchestrator and the readiness gate."""
 
-    def __init__(self, options: ServiceOptions, send: Send) -> None:
+    def __init__(self, options: ServiceOptions, send: SendReport) -> None:
         self._tracing = Tracing(send)
         self._chat = Chat(options.redis_url, options.settle_seconds)
         self._startup = startup = Orchestrator(
@@ -139,7 +139,7 @@ class Gated:
 class Ungated:
     """Without one: the background task is started, and the port opens whether it is up or not."""
 
-    def __init__(self, options: ServiceOptions, send: Send) -> None:
+    def __init__(self, options: ServiceOptions, send: SendReport) -> None:
         self._options = options
         self._send = send
         self._chat = Chat(options.redis_url, options.settle_seconds, self._while_up)
@@ -176,7 +176,7 @@ class Ungated:
 class StageReporter(Observer):
     """Tells the demo of each change of the stage."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: SendReport) -> None:
         self._send = send
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
@@ -196,7 +196,7 @@ class StageReporter(Observer):
 class _ListenerReporter(Observer):
     """Tells the demo whether the background task is up."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: SendReport) -> None:
         self._send = send
         self._up = False
 

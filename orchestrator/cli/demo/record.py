@@ -5,10 +5,10 @@ from orchestrator.cli.demo.figures import RunFigures, StageFigure
 from orchestrator.cli.demo.live_figures import Live
 from orchestrator.cli.demo.live_view import DemoLines
 from orchestrator.cli.demo.reports import (
+    DemoReport,
     ListenerReport,
     Listening,
     Protection,
-    Report,
     SpanReport,
     StageReport,
     Status,
@@ -41,7 +41,7 @@ class Record:
         """Seconds from the start of the service's process."""
         return at - self.live.started_at
 
-    def heard(self, report: Report) -> None:
+    def heard(self, report: DemoReport) -> None:
         """Take a report of the service."""
         match report:
             case Status():

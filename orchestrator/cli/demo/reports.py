@@ -149,7 +149,7 @@ class SpanReport:
     error: str
 
 
-Report = (
+DemoReport = (
     Listening
     | StageReport
     | ListenerReport
@@ -160,15 +160,15 @@ Report = (
     | SpanReport
 )
 
-_KINDS: dict[str, type[Report]] = {kind.__name__: kind for kind in get_args(Report)}
+_KINDS: dict[str, type[DemoReport]] = {kind.__name__: kind for kind in get_args(DemoReport)}
 
 
-def encode(report: Report) -> bytes:
+def encode(report: DemoReport) -> bytes:
     """One line for a report."""
     return json.dumps([type(report).__name__, asdict(report)]).encode() + b"\n"
 
 
-def decode(line: bytes) -> Report:
+def decode(line: bytes) -> DemoReport:
     """The report of a line.
 
     Raises:

@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 import uvicorn
 
-from orchestrator.cli.demo.apps import Send, Service, make_service
+from orchestrator.cli.demo.apps import SendReport, Service, make_service
 from orchestrator.cli.demo.embedded_redis import HOST
-from orchestrator.cli.demo.reports import Listening, Report, ServiceOptions, encode
+from orchestrator.cli.demo.reports import DemoReport, Listening, ServiceOptions, encode
 
 _BEAT_SECONDS = 0.005
 _STATUS_SECONDS = 0.05
@@ -30,7 +30,7 @@ _SHUTDOWN_SECONDS = 1
 class Server(uvicorn.Server):
     """Uvicorn, telling when its port is open."""
 
-    def __init__(self, config: uvicorn.Config, send: Send) -> None:
+    def __init__(self, config: uvicorn.Config, send: SendReport) -> None:
         super().__init__(config)
         self._send = send
 
@@ -56,13 +56,13 @@ class Heartbeat:
             self.longest_stall_seconds = max(self.longest_stall_seconds, time.monotonic() - due)
 
 
-async def _tell_status(service: Service, heartbeat: Heartbeat, send: Send) -> None:
+async def _tell_status(service: Service, heartbeat: Heartbeat, send: SendReport) -> None:
     while True:
         send(service.status(heartbeat.longest_stall_seconds))
         await asyncio.sleep(_STATUS_SECONDS)
 
 
-async def _serve(service: Service, server: Server, send: Send) -> None:
+async def _serve(service: Service, server: Server, send: SendReport) -> None:
     heartbeat = Heartbeat()
     beside = [
         asyncio.create_task(heartbeat.beat()),
@@ -103,8 +103,8 @@ def _when_input_ends(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) 
     threading.Thread(target=watch, name="end of input", daemon=True).start()
 
 
-def _reports_to(descriptor: int) -> Send:
-    def send(report: Report) -> None:
+def _reports_to(descriptor: int) -> SendReport:
+    def send(report: DemoReport) -> None:
         # Once the demo is gone, nobody wants to know; the end of the input stops the service.
         with contextlib.suppress(BrokenPipeError):
             os.write(descriptor, encode(report))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orchestrator
 from orchestrator.cli.demo.choices import DemoError
-from orchestrator.cli.demo.reports import Report, ServiceOptions, decode
+from orchestrator.cli.demo.reports import DemoReport, ServiceOptions, decode
 
 _BOOT = """
 import sys
@@ -39,7 +39,9 @@ class ServiceProcess:
         heard: Called with each report.
     """
 
-    def __init__(self, options: ServiceOptions, log: Path, heard: Callable[[Report], None]) -> None:
+    def __init__(
+        self, options: ServiceOptions, log: Path, heard: Callable[[DemoReport], None]
+    ) -> None:
         self._options = options
         self._log = log
         self._heard = heard

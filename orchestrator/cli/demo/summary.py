@@ -18,7 +18,7 @@ from orchestrator.cli.demo.live_view import STYLES
 from orchestrator.cli.demo.reports import Protection, SpanReport
 from orchestrator.cli.demo.waterfall import Waterfall, WaterfallRow, lay_out, traces
 
-_Row = tuple[str, Callable[[RunFigures], Text | None]]
+_FigureRow = tuple[str, Callable[[RunFigures], Text | None]]
 """A title, and what stands there for a run; `None` where it has no such figure."""
 
 _FEWEST_BAR_CELLS = 16
@@ -149,16 +149,16 @@ def _drained(run: RunFigures, code: int) -> Text | None:
     return Text(str(count), "green" if (code == SERVICE_RESTART) == bool(count) else "red")
 
 
-def _close_rows(runs: Sequence[RunFigures]) -> list[_Row]:
+def _close_rows(runs: Sequence[RunFigures]) -> list[_FigureRow]:
     """A row for each close code that was seen, and for those that must not be."""
     seen = {int(code) for run in runs for code in run.closes}
     codes = sorted(seen | {ABNORMAL_CLOSURE, INTERNAL_ERROR})
     return [(f"closed with {code}", _closed(code)) for code in codes]
 
 
-_FIRST_ROWS: tuple[_Row, ...] = (("clients served", _served),)
+_FIRST_ROWS: tuple[_FigureRow, ...] = (("clients served", _served),)
 
-_ROWS: tuple[_Row, ...] = (
+_ROWS: tuple[_FigureRow, ...] = (
     ("refused with 503", lambda run: Text(str(run.refused))),
     ("other errors", _other_errors),
     ("longest wait for a handshake", lambda run: _seconds(run.longest_handshake_seconds)),

@@ -47,7 +47,7 @@ class HttpAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class HttpAddress:
     """A URL, taken apart.
 
     Attributes:
@@ -63,7 +63,7 @@ class Address:
     path: str
 
     @classmethod
-    def of(cls, url: str, default_path: str) -> "Address":
+    def of(cls, url: str, default_path: str) -> "HttpAddress":
         """Take a URL apart; `host:port` alone is enough.
 
         Raises:
@@ -87,11 +87,11 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.tls else ''}://{host}:{self.port}{self.path}"
 
-    def below(self, name: str) -> "Address":
+    def below(self, name: str) -> "HttpAddress":
         """The address of `name` below this one."""
         path, _, query = self.path.partition("?")
         query = f"?{query}" if query else ""
-        return Address(self.tls, self.host, self.port, f"{path.rstrip('/')}/{name}{query}")
+        return HttpAddress(self.tls, self.host, self.port, f"{path.rstrip('/')}/{name}{query}")
 
     def connect(self, timeout_seconds: float) -> http.client.HTTPConnection:
         """A connection that is not open yet; the time is for each operation of its socket."""
@@ -99,7 +99,7 @@ class Address:
         return kind(self.host, self.port, timeout=timeout_seconds)
 
 
-def get(address: Address, timeout_seconds: float) -> HttpAnswer:
+def get(address: HttpAddress, timeout_seconds: float) -> HttpAnswer:
     """Ask once, for at most `timeout_seconds` in total.
 
     Raises:
@@ -125,7 +125,7 @@ def get(address: Address, timeout_seconds: float) -> HttpAnswer:
     raise Unreachable(f"{address}: {_in_words(answer, timeout_seconds)}") from None
 
 
-def _get(address: Address, timeout_seconds: float) -> HttpAnswer:
+def _get(address: HttpAddress, timeout_seconds: float) -> HttpAnswer:
     connection = address.connect(timeout_seconds)
     with contextlib.closing(connection):
         connection.request("GET", address.path, headers={"Connection": "close"})
@@ -169,7 +169,7 @@ class Event:
     data: Mapping[str, object]
 
 
-def events(address: Address, silence_seconds: float) -> Iterator[Event]:
+def events(address: HttpAddress, silence_seconds: float) -> Iterator[Event]:
     """The server-sent events of a service, until its stream ends.
 
     Args:

@@ -72,7 +72,7 @@ def explain(
     nobody answers.
     """
     from orchestrator.cli.query import explain, waits_for
-    from orchestrator.cli.query.client import Address
+    from orchestrator.cli.query.client import HttpAddress
 
     require_positive("--timeout", timeout)
     base = explain.base_address(url)
@@ -80,7 +80,7 @@ def explain(
         state = explain.fetch_state(base, timeout)
     except Unreachable as error:
         no_page = isinstance(error, explain.NoPage) and not json
-        asked = Address.of(url, explain.DEFAULT_PATH).path
+        asked = HttpAddress.of(url, explain.DEFAULT_PATH).path
         first = asked if explain.is_health(asked) else ""
         if no_page and (lines := waits_for.from_health(base, timeout, first)):
             typer.echo("\n".join([*lines, f"no more is known: {error}"]))

@@ -7,7 +7,7 @@ from orchestrator._core.explanation import ConditionView, conditions_in_words
 from orchestrator._http.health_paths import HEALTH_PATHS
 from orchestrator.cli._shell.errors import Unreachable
 from orchestrator.cli._shell.foreign_text import listed, number, shown
-from orchestrator.cli.query.client import BEHIND_GATE, NO_PAGE, Address, get
+from orchestrator.cli.query.client import BEHIND_GATE, NO_PAGE, HttpAddress, get
 from orchestrator.cli.query.pod_words import workers_in_words
 
 DEFAULT_PATH = "/startup"
@@ -24,7 +24,7 @@ class NoPage(Unreachable):
     """There is a service, but no status page where it was looked for."""
 
 
-def base_address(url: str) -> Address:
+def base_address(url: str) -> HttpAddress:
     """The address of the status page, whichever of its addresses was given.
 
     Of a health endpoint it is the page of the same service, where it usually is.
@@ -32,13 +32,13 @@ def base_address(url: str) -> Address:
     Raises:
         UserError: When the URL cannot be used.
     """
-    given = Address.of(url, DEFAULT_PATH)
+    given = HttpAddress.of(url, DEFAULT_PATH)
     path = given.path
     if is_health(path):
-        return Address(given.tls, given.host, given.port, DEFAULT_PATH)
+        return HttpAddress(given.tls, given.host, given.port, DEFAULT_PATH)
     for last in ("/state", "/events", "/"):
         path = path.removesuffix(last)
-    return Address(given.tls, given.host, given.port, path or "/")
+    return HttpAddress(given.tls, given.host, given.port, path or "/")
 
 
 def is_health(path: str) -> bool:
@@ -47,7 +47,7 @@ def is_health(path: str) -> bool:
     return not parts.isdisjoint(HEALTH_PATHS)
 
 
-def fetch_state(base: Address, timeout_seconds: float) -> State:
+def fetch_state(base: HttpAddress, timeout_seconds: float) -> State:
     """The state of a service.
 
     Raises:

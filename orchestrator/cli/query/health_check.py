@@ -7,7 +7,7 @@ from http import HTTPStatus
 from orchestrator.cli._shell.errors import Unreachable
 from orchestrator.cli._shell.exit_codes import FAILED, OK
 from orchestrator.cli._shell.foreign_text import listed, shown
-from orchestrator.cli.query.client import Address, get
+from orchestrator.cli.query.client import HttpAddress, get
 from orchestrator.cli.query.waits_for import by_stage, from_page
 
 DEFAULT_PATH = "/readyz"
@@ -60,7 +60,7 @@ def check(url: str, timeout_seconds: float) -> HealthAnswer:
     Raises:
         UserError: When the URL cannot be used, or nobody answers there in time.
     """
-    address = Address.of(url, DEFAULT_PATH)
+    address = HttpAddress.of(url, DEFAULT_PATH)
     answer = get(address, timeout_seconds)
     told = answer.as_object()
     looks_like_json = answer.body.lstrip().startswith((b"{", b"["))

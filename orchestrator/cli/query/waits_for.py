@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.foreign_text import listed, shown
-from orchestrator.cli.query.client import Address, get
+from orchestrator.cli.query.client import HttpAddress, get
 
 HEALTH_PATHS = ("/readyz", "/health/readyz")
 PAGE = "/startup"
@@ -22,9 +22,9 @@ def by_stage(stage: str) -> tuple[str, ...]:
     return (_BY_STAGE[stage],) if stage in _BY_STAGE else ()
 
 
-def from_page(address: Address, timeout_seconds: float) -> tuple[str, ...]:
+def from_page(address: HttpAddress, timeout_seconds: float) -> tuple[str, ...]:
     """What the status page of the same service tells, if it has one where it usually is."""
-    page = Address(address.tls, address.host, address.port, f"{PAGE}/state")
+    page = HttpAddress(address.tls, address.host, address.port, f"{PAGE}/state")
     try:
         answer = get(page, timeout_seconds)
     except UserError:
@@ -33,7 +33,7 @@ def from_page(address: Address, timeout_seconds: float) -> tuple[str, ...]:
     return tuple(listed((told or {}).get("waits_for")))
 
 
-def from_health(address: Address, timeout_seconds: float, first: str = "") -> list[str]:
+def from_health(address: HttpAddress, timeout_seconds: float, first: str = "") -> list[str]:
     """What the health endpoint of a service without a page tells, as lines; empty for none.
 
     Args:
@@ -42,7 +42,7 @@ def from_health(address: Address, timeout_seconds: float, first: str = "") -> li
         first: The path that is asked first, if one is known.
     """
     for path in (first, *HEALTH_PATHS) if first else HEALTH_PATHS:
-        health = Address(address.tls, address.host, address.port, path)
+        health = HttpAddress(address.tls, address.host, address.port, path)
         try:
             told = get(health, timeout_seconds).as_object() or {}
         except UserError:

@@ -8,7 +8,7 @@ from orchestrator.cli._shell.errors import Unreachable
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, OK
 from orchestrator.cli._shell.foreign_text import shown
 from orchestrator.cli._shell.output import ReaderGone, note
-from orchestrator.cli.query.client import Address, events
+from orchestrator.cli.query.client import HttpAddress, events
 from orchestrator.cli.query.watch_view import WatchView
 
 _SILENCE_SECONDS = 8.0
@@ -23,7 +23,7 @@ _LONGEST_PAUSE_SECONDS = 2.0
 
 
 def watch(
-    base: Address, view: WatchView, *, until: str | None, timeout_seconds: float | None
+    base: HttpAddress, view: WatchView, *, until: str | None, timeout_seconds: float | None
 ) -> int:
     """Show what happens until interrupted, `until` is reached or the time is up.
 
@@ -53,7 +53,11 @@ def watch(
 
 class _Watcher:
     def __init__(
-        self, address: Address, view: WatchView, until: str | None, timeout_seconds: float | None
+        self,
+        address: HttpAddress,
+        view: WatchView,
+        until: str | None,
+        timeout_seconds: float | None,
     ) -> None:
         self._address = address
         self._view = view

@@ -35,9 +35,9 @@ from orchestrator.cli.demo.record import Record
 from orchestrator.cli.demo.reports import (
     AccountReport,
     ConditionReport,
+    DemoReport,
     OrderReport,
     Protection,
-    Report,
     ServiceOptions,
 )
 from orchestrator.cli.demo.service_process import ServiceProcess
@@ -86,7 +86,7 @@ class FullRecord(Record):
         self.figures: FullFigures = FullFigures(Protection.FULL, connections)
         self.conditions: list[ConditionReport] = []
 
-    def heard(self, report: Report) -> None:
+    def heard(self, report: DemoReport) -> None:
         """Take a report of the service."""
         match report:
             case ConditionReport():

@@ -24,7 +24,7 @@ from orchestrator import (
 )
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app
 from orchestrator.checks import http
-from orchestrator.cli.demo.apps import Send, StageReporter, policy_of, status_of
+from orchestrator.cli.demo.apps import SendReport, StageReporter, policy_of, status_of
 from orchestrator.cli.demo.chat import Chat
 from orchestrator.cli.demo.full.falls import (
     CHECK_INTERVAL_SECONDS,
@@ -57,7 +57,7 @@ _OUTBOX_READS_SECONDS = 0.3
 class FullService:
     """With an orchestrator, the gate, checks and tasks."""
 
-    def __init__(self, options: ServiceOptions, send: Send) -> None:
+    def __init__(self, options: ServiceOptions, send: SendReport) -> None:
         self._tracing = Tracing(send)
         self._chat = Chat(options.redis_url, options.settle_seconds)
         self._runs = 0
@@ -152,7 +152,7 @@ class FullService:
 class _ConditionReporter(Observer):
     """Tells the demo which condition holds, and which come after which."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: SendReport) -> None:
         self._send = send
         self._holds: dict[str, bool] = {}
 
