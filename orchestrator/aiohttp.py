@@ -17,14 +17,10 @@ from typing import Any, Unpack
 import anyio
 import anyio.lowlevel
 
-try:
+from orchestrator._hardening.extras import needs
+
+with needs("orchestrator.aiohttp", "aiohttp", "aiohttp", "aiohttp"):
     from aiohttp import WSCloseCode, WSMessage, web
-except ModuleNotFoundError as _missing:
-    if _missing.name != "aiohttp":  # it is there, and lacks something itself
-        raise
-    raise ModuleNotFoundError(
-        "orchestrator.aiohttp needs aiohttp: install startup-orchestrator[aiohttp]", name="aiohttp"
-    ) from None
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission

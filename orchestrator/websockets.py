@@ -22,20 +22,15 @@ from urllib.parse import urlsplit
 
 import anyio
 
-try:
+from orchestrator._hardening.extras import needs
+
+with needs("orchestrator.websockets", "websockets", "websockets", "websockets"):
     from websockets.asyncio.server import ServerConnection
     from websockets.datastructures import Headers
     from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
     from websockets.http11 import Request, Response
     from websockets.protocol import State
     from websockets.typing import Data
-except ModuleNotFoundError as _missing:
-    if _missing.name != "websockets":  # it is there, and lacks something itself
-        raise
-    raise ModuleNotFoundError(
-        "orchestrator.websockets needs websockets: install startup-orchestrator[websockets]",
-        name="websockets",
-    ) from None
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission

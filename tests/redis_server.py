@@ -24,6 +24,20 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+@contextlib.contextmanager
+def swallowing() -> Iterator[int]:
+    """A port that answers no packet: its queue of connections is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
 def find_redis_server() -> str:
     """The program: `REDIS_SERVER` in the environment; or redis-server, else Valkey's."""
     found = os.environ.get("REDIS_SERVER") or shutil.which("redis-server") or find_valkey_server()

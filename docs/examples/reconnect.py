@@ -22,7 +22,7 @@ COME_BACK = {403, 429, 500, 502, 503, 504}  # 403: from servers that cannot refu
 def wait_seconds(failures: int, at_least: float) -> float:
     """What the server asked for, plus a random part of a limit that doubles."""
     limit = min(MOST_SECONDS, FIRST_SECONDS * 2 ** min(failures, 16))
-    return at_least + random.uniform(0, limit)  # noqa: S311  jitter needs no secrecy
+    return at_least + random.uniform(0, limit)
 
 
 def retry_after(error: InvalidStatus) -> float:

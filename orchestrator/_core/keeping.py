@@ -178,7 +178,7 @@ class Keeping(Observer):
         random: Random | None,
     ) -> None:
         self.clock: Clock = clock
-        self.random: Random = random or Random()  # noqa: S311  spreads instances; nothing secret
+        self.random: Random = random or Random()
         self._machine = machine
         self._kept = {name: Kept(name, spec, self) for name, spec in specs.items()}
         self._changed: anyio.Event | None = None

@@ -62,7 +62,7 @@ class OpenSockets:
     def __init__(self, degrade_seconds: float | None, random: Random | None = None) -> None:
         self._degrade_seconds = degrade_seconds
         # Jitter needs no secrecy.
-        self._random = random or Random()  # noqa: S311  it is jitter
+        self._random = random or Random()
         self._open: dict[OpenSocket, None] = {}
         self._added = anyio.Event()
         self._closing = False

@@ -69,7 +69,7 @@ class RetryAfter:
         self.most: int = most
         self.within: Callable[[], tuple[int, int]] = lambda: (least, most)
         # Jitter needs no secrecy.
-        self._random = random or Random()  # noqa: S311  it is jitter
+        self._random = random or Random()
 
     def draw(self) -> str:
         """The value of a `Retry-After` header, drawn anew."""

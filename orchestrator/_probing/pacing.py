@@ -14,7 +14,7 @@ class Pacer:
 
     def __init__(self, policy: Policy, random: Random | None = None) -> None:
         self._policy = policy
-        self._random = random or Random()  # noqa: S311  spreads instances; nothing secret
+        self._random = random or Random()
         self._phase = 0.0
 
     def delay_seconds(self, known: Snapshot) -> float:

@@ -1,4 +1,10 @@
-"""An application that is loaded behind its gate: the port opens first, and clients are held."""
+"""An application that is loaded behind its gate: the port opens first, and clients are held.
+
+The gate tells the server at once that the lifespan is up, so that the port opens, and stands in for
+the application until that can take requests. `Loading` (`_loading.py`) imports it meanwhile;
+`ApplicationLifespan` runs its lifespan inside the server's. If either fails, the gate refuses
+whoever is held, ends the lifespan, which leaves the orchestrator, and ends the process.
+"""
 
 import math
 from collections.abc import Collection
@@ -171,7 +177,7 @@ class _DeferredGate(ReadinessGate):
             await send(its.failure)
 
     async def _end(self, scope: anyio.CancelScope) -> None:
-        assert self._ends is not None  # noqa: S101  it is made first
+        assert self._ends is not None
         await self._ends.wait()
         scope.cancel()
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from urllib.parse import unquote
 
 from orchestrator._hardening.arguments import require, wrong_type
+from orchestrator._hardening.extras import needs
 from orchestrator._http.grpc_health import SERVICE, ServingStatus, request_for, status_in
 from orchestrator._ports import Target
 from orchestrator._probing.protocol_fault import ProtocolFault
@@ -237,18 +238,12 @@ def grpc(
 
 
 def _load_h2() -> ModuleType:
-    try:
+    with needs("grpc()", "h2", "h2", "grpc"):
         import h2
         import h2.config
         import h2.connection
         import h2.events
         import h2.exceptions
-    except ModuleNotFoundError as missing:
-        if missing.name != "h2":  # it is there, and lacks something itself
-            raise
-        raise ModuleNotFoundError(
-            "grpc() needs h2: install startup-orchestrator[grpc]", name="h2"
-        ) from None
     return h2
 
 

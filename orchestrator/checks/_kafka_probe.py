@@ -128,7 +128,7 @@ class KafkaProbe(SocketProbe):
                     failed = fault
                 except OSError as error:
                     failed = error
-        assert failed is not None  # noqa: S101  else `_accepting` has raised
+        assert failed is not None
         raise failed
 
     def _closed(self) -> ProtocolFault | ConnectionError:
@@ -244,7 +244,7 @@ def _is_possible(host: str, port: int) -> bool:
 
 def _socket_of(key: selectors.SelectorKey) -> socket.socket:
     sock = key.fileobj
-    assert isinstance(sock, socket.socket)  # noqa: S101  nothing else was registered
+    assert isinstance(sock, socket.socket)
     return sock
 
 

@@ -23,6 +23,7 @@ from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.health_answers import Workers
 from orchestrator._gate.health_verdict import HealthRules, HealthVerdict
 from orchestrator._hardening.arguments import require, require_items, wrong_type
+from orchestrator._hardening.extras import needs
 from orchestrator._http.grpc_health import SERVICE, ServingStatus, response_with, service_of
 from orchestrator.health._watched_health import LOOK_SECONDS, WatchedHealth
 
@@ -280,14 +281,8 @@ def _send_safely(send: _SendStatus, answer: bytes | None) -> None:
 
 
 def _load_grpc() -> ModuleType:
-    try:
+    with needs("GrpcHealth", "grpcio", "grpc", "grpc"):
         import grpc  # type: ignore[import-untyped]  # it has no types
         import grpc.aio  # type: ignore[import-untyped]  # the same
-    except ModuleNotFoundError as missing:
-        if missing.name != "grpc":  # it is there, and lacks something itself
-            raise
-        raise ModuleNotFoundError(
-            "GrpcHealth needs grpcio: install startup-orchestrator[grpc]", name="grpc"
-        ) from None
     loaded: ModuleType = grpc
     return loaded

@@ -13,6 +13,7 @@ from orchestrator._gate.health_answers import Workers
 from orchestrator._gate.health_endpoints import HealthApp
 from orchestrator._gate.health_verdict import HealthRules
 from orchestrator._hardening.arguments import require
+from orchestrator._hardening.extras import needs
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.hosts import AllowedHosts
 from orchestrator._runtime.event_loop import EventLoop, SpawnedTask
@@ -187,12 +188,6 @@ def serve_health(
 
 
 def _load_server() -> ModuleType:
-    try:
+    with needs("serve_health", "h11", "h11", "health"):
         from orchestrator.health import _health_server
-    except ModuleNotFoundError as missing:
-        if missing.name != "h11":  # it is there, and lacks something itself
-            raise
-        raise ModuleNotFoundError(
-            "serve_health needs h11: install startup-orchestrator[health]", name="h11"
-        ) from None
     return _health_server

@@ -1,4 +1,11 @@
-"""The workers of one service, as one."""
+"""The workers of one service, as one.
+
+Every worker writes how it stands to a file (`_members.py`), in a directory that belongs to their
+supervisor (`_parent.py`, `_places.py`), and reads those of the others when a health endpoint asks.
+`PodStanding` (`_standing.py`) adds them up, `Quorum` decides, and one worker, the `Spokesman`,
+writes the log lines that concern all. There is no leader and no message: a worker that cannot
+write answers for itself alone.
+"""
 
 import os
 import threading

@@ -108,7 +108,7 @@ def build_connection(
         raise BadOptionsError from None
     # The parser of hiredis, where that is installed, reserves as much memory as a server says that
     # its reply will have; this one takes what comes.
-    connection.set_parser(_RESP3Parser if connection.protocol == 3 else _RESP2Parser)  # noqa: PLR2004
+    connection.set_parser(_RESP3Parser if connection.protocol == 3 else _RESP2Parser)  # noqa: PLR2004  the version of RESP
     connection.greet_by(greets, asynchronous=settings.asynchronous)
     return cast("ProbeConnection", connection)
 

@@ -59,6 +59,6 @@ def virtual_startup(
         conditions=conditions,
         observers=[stages],
         clock=time,
-        random=Random(0),  # noqa: S311  the same each time, on purpose
+        random=Random(0),
     )
     return VirtualStartup(startup, redis, time, stages)

@@ -1,4 +1,9 @@
-"""The gate for WSGI: holds in threads of the server, as many as that can spare."""
+"""The gate for WSGI: holds in threads of the server, as many as that can spare.
+
+The orchestrator runs in a thread with an event loop of its own. A companion of the start-up wakes
+the threads of held requests at each change of stage, and each of them decides anew. A fork copies
+none of these threads: so each process begins with its first request, or in a hook after the fork.
+"""
 
 import os
 import threading

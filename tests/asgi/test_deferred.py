@@ -490,11 +490,11 @@ def test_an_import_string_that_cannot_be_one_says_what_to_write() -> None:
         assert says in str(refused.value), text
         assert "secret" not in str(refused.value)
     with pytest.raises(TypeError, match="the application must be a str, not App"):
-        deferred(App(), an_orchestrator())  # type: ignore[arg-type]
+        deferred(App(), an_orchestrator())  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match="startup must be an Orchestrator"):
-        deferred("chat:app", "chat:app")  # type: ignore[arg-type]
+        deferred("chat:app", "chat:app")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="import_on is 'main'"):
-        deferred("chat:app", an_orchestrator(), import_on="main")  # type: ignore[arg-type]
+        deferred("chat:app", an_orchestrator(), import_on="main")  # type: ignore[arg-type]  # wrong on purpose
 
 
 MADE = """

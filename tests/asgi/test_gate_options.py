@@ -162,7 +162,7 @@ async def test_a_client_that_takes_nothing_keeps_no_handler_and_counts_when_it_i
                 await reads.wait()
             await take(message)
 
-        caller.send = send  # type: ignore[method-assign]
+        caller.send = send  # type: ignore[method-assign]  # it watches what is sent
         tasks.start_soon(caller.run)
         await settled()
         startup.lose()

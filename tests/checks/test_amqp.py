@@ -13,7 +13,7 @@ import pytest
 from orchestrator import Failure
 from orchestrator.checks import AmqpProbe, amqp
 from orchestrator.checks._amqp.amqp_url import brokers_of
-from tests.certificates import HAVE_OPENSSL, make_certificates
+from tests.certificates import HAVE_OPENSSL
 from tests.checks.stalling_proxy import StallingProxy
 from tests.rabbitmq_server import PASSWORD, SMALL_VHOST, RabbitProcess, find_rabbitmq
 
@@ -22,13 +22,6 @@ needs_broker = [
     pytest.mark.skipif(find_rabbitmq() is None, reason="needs RabbitMQ (rabbitmq-server)"),
     pytest.mark.skipif(not HAVE_OPENSSL, reason="needs the openssl program"),
 ]
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("certificates")
-    make_certificates(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")

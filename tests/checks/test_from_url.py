@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import Target
 from orchestrator.checks import from_url
-from tests.checks.test_probes import asked, server
+from tests.checks.checks_support import asked, server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -78,7 +78,7 @@ def test_a_missing_package_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch)
 
 def test_something_else_than_text_is_refused() -> None:
     with pytest.raises(TypeError, match="write from_url"):
-        from_url(5)  # type: ignore[arg-type]
+        from_url(5)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.anyio

@@ -11,8 +11,9 @@ import pytest
 
 from orchestrator.checks import grpc as grpc_probe
 from states import FailureKind
-from tests.certificates import HAVE_OPENSSL, make_certificates
-from tests.checks.test_probes import asked, free_port, server, until_idle, why
+from tests.certificates import HAVE_OPENSSL
+from tests.checks.checks_support import asked, server, until_idle, why
+from tests.redis_server import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -32,9 +33,10 @@ def grpc_server(
     certificate: tuple[bytes, bytes] | None = None,
 ) -> Iterator[tuple[int, Callable[[str, int], None]]]:
     """A real server: its port, and how to set what its health service says."""
+    needs = "needs grpcio-health-checking"
     grpc = pytest.importorskip("grpc", reason="needs grpcio")
-    health = pytest.importorskip("grpc_health.v1.health", reason="needs grpcio-health-checking")
-    stubs = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
+    health = pytest.importorskip("grpc_health.v1.health", reason=needs)
+    stubs = pytest.importorskip("grpc_health.v1.health_pb2_grpc", reason=needs)
     servicer = health.HealthServicer()
     with ThreadPoolExecutor(2) as pool:
         one = grpc.server(pool)
@@ -99,11 +101,13 @@ async def test_a_unix_socket_is_asked_too(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not HAVE_OPENSSL, reason="needs the openssl program")
 async def test_tls_is_checked_and_its_failures_are_told_apart(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    certificates: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    make_certificates(tmp_path)
-    key, chain = (tmp_path / "server.key").read_bytes(), (tmp_path / "server.pem").read_bytes()
-    trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    key, chain = (
+        (certificates / "server.key").read_bytes(),
+        (certificates / "server.pem").read_bytes(),
+    )
+    trusting = ssl.create_default_context(cafile=certificates / "ca.pem")
     with grpc_server(certificate=(key, chain)) as (port, _):
         address = f"127.0.0.1:{port}"
         no_h2 = (await asked(grpc_probe(address, tls=trusting))).failure

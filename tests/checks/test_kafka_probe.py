@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -24,8 +24,9 @@ import pytest
 
 from orchestrator.checks import kafka
 from states import FailureKind
-from tests.certificates import HAVE_OPENSSL, make_certificates
-from tests.checks.test_probes import asked, free_port, server, until_idle, why
+from tests.certificates import HAVE_OPENSSL
+from tests.checks.checks_support import asked, server, until_idle, why
+from tests.redis_server import free_port, swallowing
 
 pytestmark = pytest.mark.anyio
 
@@ -194,20 +195,6 @@ def broker(advertised: list[int] | None = None, **choices: object) -> Iterator[i
         one.close()
 
 
-@contextmanager
-def swallowing() -> Iterator[int]:
-    """A port that answers no packet: its queue of connections is full."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
 @pytest.mark.parametrize("versions", [(0, 13), (1, 1), (4, 13)])
 async def test_it_holds_where_a_broker_answers_at_its_own_address(
     versions: tuple[int, int],
@@ -277,11 +264,10 @@ async def test_sasl_logs_in_or_says_why_not(mechanism: str) -> None:
 
 
 @pytest.mark.skipif(not HAVE_OPENSSL, reason="needs the openssl program")
-async def test_tls_is_checked(tmp_path: Path) -> None:
-    make_certificates(tmp_path)
+async def test_tls_is_checked(certificates: Path) -> None:
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
-    trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    serving.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    trusting = ssl.create_default_context(cafile=certificates / "ca.pem")
     with broker(tls=serving) as port, broker([port]) as plain:
         assert await why(kafka(f"127.0.0.1:{port}", tls=trusting)) == ""
         assert "certificate" in await why(kafka(f"127.0.0.1:{port}", tls=True))

@@ -15,7 +15,7 @@ import pytest
 from orchestrator import Check, Failure, FailureKind, Orchestrator, Stage
 from orchestrator.checks import PostgresProbe, call, postgres
 from orchestrator.checks._postgres.conninfo import options_of_dsn
-from tests.certificates import HAVE_OPENSSL, make_certificates
+from tests.certificates import HAVE_OPENSSL
 from tests.checks.stalling_proxy import StallingProxy
 from tests.postgres_server import PASSWORD, USER, PostgresProcess, find_postgres
 
@@ -37,13 +37,6 @@ host all elsewhere 127.0.0.1/32 ident
 """
 ROLES = "only_tls no_tls clear anyone client"
 MOST = 12
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("certificates")
-    make_certificates(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")

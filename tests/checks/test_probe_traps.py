@@ -31,9 +31,10 @@ from orchestrator.checks import (
 from orchestrator.redis import RedisProbe
 from orchestrator.testing import ScriptedProbe
 from tests.asgi.gate_support import until
+from tests.checks.checks_support import asked, server, until_idle, why
 from tests.checks.test_grpc_probe import grpc_server
 from tests.checks.test_kafka_probe import broker
-from tests.checks.test_probes import asked, response, server, until_idle, why
+from tests.checks.test_probes import response
 
 ROOT = Path(__file__).parents[2]
 

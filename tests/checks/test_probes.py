@@ -7,61 +7,20 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 
-from orchestrator import Probe, ProbeResult
 from orchestrator.checks import call, file, http, tcp
 from states import FailureKind
-from tests.certificates import HAVE_OPENSSL, make_certificates
+from tests.certificates import HAVE_OPENSSL
+from tests.checks.checks_support import asked, server, threads_of_checks, until_idle, why
+from tests.redis_server import free_port
 
 pytestmark = pytest.mark.anyio
-
-
-@contextmanager
-def server(*answers: bytes, hold: float = 0.0) -> Iterator[int]:
-    """Answers each connection with the next of these, and closes; with `hold`, only later."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        for answer in answers:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            with sock:
-                sock.recv(65536)
-                time.sleep(hold)
-                sock.sendall(answer)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
-
-
-async def asked(probe: Probe, timeout_seconds: float = 5.0) -> ProbeResult:
-    with anyio.fail_after(30):
-        return await probe.attempt(timeout_seconds)
-
-
-async def why(probe: Probe, timeout_seconds: float = 5.0) -> str:
-    failure = (await asked(probe, timeout_seconds)).failure
-    return "" if failure is None else failure.reason
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 # -- functions -------------------------------------------------------------------------------------
@@ -119,16 +78,6 @@ AWAITS = "give an async function, which awaits it"
 async def test_a_function_says_yes_or_no(function: Callable[[], object], reason: str) -> None:
     probe = call(function)
     assert [await why(probe), await why(probe)] == [reason, reason]
-
-
-def threads_of_checks() -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one.name == "startup-check"]
-
-
-async def until_idle() -> None:
-    with anyio.fail_after(30):
-        while threads_of_checks():  # a thread has no event that can be awaited
-            await anyio.sleep(0.005)
 
 
 async def test_a_function_that_hangs_costs_one_thread_and_delays_nobody() -> None:
@@ -278,11 +227,10 @@ async def test_a_server_that_drips_ends_with_the_attempt() -> None:
 
 
 @pytest.mark.skipif(not HAVE_OPENSSL, reason="needs the openssl program")
-async def test_a_slow_tls_handshake_goes_on_where_an_attempt_left_it(tmp_path: Path) -> None:
-    make_certificates(tmp_path)
+async def test_a_slow_tls_handshake_goes_on_where_an_attempt_left_it(certificates: Path) -> None:
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
-    trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    serving.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    trusting = ssl.create_default_context(cafile=certificates / "ca.pem")
     let_go, accepted = threading.Event(), []
 
     def serve(listener: socket.socket) -> None:

@@ -1,6 +1,5 @@
 """`postgres` and `amqp` on servers that are none, or not well: each failure has its name."""
 
-import contextlib
 import re
 import socket
 import ssl
@@ -21,7 +20,7 @@ from orchestrator.checks._amqp.amqp_wire import Method, frame, long, short
 from orchestrator.checks._postgres.postgres_wire import message
 from orchestrator.checks._postgres.sasl import prepared
 from tests.certificates import HAVE_OPENSSL, make_certificates
-from tests.redis_server import FakeServer, closing, free_port, silent
+from tests.redis_server import FakeServer, closing, free_port, silent, swallowing
 
 pytestmark = pytest.mark.anyio
 
@@ -401,22 +400,8 @@ async def test_an_answer_in_two_attempts_is_read_from_its_beginning() -> None:
             assert server.accepted == 1
 
 
-@asynccontextmanager
-async def full_backlog() -> AsyncIterator[int]:
-    """A port that swallows packets, as a dead host does."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
 async def test_a_dead_server_does_not_eat_the_time_of_the_next() -> None:
-    async with full_backlog() as dead:
+    with swallowing() as dead:
         with FakeServer(postgres_server(WELCOME, then=ONE)) as server:
             hosts = f"postgresql://app:{SECRET}@127.0.0.1:{dead},127.0.0.1:{server.port}/orders"
             assert await failure_of(postgres(hosts), 3.0) is None

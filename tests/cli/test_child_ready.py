@@ -308,7 +308,7 @@ def test_others_are_not_heard_and_descriptors_are_not_kept(monkeypatch: pytest.M
     server.take_all()
     assert os.read(read, 1) == b"", "the barrier waits until the descriptor is closed"
     os.close(read)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208  its names are not needed
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     monkeypatch.setattr("orchestrator.cli.run.notify_server._TRUSTED", frozenset())
     heard.clear()

@@ -698,7 +698,7 @@ async def test_waiting_for_a_stage_by_its_name_and_for_booting() -> None:
             await startup.wait_for(Stage.BOOTING)
         for limit in ("5", True):
             with pytest.raises(TypeError, match="timeout_seconds must be a number"):
-                await startup.wait_for(Stage.READY, timeout_seconds=limit)  # type: ignore[arg-type]
+                await startup.wait_for(Stage.READY, timeout_seconds=limit)  # type: ignore[arg-type]  # wrong on purpose
         with pytest.raises(ValueError, match="NaN"):
             startup.wait_for_sync(Stage.READY, timeout_seconds=math.nan)
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from orchestrator.redis import Expect, RedisProbe
-from tests.redis_server import GREETED, FakeServer, commands, free_port
+from tests.redis_server import GREETED, FakeServer, commands, free_port, swallowing
 
 SECRET = "correct-horse-9"  # a made-up one
 
@@ -119,13 +119,8 @@ def hung_name() -> Iterator[Scene]:
 
 @contextmanager
 def full_backlog() -> Iterator[Scene]:
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(3):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-        yield Scene(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+    with swallowing() as port:
+        yield Scene(f"redis://127.0.0.1:{port}")
 
 
 # -- played ---------------------------------------------------------------------------------------

@@ -27,9 +27,10 @@ from tests.asgi.gate_support import Caller, http_scope, settled, until
 
 pytestmark = pytest.mark.anyio
 
+NEEDS = "needs grpcio-health-checking"
 grpc: Any = pytest.importorskip("grpc", reason="needs grpcio")
-pb2: Any = pytest.importorskip("grpc_health.v1.health_pb2", reason="needs grpcio-health-checking")
-stubs: Any = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
+pb2: Any = pytest.importorskip("grpc_health.v1.health_pb2", reason=NEEDS)
+stubs: Any = pytest.importorskip("grpc_health.v1.health_pb2_grpc", reason=NEEDS)
 
 PATHS = ("livez", "readyz", "startupz")
 SERVICES = ("liveness", "readiness", "startup")

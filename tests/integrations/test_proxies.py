@@ -151,7 +151,7 @@ async def running(command: list[str], port: int) -> AsyncGenerator[None]:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
                 except OSError:
-                    assert process.returncode is None, await process.stderr.read()  # type: ignore[union-attr]
+                    assert process.returncode is None, await process.stderr.read()  # type: ignore[union-attr]  # it is a pipe
                     await asyncio.sleep(0.02)
                 else:
                     writer.close()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from opentelemetry import _logs, metrics, trace
@@ -17,14 +17,6 @@ from states import BootFinished, StartupMachine
 from tests.otel.otel_support import Traced, attributes, times
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    traced = Traced()
-    yield traced
-    traced.tracers.shutdown()
-    traced.meters.shutdown()
 
 
 @pytest.mark.skipif(

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
 
 import anyio
 import anyio.lowlevel
@@ -22,14 +21,6 @@ from states import BootFinished, Fact, ProbeSucceeded, StageChanged, StartupMach
 from tests.otel.otel_support import Traced
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    made = Traced()
-    yield made
-    made.tracers.shutdown()
-    made.meters.shutdown()
 
 
 class Threads(SpanProcessor):

@@ -1,7 +1,5 @@
 """Conditions as spans: from declared to true, and the reason where that does not happen."""
 
-from collections.abc import Iterator
-
 import anyio
 import pytest
 from opentelemetry import trace
@@ -14,14 +12,6 @@ from states import Stage
 from tests.otel.otel_support import Traced, attributes, seconds, span_id, times
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    traced = Traced()
-    yield traced
-    traced.tracers.shutdown()
-    traced.meters.shutdown()
 
 
 async def test_a_condition_is_a_span_from_its_declaration_until_it_holds(traced: Traced) -> None:

@@ -30,14 +30,6 @@ TRANSITION = "orchestrator.stage.transition"
 
 
 @pytest.fixture
-def traced() -> Iterator[Traced]:
-    traced = Traced()
-    yield traced
-    traced.tracers.shutdown()
-    traced.meters.shutdown()
-
-
-@pytest.fixture
 def exported() -> Iterator[tuple[LoggerProvider, InMemoryLogRecordExporter]]:
     exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call] # the SDK's
     provider = LoggerProvider(shutdown_on_exit=False)

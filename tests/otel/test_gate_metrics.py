@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import anyio
 import pytest
@@ -27,14 +26,6 @@ from tests.asgi.gate_support import (
 from tests.otel.otel_support import Traced
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    traced = Traced()
-    yield traced
-    traced.tracers.shutdown()
-    traced.meters.shutdown()
 
 
 def values(traced: Traced, metric: str) -> dict[str, float]:

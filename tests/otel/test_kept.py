@@ -1,7 +1,6 @@
 """Checks and tasks in traces and metrics: what each asked, in which order, what became of it."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -34,14 +33,6 @@ from states import Failure
 from tests.otel.otel_support import TimedProbe, Traced, attributes, seconds, span_id, times
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    traced = Traced()
-    yield traced
-    traced.tracers.shutdown()
-    traced.meters.shutdown()
 
 
 class Database(TimedProbe):

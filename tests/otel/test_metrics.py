@@ -1,7 +1,5 @@
 """The metrics: names, units, buckets, values, and a meter provider that comes late."""
 
-from collections.abc import Iterator
-
 import pytest
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics.export import HistogramDataPoint
@@ -14,14 +12,6 @@ from tests.otel.otel_support import BORN_AT, TimedProbe, Traced
 pytestmark = pytest.mark.anyio
 
 REDIS = "db.namespace=2 db.system.name=redis{} server.address=redis.internal server.port=6380"
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    traced = Traced()
-    yield traced
-    traced.tracers.shutdown()
-    traced.meters.shutdown()
 
 
 def histogram(traced: Traced, metric: str, attributes: str) -> HistogramDataPoint:

@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections.abc import Iterator
 
 import anyio
 import pytest
@@ -40,14 +39,6 @@ from tests.otel.otel_support import (
 pytestmark = pytest.mark.anyio
 
 TRANSITION = "orchestrator.stage.transition"
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    traced = Traced()
-    yield traced
-    traced.tracers.shutdown()
-    traced.meters.shutdown()
 
 
 def assert_inside(child: ReadableSpan, parent: ReadableSpan) -> None:

@@ -50,8 +50,8 @@ time.sleep(60)
 @contextmanager
 def a_worker(directory: Path, what: str = "") -> Iterator[tuple[subprocess.Popen[str], str, int]]:
     command = [sys.executable, "-c", WORKER, str(directory), what]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as process:
         try:
             assert process.stdout is not None
             name, child = process.stdout.readline().split()

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_a_process_that_multiprocessing_has_started_is_a_worker() -> None:
     assert results.get() == os.getpid()
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")  # noqa: PTH112
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
 def test_a_fork_is_a_worker_and_what_a_shell_has_started_is_none() -> None:
     forks = f"import os, sys\nif os.fork(): os.wait()\nelse:\n    {ASKS}"
     asked = subprocess.run(

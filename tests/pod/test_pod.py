@@ -338,15 +338,15 @@ async def test_a_worker_counts_once_and_one_pod_serves_one_orchestrator(
 async def test_what_is_given_is_looked_at() -> None:
     for workers in ("4", 2.0):
         with pytest.raises(TypeError, match="workers must be an int"):
-            Pod(workers=workers)  # type: ignore[arg-type]
+            Pod(workers=workers)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="workers is 0"):
         Pod(workers=0)
     for readyz in (1, 1.5, -0.1, float("nan"), "some"):
         with pytest.raises(ValueError, match="readyz is"):
-            Pod(readyz=readyz)  # type: ignore[arg-type]
+            Pod(readyz=readyz)  # type: ignore[arg-type]  # wrong on purpose
     for wrong in (None, True, [1]):
         with pytest.raises(TypeError, match="readyz must be a word or a number"):
-            Pod(readyz=wrong)  # type: ignore[arg-type]
+            Pod(readyz=wrong)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_how_many_are_enough() -> None:

@@ -16,8 +16,8 @@ import pytest
 from orchestrator.pod._members import has_locks
 from tests.redis_server import free_port
 
-pytest.importorskip("gunicorn")
-pytest.importorskip("uvicorn_worker")
+pytest.importorskip("gunicorn", reason="needs gunicorn")
+pytest.importorskip("uvicorn_worker", reason="needs uvicorn-worker")
 if not has_locks():
     pytest.skip("needs flock", allow_module_level=True)
 

@@ -41,7 +41,7 @@ async def lost_after_an_outage(server: RedisServer, retries: int) -> int:
     try:
         async with asyncio.TaskGroup() as tasks:  # at the same time, so each takes one of its own
             for _ in range(CONNECTIONS):
-                tasks.create_task(client.blpop(["nothing"], timeout=0.2))  # type: ignore[arg-type]
+                tasks.create_task(client.blpop(["nothing"], timeout=0.2))  # type: ignore[arg-type]  # its types want less than it takes
         server.kill()
         server.start()
         await anyio.sleep(0.05)  # the connections see that they are closed

@@ -139,8 +139,8 @@ def test_held_requests_end_with_their_time_with_degraded_and_with_the_end(
         probe = ScriptedProbe([REFUSED])
         startup = a_startup(probe)
         gate = gates(startup, hold_seconds=20)
-        threads, answers = in_threads(1, lambda gate=gate: ask(gate))  # type: ignore[misc]
-        until(lambda gate=gate: gate.held == 1)  # type: ignore[misc]
+        threads, answers = in_threads(1, lambda gate=gate: ask(gate))  # type: ignore[misc]  # a lambda's default has no type
+        until(lambda gate=gate: gate.held == 1)  # type: ignore[misc]  # a lambda's default has no type
         if end == "degraded":
             probe.then(WRONG_PASSWORD)
         else:
@@ -156,7 +156,7 @@ def test_degraded_admits_only_where_that_is_wanted(gates: Callable[..., Readines
         startup = a_startup(ScriptedProbe([WRONG_PASSWORD]))
         gate = gates(startup, admit_degraded=admits)
         gate.start()
-        until(lambda startup=startup: startup.stage == "degraded")  # type: ignore[misc]
+        until(lambda startup=startup: startup.stage == "degraded")  # type: ignore[misc]  # a lambda's default has no type
         assert ask(gate)[0].startswith(status)
     assert ask(gates(a_startup(enabled=False)))[0] == "200 OK"
 
@@ -230,13 +230,13 @@ def test_a_uwsgi_without_threads_is_named_at_once_and_others_are_not(
 def test_wrong_arguments_are_refused_where_they_are_given() -> None:
     startup = a_startup()
     with pytest.raises(TypeError, match="app must be a WSGI application"):
-        ReadinessGate(startup, application)  # type: ignore[arg-type]
+        ReadinessGate(startup, application)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match="startup must be an Orchestrator"):
-        ReadinessGate(application, application)  # type: ignore[arg-type]
+        ReadinessGate(application, application)  # type: ignore[arg-type]  # wrong on purpose
     for wrong in ({"max_held": -1}, {"hold_seconds": float("inf")}, {"bypass": "/x"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ReadinessGate(application, startup, **wrong)
     with pytest.raises(TypeError, match="health must be a bool"):
-        ReadinessGate(application, startup, health=1)  # type: ignore[arg-type]
+        ReadinessGate(application, startup, health=1)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="pod needs health=True"):
-        ReadinessGate(application, startup, pod=object())  # type: ignore[arg-type]
+        ReadinessGate(application, startup, pod=object())  # type: ignore[arg-type]  # wrong on purpose

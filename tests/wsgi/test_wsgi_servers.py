@@ -71,7 +71,7 @@ def gunicorn(*options: str) -> list[str]:
 
 def test_every_worker_of_a_preloaded_application_begins_anew(tmp_path: Path) -> None:
     """Threads of the parent do not live in its forks, and its stage is nobody's."""
-    pytest.importorskip("gunicorn")
+    pytest.importorskip("gunicorn", reason="needs gunicorn")
     command = gunicorn("--preload", "--threads", "4")
     with serving(command, signal.SIGTERM, tmp_path, THREAD_IN_PARENT="1") as (port, go):
         held: list[tuple[int, str]] = []
@@ -88,7 +88,7 @@ def test_every_worker_of_a_preloaded_application_begins_anew(tmp_path: Path) -> 
 
 
 def test_a_worker_with_one_thread_holds_nobody(tmp_path: Path) -> None:
-    pytest.importorskip("gunicorn")
+    pytest.importorskip("gunicorn", reason="needs gunicorn")
     with serving(gunicorn("--preload"), signal.SIGTERM, tmp_path) as (port, go):
         began = time.monotonic()
         assert ask(port, "/")[0] == 503
@@ -124,7 +124,7 @@ def test_a_uwsgi_without_threads_is_told_what_it_lacks_and_one_with_them_serves(
 
 @pytest.mark.parametrize(("name", "needs"), [("flask_app", "flask"), ("django_wsgi_app", "django")])
 def test_the_examples_serve_once_redis_answers(name: str, needs: str) -> None:
-    pytest.importorskip(needs)
+    pytest.importorskip(needs, reason=f"needs {needs}")
     server = RedisServer()
     program = f"""
 import runpy, sys, threading

@@ -137,6 +137,6 @@ def progress_of_sqlalchemy(engine: SqlalchemyEngine) -> PoolProgress:
         pool = engine.pool
         if not isinstance(pool, _QueuePool) or pool._max_overflow < 0:  # noqa: SLF001  nothing else says it
             return None
-        return returned if pool.checkedout() >= pool.size() + pool._max_overflow else None  # noqa: SLF001
+        return returned if pool.checkedout() >= pool.size() + pool._max_overflow else None  # noqa: SLF001  as above
 
     return progress

@@ -124,7 +124,7 @@ class PostgresSession(StreamSession[PostgresServer]):
 
     @property
     def _now(self) -> PostgresSettings:
-        assert self._settings is not None, "places() comes first"  # noqa: S101
+        assert self._settings is not None, "places() comes first"
         return self._settings
 
     # -- TLS --------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ class DemoRun:
 
     async def _clients(self) -> None:
         tally = self._record.live.tally
-        assert self._record.port is not None  # noqa: S101  it was waited for
+        assert self._record.port is not None
         await run_clients(self._record.port, tally)
         style = "good" if tally.served == tally.clients else "bad"
         lost = "" if style == "good" else f"; {tally.failed} lost"
@@ -182,7 +182,7 @@ class DemoRun:
         await self._one_more_client()
 
     async def _one_more_client(self) -> None:
-        assert self._record.port is not None  # noqa: S101  clients were there before
+        assert self._record.port is not None
         tally = ClientCounts(clients=1)
         await run_clients(self._record.port, tally)
         self._record.figures.served_after_recovery = tally.served == 1

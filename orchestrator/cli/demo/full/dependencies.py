@@ -147,7 +147,7 @@ class Postgres(Dependency):
         initdb = [str(self._programs / "initdb"), "--pgdata", str(self._data), "--no-sync"]
         login = ["--username", _USER, "--pwfile", str(file), "--auth", "scram-sha-256"]
         self.start([*initdb, *login, "--locale", "C", "--encoding", "UTF8"])
-        assert self._process is not None  # noqa: S101  it was started in the line before
+        assert self._process is not None
         try:
             # It is killed with the demo, if that ends first.
             status = await asyncio.to_thread(self._process.wait, _INITDB_SECONDS)

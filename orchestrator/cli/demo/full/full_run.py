@@ -197,7 +197,7 @@ class FullRun(DemoRun):
             self._record.say(time.monotonic(), "PostgreSQL answers", "good")
 
     async def _launch_database(self) -> None:
-        assert self._postgres is not None  # noqa: S101  it is there, or nobody asks for it
+        assert self._postgres is not None
         self._postgres.launch()
         await _answers(self._postgres.url)
 
@@ -268,7 +268,7 @@ class FullRun(DemoRun):
             lambda: bool(noticed()), STAGE_TIMEOUT_SECONDS, f"the fall of {fall.name} was noticed"
         )
         noticed_at = noticed()[0]
-        assert record.port is not None  # noqa: S101  clients were there before
+        assert record.port is not None
         counts = ClientCounts(clients=_CLIENTS)
         clients = asyncio.create_task(run_clients(record.port, counts, _SPREAD_SECONDS))
         try:
