@@ -54,6 +54,7 @@ def a_worker(directory: Path, what: str = "") -> Iterator[tuple[subprocess.Popen
     with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as process:
         try:
             assert process.stdout is not None
+            assert process.stdin is not None
             name, child = process.stdout.readline().split()
             yield process, name, int(child)
         finally:
