@@ -52,9 +52,9 @@ def a_worker(directory: Path, what: str = "") -> Iterator[tuple[subprocess.Popen
     command = [sys.executable, "-c", WORKER, str(directory), what]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
-            assert process.stdin is not None
             name, child = process.stdout.readline().split()
             yield process, name, int(child)
         finally:
