@@ -93,5 +93,5 @@ def report_to_parent() -> list[Observer]:
     try:
         return [ParentReport(address)]
     except OSError as error:  # no socket is left
-        logger.warning("the parent cannot be told of the stages: %s", error.strerror)
+        logger.warning("stages cannot be reported to the parent process: %s", error.strerror)
         return []

@@ -95,4 +95,4 @@ def _make_private(path: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise OSError(0, "what stands there is no directory")
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise OSError(0, "it belongs to somebody else, or others may use it")
+        raise OSError(0, "it belongs to another user, or others may use it")

@@ -1,4 +1,4 @@
-"""Settings from environment variables, and the platform that they betray."""
+"""Settings from environment variables, and platform detection."""
 
 import math
 import os

@@ -252,7 +252,7 @@ def test_a_closed_gate_is_told_from_too_many_watchers(
         assert main(["watch", f"127.0.0.1:{server.port}", "--timeout", "0.3"]) == 124
     printed = capsys.readouterr()
     assert f"/startup/events answered 503: {says}" in " ".join(printed.out.split())
-    wanted = "startup-orchestrator: the time is up after 0.3 s: nobody has answered\n"
+    wanted = "startup-orchestrator: the time is up after 0.3 s: there was no answer\n"
     assert printed.err == wanted
 
 

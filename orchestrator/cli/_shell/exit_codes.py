@@ -22,9 +22,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         f"{USAGE}",
         (
-            "wrong usage or settings; `check`, `explain`: nobody answers there, or nothing that"
-            " makes sense; `watch`: there is a service, but no status page, or its events make no"
-            " sense"
+            "wrong usage or settings; `check`, `explain`: no answer, or one that makes no sense;"
+            " `watch`: the service has no status page, or its events make no sense"
         ),
     ),
     (
@@ -43,8 +42,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         f"{SIGNALLED}+n",
         (
-            "ended by signal n: by that same signal; process 1 ends with this status, and with that"
-            " of SIGPIPE whoever prints what nobody reads"
+            "ended by signal n: by that same signal; process 1 ends with this status. If the reader"
+            " of the output is gone, the signal is SIGPIPE"
         ),
     ),
 )

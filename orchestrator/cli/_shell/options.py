@@ -41,7 +41,7 @@ Timeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="SECONDS",
-        help="The budget; else that of the environment's policy: 30, on Google Cloud 60.",
+        help="Time budget; defaults to the policy's: 30, or 60 on Google Cloud.",
     ),
 ]
 WithAccount = Annotated[

@@ -126,4 +126,4 @@ class ReaderGone(UserError):  # named after what is the case
     """
 
     def __init__(self, status: int = SIGNALLED + signal.SIGPIPE) -> None:
-        super().__init__("nobody reads standard output", status)
+        super().__init__("the reader of standard output is gone", status)

@@ -115,7 +115,7 @@ class ServiceProcess:
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._ended.wait()
         except TimeoutError:
-            raise DemoError("the service did not end when it was told to") from None
+            raise DemoError("the service did not end on request") from None
         # Its output ended with it, so this does not block for long.
         if status := process.wait(_STOP_SECONDS):
             raise DemoError(

@@ -26,12 +26,12 @@ def drain(
     ] = 600.0,
     json: Json = False,
 ) -> int:
-    """Drain a service on this machine before it is told to end, as a pre-stop hook.
+    """Drain a service on this machine before SIGTERM, as a pre-stop hook.
 
-    Every process of it that has a gate drains as at SIGTERM, on the same clock, but its server
-    hears nothing. A SIGTERM that comes meanwhile belongs to the same drain. The exit status is 0
-    when all have drained, or ended; 1 when there is none to drain, and 124 when the time is up.
-    Only the user that runs the service, and root, can do this. It needs Linux.
+    Each of its processes that has a gate drains as it would at SIGTERM, on the same clock, but the
+    server gets no signal. A SIGTERM during the drain does not start another. The exit status is 0
+    when all have drained or ended, 1 when there is none to drain, and 124 when the time is up.
+    Only root and the user that runs the service can do this. It needs Linux.
     """
     from orchestrator.cli.drain import drainable_processes
 

@@ -34,8 +34,8 @@ from states import Policy
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow"}
 
 _OF_POLICY = (
-    Option("budget", "The budget; else the policy's."),
-    Option("grace", "The grace; else the policy's."),
+    Option("budget", "Start-up budget; defaults to the policy's."),
+    Option("grace", "Grace; defaults to the policy's."),
 )
 _OF_NUMBERS = {option_of(one): one.name for one in fields(Numbers)}
 
@@ -46,7 +46,7 @@ def check_policy(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Where it runs, systemd included; else that of the environment.",
+            help="Where it runs, such as systemd; detected if not given.",
             autocompletion=lambda: list(Hosting),
         ),
     ] = None,

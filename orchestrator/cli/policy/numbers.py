@@ -154,14 +154,14 @@ class Numbers:
     )
     pre_stop_seconds: float = _seconds(
         "pre-stop",
-        "How long a stop hook that sleeps serves on before SIGTERM; the hook `drain` is 0.",
+        "How long a sleeping stop hook delays SIGTERM; 0 with the hook `drain`.",
         Bound.WHOLE_ON_KUBERNETES,
     )
     drain_seconds: float = _seconds(
-        "drain", "From SIGTERM, or the hook `drain`, to the end; else drain_limit_seconds."
+        "drain", "From SIGTERM, or the hook `drain`, to the end; default: drain_limit_seconds."
     )
     ingress_seconds: float = _seconds(
-        "ingress", "How long load balancers go on sending requests to what is told to end."
+        "ingress", "How long load balancers still route to an instance that is ending."
     )
     stop_limit_seconds: float = _seconds(
         "stop-limit", "terminationGracePeriodSeconds, or TimeoutStopSec.", Bound.WHOLE_ON_KUBERNETES

@@ -102,8 +102,8 @@ def _window_too_short(case: _Case) -> str | None:
     if numbers.window_seconds >= case.verdict:
         gives_up = f"the last probe begins after {numbers.last_probe_seconds:g} s"
     return (
-        f"{gives_up}, and the start-up may be decided only after {case.verdict:g} s: nobody would"
-        f" learn why. Set failureThreshold to {case.needed}, or a shorter budget"
+        f"{gives_up}, and the start-up may be decided only after {case.verdict:g} s, so the"
+        f" reason is never shown. Set failureThreshold to {case.needed}, or a shorter budget"
     )
 
 
@@ -178,8 +178,8 @@ def _slow_probe(case: _Case) -> str | None:
     names = "periodSeconds and timeoutSeconds" if numbers.timeout_seconds > 1 else "periodSeconds"
     threshold = min(faster.needed, faster.most or faster.needed)
     return (
-        f"ready is noticed up to {numbers.period_seconds:g} s late, and nobody is let in"
-        f" before: set {names} to 1, and failureThreshold to {threshold}"
+        f"ready is noticed up to {numbers.period_seconds:g} s late, and until then no client gets"
+        f" in: set {names} to 1, and failureThreshold to {threshold}"
     )
 
 
@@ -251,8 +251,8 @@ def _grace_beyond_hold(case: _Case) -> str | None:
     if not grace >= hold > 0:
         return None
     return (
-        f"grace alone ({grace:g} s) outlasts what the gate holds for"
-        f" ({hold:g} s): whoever comes when it begins is refused"
+        f"grace alone ({grace:g} s) is longer than the gate holds clients"
+        f" ({hold:g} s): those that come when it begins are refused"
     )
 
 

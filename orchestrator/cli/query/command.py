@@ -37,7 +37,7 @@ def check(
     """Ask a health endpoint once, for health checks of containers.
 
     URL without a path means /readyz. The exit status is 0 when the service passes or warns, 1 when
-    it fails, 2 when nobody answers.
+    it fails, 2 when there is no answer.
     """
     from orchestrator.cli.query import health_check
 
@@ -67,9 +67,9 @@ def explain(
 ) -> int:
     """Say what a running service waits for, and why.
 
-    URL is that of its status page, or of a health endpoint beside it; without a path, /startup. Of
-    a service without a page, it says what its health endpoint tells. The exit status is 2 when
-    nobody answers.
+    URL is that of its status page, or of a health endpoint beside it; without a path, /startup. If
+    the service has no page, the health endpoint is read instead. The exit status is 2 when there is
+    no answer.
     """
     from orchestrator.cli.query import explain, waits_for
     from orchestrator.cli.query.client import HttpAddress

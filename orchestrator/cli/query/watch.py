@@ -85,7 +85,7 @@ class _Watcher:
 
     def say_what_was_missed(self) -> None:
         what = f"{self._until} was not reached" if self._until else "the time is up"
-        seen = f"the stage is {self._stage}" if self._stage else "nobody has answered"
+        seen = f"the stage is {self._stage}" if self._stage else "there was no answer"
         note(f"{what} after {self._timeout_seconds:g} s: {seen}")
 
     def _follow(self, silence_seconds: float) -> bool:
