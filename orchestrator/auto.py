@@ -26,6 +26,7 @@ from orchestrator._ports import Observer, Probe
 from orchestrator._probing.prober import AlwaysAnswers
 from orchestrator.asgi import deferred
 from orchestrator.asgi._import_string import ImportStringError
+from orchestrator.pod import Pod
 from orchestrator.settings import PREFIX, AutoSettings, Settings, SettingsError
 from states import Stage, StageChanged
 
@@ -49,12 +50,13 @@ def create_app(environ: Mapping[str, str] = os.environ) -> ASGIApp:
     )
     if observers:
         startup.on(Stage.READY)(_set_up_telemetry)
+    pod = Pod() if auto.pod and settings.enabled else None
     try:
         gate = deferred(
             auto.app,
             startup,
             import_on=auto.import_on,
-            health=health_app(startup, details=auto.health_details),
+            health=health_app(startup, details=auto.health_details, pod=pod),
             hold_seconds=auto.hold_seconds,
             max_held=auto.max_held,
             metrics=metrics,
@@ -65,7 +67,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> ASGIApp:
         return gate
     from orchestrator.web import web_app, web_mount
 
-    return web_mount(gate, web_app(startup, gate=gate, title=auto.app), auto.page)
+    return web_mount(gate, web_app(startup, gate=gate, title=auto.app, pod=pod), auto.page)
 
 
 def _probe(settings: Settings, *, has_redis: bool) -> Probe:

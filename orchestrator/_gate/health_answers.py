@@ -107,6 +107,8 @@ class HealthAnswers:
         if self._pod is None or path == "/livez":
             return own, output
         verdict, theirs = self._pod.verdict(path, own)
+        if theirs and startup.loading:
+            return verdict, f"{theirs}; this worker is {startup.loading}"
         return verdict, theirs or output
 
     def answer(

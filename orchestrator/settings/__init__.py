@@ -31,7 +31,7 @@ _OF_A_SERVICE = re.compile(
     re.ASCII,
 )
 
-OF_AUTO = ("APP", "IMPORT", "HOLD_SECONDS", "MAX_HELD", "HEALTH_DETAILS", "PAGE")
+OF_AUTO = ("APP", "IMPORT", "HOLD_SECONDS", "MAX_HELD", "HEALTH_DETAILS", "PAGE", "POD")
 """What `orchestrator.auto` alone reads."""
 
 _OF_OTHERS = ("POD_DIR", "NOTIFY_SOCKET")
@@ -145,6 +145,7 @@ class AutoSettings:
         max_held: How many may wait at once.
         health_details: Whether health endpoints tell what the service waits for.
         page: The path of the status page; empty for none.
+        pod: Whether the workers of one server answer health checks as one.
         has_redis: Whether a variable says where Redis is.
     """
 
@@ -154,6 +155,7 @@ class AutoSettings:
     max_held: int = 256
     health_details: bool = False
     page: str = ""
+    pod: bool = True
     has_redis: bool = True
 
     @classmethod
@@ -177,6 +179,7 @@ class AutoSettings:
             max_held=int(_at_least_zero(environ, "MAX_HELD", 256)),
             health_details=_flag(environ, "HEALTH_DETAILS", default=False),
             page=page,
+            pod=_flag(environ, "POD", default=True),
             has_redis=bool(_text(environ, "REDIS_URL") or environ.get("REDIS_URL", "").strip()),
         )
 

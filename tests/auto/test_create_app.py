@@ -52,8 +52,10 @@ async def test_without_redis_the_service_is_ready_once_it_is_loaded(
         assert caller.body == b"hello"
 
 
-async def test_each_variable_has_its_effect(chat: dict[str, str]) -> None:
+@pytest.mark.parametrize("pod", [True, False])
+async def test_each_variable_has_its_effect(chat: dict[str, str], pod: bool) -> None:
     environ = {
+        "ORCHESTRATOR_POD": str(pod),
         "REDIS_URL": "redis://127.0.0.1:1",
         "ORCHESTRATOR_MAX_HELD": "0",
         "ORCHESTRATOR_HEALTH_DETAILS": "true",
@@ -70,6 +72,7 @@ async def test_each_variable_has_its_effect(chat: dict[str, str]) -> None:
         health, refused = Caller(gate, http_scope("/readyz")), Caller(gate, http_scope())
         await health.run()
         assert b'"conditions":' in health.body
+        assert (b'"pod":' in health.body) is pod
         await refused.run()
         assert refused.status == 503
         assert b"too many clients" in refused.body

@@ -220,6 +220,7 @@ def test_what_runs_an_application_behind_its_gate_has_settings_of_its_own() -> N
         "ORCHESTRATOR_MAX_HELD": "10",
         "ORCHESTRATOR_HEALTH_DETAILS": "yes",
         "ORCHESTRATOR_PAGE": "/startup",
+        "ORCHESTRATOR_POD": "off",
         "REDIS_URL": "redis://redis",
     }
     assert AutoSettings.from_environment(environ) == AutoSettings(
@@ -229,6 +230,7 @@ def test_what_runs_an_application_behind_its_gate_has_settings_of_its_own() -> N
         max_held=10,
         health_details=True,
         page="/startup",
+        pod=False,
     )
     for name, value in {
         "APP": "",
@@ -237,6 +239,7 @@ def test_what_runs_an_application_behind_its_gate_has_settings_of_its_own() -> N
         "MAX_HELD": "2.5",
         "HEALTH_DETAILS": "maybe",
         "PAGE": "/",
+        "POD": "4",
     }.items():
         with pytest.raises(SettingsError, match=f"^ORCHESTRATOR_{name} is .*; it must"):
             AutoSettings.from_environment({**environ, f"ORCHESTRATOR_{name}": value})

@@ -51,6 +51,7 @@ _AUTO = (
     ("MAX_HELD", "How many may wait at once.", "256"),
     ("HEALTH_DETAILS", "`true` tells what the service waits for on health endpoints.", "false"),
     ("PAGE", "The path of the status page, such as `/startup`.", "none"),
+    ("POD", "`false`: each of several workers answers health checks for itself.", "true"),
 )
 
 _TAIL = """\
