@@ -196,7 +196,7 @@ def _report(path: Path) -> Report:
     try:
         with path.open("rb") as file:
             known = json.loads(file.read(_MOST_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}
 

@@ -269,6 +269,7 @@ class Pod:
             startupz=self._own_verdict("/startupz"),
             waits_for=startup.explain().waits_for,
             beat_at=at,
+            draining=startup.draining,
         )
         standing = self._read(member, report)
         # The others, and those that come, learn from it what was so for all together.

@@ -25,6 +25,7 @@ class WorkerReport:
         beat_at: When it last gave a sign of life.
         pod_started: Whether all have decided together, as far as it knows.
         pod_was_ready: Whether all were ready together, as far as it knows.
+        draining: Whether it ends its work.
     """
 
     pid: int = 0
@@ -35,6 +36,7 @@ class WorkerReport:
     beat_at: float = 0.0
     pod_started: bool = False
     pod_was_ready: bool = False
+    draining: bool = False
 
     def as_json(self) -> Mapping[str, object]:
         """For its file."""
@@ -47,6 +49,7 @@ class WorkerReport:
             "beat_at": self.beat_at,
             "pod_started": self.pod_started,
             "pod_was_ready": self.pod_was_ready,
+            "draining": self.draining,
         }
 
     @classmethod
@@ -63,6 +66,7 @@ class WorkerReport:
                 beat_at=float(str(told["beat_at"])),
                 pod_started=told["pod_started"] is True,
                 pod_was_ready=told["pod_was_ready"] is True,
+                draining=told.get("draining") is True,
             )
         except (KeyError, ValueError):
             return cls()
@@ -71,6 +75,11 @@ class WorkerReport:
     def name(self) -> str:
         """What people call it."""
         return f"worker {self.pid}" if self.pid else "a worker that is starting"
+
+    @property
+    def does(self) -> str:
+        """What it does, in one word."""
+        return "draining" if self.draining else self.stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,7 @@ class PodStanding:
         if joined < self.expected:
             words += f"; {joined} of {self.expected} have joined"
         others = [
-            f"{report.name} {'is stuck' if stuck else f'is {report.stage}'}"
+            f"{report.name} is {'stuck' if stuck else report.does}"
             for report, stuck in self.workers.values()
             if stuck or report.readyz is HealthVerdict.FAIL
         ]
@@ -172,6 +181,7 @@ class PodStanding:
                     "stage": report.stage,
                     "readyz": "fail" if stuck else report.readyz,
                     "stuck": stuck,
+                    "draining": report.draining,
                     "waits_for": report.waits_for,
                     "beat_seconds": round(max(0.0, self.at - report.beat_at), 3),
                     "answers": name == own,

@@ -250,6 +250,7 @@ def test_an_outage_warns_unless_it_should_drain_and_a_drain_fails() -> None:
     ):
         said.says(**told)
         assert said.readyz() == verdict, told
+    assert said.reports.verdict("/readyz", PASS)[1] == "CMD is draining"
     said.says("ready", was_ready=True)
     for own in (PASS, WARN, FAIL):
         assert said.readyz(own) == own
@@ -261,7 +262,9 @@ def test_an_outage_warns_unless_it_should_drain_and_a_drain_fails() -> None:
 
 def test_what_makes_no_sense_is_passed_over() -> None:
     said = Said()
-    for text in ("", "{", "[]", "7", '{"stage": "x"}', '{"stage": "ready"}', '{"pid": "a"}'):
+    endless = '{"pid": 1, "stage": "ready", "number": Infinity}'
+    deep = "[" * 50_000
+    for text in ("", "{", "[]", "7", '{"stage": "x"}', '{"stage": "ready"}', endless, deep):
         said.reports.heard(0, {REPORT: text})
     said.reports.heard(0, {"WATCHDOG": "1"})
     assert said.readyz() == PASS  # nothing was said

@@ -230,7 +230,10 @@ async def test_a_worker_that_drains_is_not_ready_and_the_others_know_at_once() -
         assert await here.status() == 200
         await here.startup.drain()
         assert other.heard(os.getpid()).readyz == FAIL
-        assert await here.status() == 503
+        status, output, body = await here.ask("/readyz")
+        assert status == 503
+        assert f"worker {os.getpid()} is draining" in output
+        assert body["pod"]["workers"][0]["draining"] or body["pod"]["workers"][1]["draining"]
         other.leave()
 
 
@@ -369,7 +372,7 @@ def test_reports_of_other_versions_are_as_if_nothing_was_said() -> None:
     for key in told:
         assert WorkerReport.from_json({**told, key: object()}) in (
             WorkerReport(), WorkerReport(1, "ready", PASS, PASS, (), 2.0, True, True),
-        ) or key in ("stage", "pod_started", "pod_was_ready")  # fmt: skip
+        ) or key in ("stage", "pod_started", "pod_was_ready", "draining")  # fmt: skip
     assert PodStanding.of({}, None, 0.0, 0.0).started is False
 
 

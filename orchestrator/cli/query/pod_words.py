@@ -23,7 +23,7 @@ def workers_in_words(state: Mapping[str, object]) -> list[tuple[str, str]]:
         if isinstance(one, dict):
             waits = "; ".join(listed(one.get("waits_for")))
             stands = f"stuck for {_count(one.get('beat_seconds'))} s" if one.get("stuck") else ""
-            stands = stands or shown(one.get("stage"))
+            stands = stands or ("draining" if one.get("draining") else shown(one.get("stage")))
             stands += f", waits for: {waits}" if waits else ""
             stands += " (this one has answered)" if one.get("answers") else ""
             words.append((shown(one.get("pid")), stands))

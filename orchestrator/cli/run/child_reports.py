@@ -112,7 +112,7 @@ class ChildReports:
             pid = pid or int(told["pid"])
             stage = Stage(told["stage"])
             one = pid, int(told["number"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return
         self._was_heard = True
         if told.get("ended"):
@@ -127,14 +127,15 @@ class ChildReports:
         outage = stage is Stage.DEGRADED or told.get("recovering") is True
         serves = outage and told.get("was_ready") is True and not self._drain_when_degraded
         readyz = HealthVerdict.PASS if stage is Stage.READY else HealthVerdict.FAIL
-        if told.get("draining"):
+        draining = bool(told.get("draining"))
+        if draining:
             readyz = HealthVerdict.FAIL
         elif serves:
             readyz = HealthVerdict.WARN
         decided = stage is Stage.READY or outage
         startupz = HealthVerdict.PASS if decided else HealthVerdict.FAIL
         waits_for = (reason_of(str(told["waits_for"])),) if told.get("waits_for") else ()
-        return WorkerReport(pid, stage, readyz, startupz, waits_for)
+        return WorkerReport(pid, stage, readyz, startupz, waits_for, draining=draining)
 
     # -- what is asked -----------------------------------------------------------------------------
 
@@ -195,7 +196,7 @@ class ChildReports:
         words = standing.in_words(path)
         if len(standing.workers) == standing.expected == 1:
             ((report, _),) = standing.workers.values()
-            words = f"CMD is {report.stage}" + "".join(f", {one}" for one in report.waits_for)
+            words = f"CMD is {report.does}" + "".join(f", {one}" for one in report.waits_for)
         if path == "/startupz":
             return (HealthVerdict.PASS, "") if standing.started else (HealthVerdict.FAIL, words)
         enough = Quorum().enough

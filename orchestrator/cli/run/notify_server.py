@@ -84,7 +84,7 @@ class NotifyServer:
             if (level, kind) == (socket.SOL_SOCKET, getattr(socket, "SCM_CREDENTIALS", -1)):
                 pid, user, _ = _CREDENTIALS.unpack(value[: _CREDENTIALS.size])
         if user in _TRUSTED | {os.geteuid()} or _is_below(pid):
-            lines = (line.partition("=") for line in data.decode(errors="replace").splitlines())
+            lines = (line.partition("=") for line in data.decode(errors="replace").split("\n"))
             self._heard(pid, {name: value for name, _, value in lines})
         return True
 
