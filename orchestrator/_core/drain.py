@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVarTuple
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator._core.feed import Subscription
 from orchestrator._hardening.guard import name_of
@@ -198,6 +199,8 @@ class Drain:
     async def _announce(self, announced_at: float, latest: float) -> None:
         """Serve on until the time is up and the callbacks have returned."""
         running = [_RunningCallback(one, self._loop) for one in self._parts.callbacks]
+        with anyio.CancelScope(shield=True):  # each has its turn, however short the limit is
+            await anyio.lowlevel.checkpoint()
         try:
             with self._clock.cancel_at(latest):
                 for one in running:

@@ -253,3 +253,22 @@ async def test_a_disabled_orchestrator_drains_at_once() -> None:
         assert startup.drain_seconds_left() == 0.0
         with anyio.fail_after(SECONDS):
             await startup.drain()
+
+
+@pytest.mark.anyio
+async def test_callbacks_have_their_turn_even_where_a_drain_takes_no_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    policy = Policy(drain_announce_seconds=0, drain_close_seconds=0, drain_limit_seconds=0)
+    startup, ran = virtual_startup(policy=policy).startup, list[str]()
+    startup.on_drain(lambda: ran.append("plain"))
+
+    @startup.on_drain
+    async def quick() -> None:
+        ran.append("async")
+
+    async with startup:
+        for _ in range(2):
+            await startup.drain()
+    assert sorted(ran) == ["async", "plain"]
+    assert "did not return" not in caplog.text
