@@ -109,22 +109,22 @@ class Account:
         return f"{step.name} {step.seconds:.{digits}f} s{self._marks(step)}"
 
     def _marks(self, step: AccountStep) -> str:
-        marks = self.marks_of(step)
-        return f" ({', '.join(marks)})" if marks else ""
+        notes = self.notes_of(step)
+        return f" ({', '.join(notes)})" if notes else ""
 
-    def marks_of(self, step: AccountStep) -> list[str]:
+    def notes_of(self, step: AccountStep) -> list[str]:
         """What is to be said of a step besides its time."""
-        marks = []
+        notes = []
         holds = step.kind in (StepKind.PROBE, StepKind.CONDITION)
         if self.ready and holds and step.name == self.last_to_hold:
-            marks.append("last to hold")
+            notes.append("last to hold")
         if step.began_seconds is None:
-            marks.append("not begun")
+            notes.append("not begun")
         elif not step.done:
-            marks.append("does not hold yet" if self.ready else "so far")
+            notes.append("does not hold yet" if self.ready else "so far")
         if not step.required:
-            marks.append("optional")
-        return marks
+            notes.append("optional")
+        return notes
 
     def as_json(self) -> dict[str, object]:
         """The same for JSON, with times rounded to a microsecond."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from orchestrator._hardening.text import one_line
+from orchestrator._hardening.text import bracketed, one_line
 
 Address: TypeAlias = tuple[int, tuple[object, ...] | str]
 """A socket family, and an address in the form that the family has."""
@@ -40,8 +40,8 @@ class Place:
             return one_line(f"{self.kind} at {self.path}", _MOST_PLACE_CHARACTERS)
         if not self.host:
             return self.kind
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{one_line(f'{self.kind} at {host}', _MOST_PLACE_CHARACTERS)}:{self.port}"
+        words = one_line(f"{self.kind} at {bracketed(self.host)}", _MOST_PLACE_CHARACTERS)
+        return f"{words}:{self.port}"
 
 
 def literal_address(host: str, port: int) -> list[Address]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from orchestrator._hardening.arguments import require
+from orchestrator._hardening.text import bracketed
 from orchestrator._ports import Probe
 from orchestrator.checks._file_probe import file
 from orchestrator.checks._grpc_probe import grpc
@@ -124,8 +125,8 @@ def _grpc(url: str) -> Probe:
     parts = _parts(url)
     if parts.query or parts.username is not None:
         raise ValueError("write grpc://HOST:PORT or grpc://HOST:PORT/SERVICE and nothing else")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return grpc(f"{host}:{_port(parts)}", unquote(parts.path[1:]), tls=parts.scheme == "grpcs")
+    address = f"{bracketed(parts.hostname or '')}:{_port(parts)}"
+    return grpc(address, unquote(parts.path[1:]), tls=parts.scheme == "grpcs")
 
 
 def _kafka(url: str) -> Probe:

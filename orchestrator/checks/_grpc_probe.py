@@ -20,9 +20,9 @@ from orchestrator.checks._socket_probe import (
     Link,
     SocketProbe,
     TlsChoice,
+    host_and_port,
     require_tls,
     shared_context,
-    shown,
 )
 
 _ADDRESS = re.compile(r"(?:dns:(?:///)?)?(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@]+):([0-9]{1,5})")
@@ -73,7 +73,7 @@ class GrpcProbe(SocketProbe):
     ) -> None:
         self._h2 = _load_h2()
         self._host, self._port = _place(address)
-        super().__init__(shown(self._host, self._port))
+        super().__init__(host_and_port(self._host, self._port))
         self._service = require(service, str, "service", "write grpc('chat:50051', 'chat.Chat')")
         self._tls = require_tls(tls)
         self._metadata = _checked(metadata)

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._ports import Target
 from orchestrator._probing.protocol_fault import ProtocolFault
-from orchestrator.checks._socket_probe import SocketProbe, shared_context, shown
+from orchestrator.checks._socket_probe import SocketProbe, host_and_port, shared_context
 
 _MOST_BYTES = 64 * 1024
 """How much of an answer is read for a field of JSON."""
@@ -41,7 +41,7 @@ class HttpProbe(SocketProbe):
         tls: ssl.SSLContext | None,
     ) -> None:
         self._parts = _checked(url)
-        super().__init__(shown(self._parts.hostname or "", self._port))
+        super().__init__(host_and_port(self._parts.hostname or "", self._port))
         self._method = require(method, str, "method", "write method='HEAD'")
         self._status = status
         self._headers = dict(headers)

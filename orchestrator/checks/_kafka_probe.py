@@ -21,6 +21,7 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 
 from orchestrator._hardening.arguments import require, require_items, wrong_type
+from orchestrator._hardening.text import bracketed
 from orchestrator._ports import Target
 from orchestrator._probing.addresses import literal_address, look_up
 from orchestrator._probing.protocol_fault import ProtocolFault
@@ -29,10 +30,10 @@ from orchestrator.checks._scram import Scram, ScramError
 from orchestrator.checks._socket_probe import (
     SocketProbe,
     TlsChoice,
+    host_and_port,
     left_until,
     require_tls,
     shared_context,
-    shown,
 )
 from states import Failure, FailureKind
 
@@ -63,7 +64,7 @@ class KafkaProbe(SocketProbe):
         self, bootstrap: str | Iterable[str], *, tls: TlsChoice, sasl: Sasl | None
     ) -> None:
         self._bootstrap = _places(bootstrap)
-        super().__init__(shown(*self._bootstrap[0]))
+        super().__init__(host_and_port(*self._bootstrap[0]))
         self._tls = require_tls(tls)
         self._sasl = _checked(sasl)
         self._advertised = 0
@@ -109,10 +110,10 @@ class KafkaProbe(SocketProbe):
     def _ask_for_brokers(self, deadline: float) -> tuple[BrokerAddress, list[BrokerAddress]]:
         """The bootstrap server that answers, and the brokers that it knows of."""
         failed: ProtocolFault | OSError | None = None
-        self.where = shown(*self._bootstrap[0])
+        self.where = host_and_port(*self._bootstrap[0])
         with closing(self._accepting(self._bootstrap, deadline)) as accepting:
             for place, sock, until in accepting:
-                self.where = shown(*place)
+                self.where = host_and_port(*place)
                 try:
                     conversation, version = self._begin(place, sock, until)
                     if self._sasl is not None:
@@ -236,10 +237,7 @@ class KafkaProbe(SocketProbe):
 
 def _is_possible(host: str, port: int) -> bool:
     """Whether a broker may be there: what it advertises is whatever somebody has configured."""
-    return (
-        0 < port <= _MOST_PORT
-        and _PLACE.fullmatch(f"[{host}]" if ":" in host else host) is not None
-    )
+    return 0 < port <= _MOST_PORT and _PLACE.fullmatch(bracketed(host)) is not None
 
 
 def _socket_of(key: selectors.SelectorKey) -> socket.socket:

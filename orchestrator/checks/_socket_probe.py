@@ -12,7 +12,7 @@ import threading
 import time
 
 from orchestrator._hardening.arguments import wrong_type
-from orchestrator._hardening.text import one_line
+from orchestrator._hardening.text import bracketed, one_line
 from orchestrator._ports import ProbeResult
 from orchestrator._probing.abandonable import AbandonableProbe
 from orchestrator._probing.addresses import Address, connect, literal_address, look_up
@@ -272,7 +272,6 @@ def left_until(deadline: float) -> float:
     return left
 
 
-def shown(host: str, port: int) -> str:
-    """A place in words."""
-    at = f"[{host}]" if ":" in host else host
-    return one_line(f"{at}:{port}" if port else host)
+def host_and_port(host: str, port: int) -> str:
+    """A place in words; a Unix socket has no port."""
+    return one_line(f"{bracketed(host)}:{port}" if port else host)

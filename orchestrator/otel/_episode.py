@@ -194,7 +194,7 @@ class Episode:
         error_type: A stable name of what failed it; empty if nothing did.
         reason: The same for a person; for a recovery, why it was necessary; for a shutdown, what
             began it; for one that was cut short, what it still waited for.
-        falls: How often the service has fallen from ready so far.
+        falls_so_far: How often the service has fallen from ready so far.
         unmet: The required conditions that did not hold at the end.
         account: Where a start-up went; `None` for all other episodes.
         stay: The current stay; `None` before the first and between episodes.
@@ -215,7 +215,7 @@ class Episode:
     stopped_stage: Stage | None = None
     error_type: str = ""
     reason: str = ""
-    falls: int = 0
+    falls_so_far: int = 0
     unmet: tuple[str, ...] = ()
     account: Account | None = None
     stay: Stay | None = None

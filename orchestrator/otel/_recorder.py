@@ -171,7 +171,7 @@ class Recorder:
     ) -> Episode:
         episode.ended_at = at
         episode.outcome = outcome
-        episode.falls = self._falls
+        episode.falls_so_far = self._falls
         if episode.name is EpisodeName.STARTUP:
             episode.account = self._book.account(at)
         episode.unmet = tuple(sorted(lack.name for lack in waits_for if lack.name is not None))

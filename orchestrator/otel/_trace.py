@@ -266,7 +266,9 @@ class TraceWriter:
             "orchestrator.stage.stopped": stopped and stopped.value,
             "error.type": episode.error_type or None,
             "orchestrator.reason": episode.reason or None,
-            "orchestrator.falls": None if episode.name is EpisodeName.STARTUP else episode.falls,
+            "orchestrator.falls": None
+            if episode.name is EpisodeName.STARTUP
+            else episode.falls_so_far,
             "orchestrator.conditions.unmet": episode.unmet or None,
         }
         if episode.account is not None:

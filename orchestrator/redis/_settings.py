@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator._hardening.text import one_line
+from orchestrator._hardening.text import bracketed, one_line
 from orchestrator._ports import Target
 from orchestrator.redis._expect import Expect
 
@@ -70,8 +70,8 @@ class RedisSettings:
             return one_line(f"redis master {self.service_name!r}", _MOST_PLACE_CHARACTERS)
         if self.path:
             return one_line(f"redis at {self.path}", _MOST_PLACE_CHARACTERS)
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{one_line(f'redis at {host}', _MOST_PLACE_CHARACTERS)}:{self.port}"
+        words = one_line(f"redis at {bracketed(self.host)}", _MOST_PLACE_CHARACTERS)
+        return f"{words}:{self.port}"
 
     @property
     def target(self) -> Target:

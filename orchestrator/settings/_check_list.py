@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from orchestrator import Check, ConditionSpec
-from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line
+from orchestrator._hardening.text import MOST_NAME_CHARACTERS, bracketed, one_line
 from orchestrator._ports import Probe, Target
 from orchestrator.checks import from_url
 from orchestrator.checks._from_url import SCHEMES, scheme_of, unknown
@@ -135,7 +135,7 @@ def _split(item: str) -> tuple[str, str]:
 
 def _short_name(scheme: str, target: Target) -> str:
     """A name for what is asked: scheme, host and port; of a file, its name."""
-    where = f"[{target.address}]" if ":" in target.address else target.address
+    where = bracketed(target.address)
     if target.port is not None:
         where += f":{target.port}"
     elif "/" in where:

@@ -55,10 +55,10 @@ def account_lines(account: Account) -> list[str]:
 def _line(account: Account, step: AccountStep, width: int) -> str:
     name = step.name if len(step.name) <= width else step.name[: width - 3] + "..."
     time = f"{step.seconds:9.3f} s" if step.began_seconds is not None else " " * 11
-    marks = [", ".join(account.marks_of(step))] if account.marks_of(step) else []
+    notes = [", ".join(account.notes_of(step))] if account.notes_of(step) else []
     if step.after:
-        marks.append("after " + ", ".join(step.after))
-    line = f"  {name:<{width}} {time}  |{_bar(account, step)}|  {'; '.join(marks)}"
+        notes.append("after " + ", ".join(step.after))
+    line = f"  {name:<{width}} {time}  |{_bar(account, step)}|  {'; '.join(notes)}"
     return line.rstrip()
 
 

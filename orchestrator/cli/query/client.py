@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+from orchestrator._hardening.text import bracketed
 from orchestrator.cli._shell.errors import Unreachable, UserError
 from orchestrator.cli._shell.exit_codes import UNREACHABLE
 from orchestrator.cli._shell.foreign_text import read_object
@@ -84,8 +85,8 @@ class HttpAddress:
         return cls(tls, host, port or (443 if tls else 80), path + query)
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http{'s' if self.tls else ''}://{host}:{self.port}{self.path}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{bracketed(self.host)}:{self.port}{self.path}"
 
     def below(self, name: str) -> "HttpAddress":
         """The address of `name` below this one."""

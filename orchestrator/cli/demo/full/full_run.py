@@ -175,8 +175,8 @@ class FullRun(DemoRun):
             await self._clients()
         await self._until_stage(service, Stage.READY, after=0)
         if self._options.outage:
-            for fall in self._falls(redis, pid):
-                await self._fall(fall, service)
+            for fall in self._planned_falls(redis, pid):
+                await self._live_through(fall, service)
         await self._end(service)
 
     # Late after the port has opened, however long the service's imports took.
@@ -203,7 +203,7 @@ class FullRun(DemoRun):
 
     # -- falls -------------------------------------------------------------------------------------
 
-    def _falls(self, redis: EmbeddedRedis, pid: int) -> list[Fall]:
+    def _planned_falls(self, redis: EmbeddedRedis, pid: int) -> list[Fall]:
         policy, upstream, postgres = Policy(), self._upstream, self._postgres
         at_check = Policy(probe_interval_seconds=CHECK_INTERVAL_SECONDS)
 
@@ -251,7 +251,7 @@ class FullRun(DemoRun):
             Fall(OUTBOX, "hangs", hang, itself, stale, OUTBOX),
         ]
 
-    async def _fall(self, fall: Fall, service: ServiceProcess) -> None:
+    async def _live_through(self, fall: Fall, service: ServiceProcess) -> None:
         await asyncio.sleep(_PAUSE_SECONDS)
         record = self._record
         stages, conditions = len(record.stages), len(record.conditions)
