@@ -105,7 +105,8 @@ class _Front:
             deferral.times += 1
             return
         _held_back.pop(self, None)
-        for _ in range(deferral.times):
+        # One may also have come before it was known that there is a drain to take it for.
+        for _ in range(1 if deferral.drains else deferral.times):
             self.before(number, frame)
 
 

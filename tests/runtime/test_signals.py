@@ -526,6 +526,24 @@ async def test_one_stop_that_arrives_as_several_signals_is_one_drain_and_heard_o
         await server.until("stop", "answered", "SIGTERM")
 
 
+async def test_a_signal_in_the_handler_of_the_first_is_the_same_drain(server: Server) -> None:
+    listener = Drains(server)
+    again = [signal.SIGTERM]
+
+    def unanswered() -> int:  # asked in the handler
+        if again:
+            signal.raise_signal(again.pop())
+        return int(listener.busy)
+
+    with defer_signals(
+        listener.stop, *BOTH, unanswered=unanswered, drain_seconds=lambda: listener.seconds
+    ):
+        signal.raise_signal(signal.SIGTERM)
+        await server.until("stop")
+        listener.answer()
+        await server.until("stop", "answered", "SIGTERM")
+
+
 async def test_a_second_ctrl_c_that_is_meant_ends_a_drain(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
