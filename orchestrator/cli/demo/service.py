@@ -23,7 +23,10 @@ from orchestrator.cli.demo.reports import DemoReport, Listening, ServiceOptions,
 
 _BEAT_SECONDS = 0.005
 _STATUS_SECONDS = 0.05
-_LAST_WORDS_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 15.0
+"""How long the end may take: the drain, the server's own shutdown, tasks and spans take 7 s at most
+together, and longer on a busy machine."""
+
 _SHUTDOWN_SECONDS = 1
 
 

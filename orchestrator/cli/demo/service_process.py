@@ -26,7 +26,7 @@ main()
 be taken for redis-py."""
 
 _LINE_LIMIT_BYTES = 1 << 20
-_STOP_SECONDS = 8.0
+_STOP_SECONDS = 20.0  # longer than the service gives itself
 _CAUSE = re.compile(r"\[Errno -?\d+\]|^[\w.]*(Error|Exception)\b")
 
 
