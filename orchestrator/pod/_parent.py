@@ -27,7 +27,11 @@ _SERVERS = {
     "taskiq": (),
 }
 _NAMED_WITHIN = 4
-"""The name of the server is among the first words: `python -X dev -m uvicorn`."""
+"""The name of the server is among the first words, options of Python left out: `coverage run -m
+uvicorn`."""
+
+_PYTHON_TAKES = frozenset("WXm")
+"""The options of Python that a word of their own may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,31 @@ def expected_workers(
 
 def server_in(command: Sequence[str]) -> str | None:
     """The server that a command line starts; `None` if it is none of those known here."""
-    names = (PurePath(word).stem for word in command[:_NAMED_WITHIN])
+    words = _without_python(command)[:_NAMED_WITHIN]
+    names = (PurePath(word).stem.partition(".")[0] for word in words)
     return next((name for name in names if name in _SERVERS), None)
+
+
+def _without_python(command: Sequence[str]) -> Sequence[str]:
+    """What Python runs, and its arguments: a module, as after `-m`, or a file."""
+    if not command or not PurePath(command[0]).name.startswith(("python", "pypy")):
+        return command
+    rest = list(command[1:])
+    while rest and rest[0].startswith("-"):
+        option = rest.pop(0)
+        if option.startswith("--"):
+            if option == "--check-hash-based-pycs" and rest:
+                rest.pop(0)
+            continue
+        letter = next((one for one in option[1:] if one in _PYTHON_TAKES | {"c"}), "")
+        if letter == "c":
+            return []
+        value = option.partition(letter)[2] if letter else ""
+        if letter == "m":
+            return [value, *rest] if value else rest
+        if letter and not value and rest:
+            rest.pop(0)
+    return rest
 
 
 def _split(words: str) -> Sequence[str]:

@@ -76,7 +76,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """The exit statuses with which the process would have ended."""
+    """The exit statuses with which the process would have ended, as no server that is known."""
+    for server in ("gunicorn.workers.base", "uvicorn.server"):  # other tests load them
+        monkeypatch.delitem(sys.modules, server, raising=False)
     statuses = list[object]()
     monkeypatch.setattr(deferred_module, "end_process", statuses.append)
     return statuses

@@ -61,6 +61,13 @@ def test_gunicorn_is_known_by_its_title_too_and_without_proc_by_its_module(
 NUMBERS = [
     ("uvicorn app:app --workers 4", {}, 4),
     ("python -m uvicorn --workers=3 app:app", {"WEB_CONCURRENCY": "8"}, 3),
+    ("python3 -W ignore -Xdev -I -u -m gunicorn -w 2 app:app", {}, 2),
+    ("python3.13 -Ximporttime -Werror -Bum uvicorn app:app --workers 3", {}, 3),
+    ("pypy3 --check-hash-based-pycs always -mhypercorn app:app -w 4", {}, 4),
+    ("python -m uvicorn.__main__ --workers 2 app:app", {}, 2),
+    ("python -m coverage run -m gunicorn -w 2 app:app", {}, 2),
+    ("python -c pass gunicorn -w 2", {}, None),
+    ("python -W", {}, None),
     ("/venv/bin/python /venv/bin/uvicorn app:app", {"WEB_CONCURRENCY": "8"}, 8),
     ("uvicorn app:app", {"UVICORN_WORKERS": "2", "WEB_CONCURRENCY": "8"}, 2),
     ("uvicorn app:app --reload", {"WEB_CONCURRENCY": "8"}, 1),

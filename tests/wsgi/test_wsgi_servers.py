@@ -54,14 +54,22 @@ def serving(
     command = [word.replace("PORT", str(port)) for word in command]
     with (
         (tmp_path / "log").open("w") as log,
-        subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True
+        ) as process,
     ):
         try:
             until(port, "/livez", 200)
             yield port, go
         finally:
-            process.send_signal(stop)
-            process.wait(PATIENCE_SECONDS)
+            for _ in range(12):  # a worker of uWSGI that is being started does not hear it
+                process.send_signal(stop)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
+                    break
+            else:
+                os.killpg(process.pid, signal.SIGKILL)  # nothing waits for it for ever
+                pytest.fail("the server did not end")
 
 
 def gunicorn(*options: str) -> list[str]:
