@@ -4,6 +4,9 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
+MOST_PORT = 65_535
+"""The highest port that there is."""
+
 _T = TypeVar("_T")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from urllib.parse import unquote
 
-from orchestrator._hardening.arguments import require, wrong_type
+from orchestrator._hardening.arguments import MOST_PORT, require, wrong_type
 from orchestrator._hardening.extras import needs
 from orchestrator._http.grpc_health import SERVICE, ServingStatus, request_for, status_in
 from orchestrator._ports import Target
@@ -28,7 +28,6 @@ from orchestrator.checks._socket_probe import (
 _ADDRESS = re.compile(r"(?:dns:(?:///)?)?(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@]+):([0-9]{1,5})")
 _UNIX = re.compile(r"unix:(?://(?=/))?(.+)")
 _METADATA_KEY = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
-_MOST_PORT = 65_535
 _MOST_MESSAGE_BYTES = 64 * 1024
 
 _STATUS = {
@@ -253,7 +252,7 @@ def _place(address: str) -> tuple[str, int]:
     if found := _UNIX.fullmatch(address):
         return unquote(found[1]), 0
     found = _ADDRESS.fullmatch(address)
-    if found is None or not 0 < int(found[2]) <= _MOST_PORT:
+    if found is None or not 0 < int(found[2]) <= MOST_PORT:
         raise ValueError(
             "address is none that can be asked; write HOST:PORT, [::1]:PORT or unix:/path"
         )

@@ -20,7 +20,7 @@ import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
 
-from orchestrator._hardening.arguments import require, require_items, wrong_type
+from orchestrator._hardening.arguments import MOST_PORT, require, require_items, wrong_type
 from orchestrator._hardening.text import bracketed
 from orchestrator._ports import Target
 from orchestrator._probing.addresses import literal_address, look_up
@@ -43,7 +43,6 @@ Sasl = tuple[str, str, str]
 
 _PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@,]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORT = 9092
-_MOST_PORT = 65_535
 _MOST_PLACES = 16
 """How many are connected to at the same time."""
 
@@ -237,7 +236,7 @@ class KafkaProbe(SocketProbe):
 
 def _is_possible(host: str, port: int) -> bool:
     """Whether a broker may be there: what it advertises is whatever somebody has configured."""
-    return 0 < port <= _MOST_PORT and _PLACE.fullmatch(bracketed(host)) is not None
+    return 0 < port <= MOST_PORT and _PLACE.fullmatch(bracketed(host)) is not None
 
 
 def _socket_of(key: selectors.SelectorKey) -> socket.socket:
@@ -284,7 +283,7 @@ def _places(bootstrap: str | Iterable[str]) -> list[BrokerAddress]:
     for part in parts:
         found = _PLACE.fullmatch(require(part, str, "a bootstrap server", write))
         port = int(found[2] or _DEFAULT_PORT) if found is not None else 0
-        if found is None or not 0 < port <= _MOST_PORT:
+        if found is None or not 0 < port <= MOST_PORT:
             raise ValueError("bootstrap has a server that cannot be asked; write HOST:PORT")
         places.append((found[1].strip("[]"), port))
     if not places:

@@ -4,12 +4,10 @@ import errno
 import socket
 import time
 
-from orchestrator._hardening.arguments import require
+from orchestrator._hardening.arguments import MOST_PORT, require
 from orchestrator._ports import Target
 from orchestrator._probing.abandonable import AbandonableProbe, failed
 from states import Failure
-
-_MOST_PORT = 65_535
 
 
 class TcpProbe(AbandonableProbe):
@@ -21,8 +19,8 @@ class TcpProbe(AbandonableProbe):
         require(port, int, "port", "write tcp('db.internal', 5432)")
         if not host or "\0" in host:
             raise ValueError("host is empty or has a null character; give a name or an address")
-        if isinstance(port, bool) or not 0 < port <= _MOST_PORT:
-            raise ValueError(f"port is {port!r}; it must be from 1 to {_MOST_PORT}")
+        if isinstance(port, bool) or not 0 < port <= MOST_PORT:
+            raise ValueError(f"port is {port!r}; it must be from 1 to {MOST_PORT}")
         self._host, self._port = host, port
 
     @property

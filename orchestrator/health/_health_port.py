@@ -12,7 +12,7 @@ from orchestrator._errors import AlreadyStarted
 from orchestrator._gate.health_answers import Workers
 from orchestrator._gate.health_endpoints import HealthApp
 from orchestrator._gate.health_verdict import HealthRules
-from orchestrator._hardening.arguments import require
+from orchestrator._hardening.arguments import MOST_PORT, require
 from orchestrator._hardening.extras import needs
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.hosts import AllowedHosts
@@ -23,7 +23,6 @@ from orchestrator.health._watched_health import WatchedHealth
 
 logger = Log("orchestrator.health")
 
-_MOST_PORT = 65_535
 _CLOSE_SECONDS = 2.0
 
 
@@ -178,8 +177,8 @@ def serve_health(
     """
     require(startup, Orchestrator, "startup", "write serve_health(startup, 8081)")
     number = require(port, int, "port", "write serve_health(startup, 8081)")
-    if isinstance(number, bool) or not 0 <= number <= _MOST_PORT:
-        raise ValueError(f"port is {number!r}; it must be from 0 to {_MOST_PORT}")
+    if isinstance(number, bool) or not 0 <= number <= MOST_PORT:
+        raise ValueError(f"port is {number!r}; it must be from 0 to {MOST_PORT}")
     require(host, str, "host", "write host='127.0.0.1'")
     hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
     rules = HealthRules(drain_when_degraded=drain_when_degraded, admit_degraded=admit_degraded)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orchestrator._hardening.arguments import require, require_flag, wrong_type
+from orchestrator._hardening.arguments import MOST_PORT, require, require_flag, wrong_type
 from orchestrator.redis._errors import AttemptError, WrongAnswerError
 from states import FailureKind
 
@@ -100,7 +100,6 @@ _HOST = re.compile(rb"[0-9A-Za-z_.:%-]{1,255}")
 """Names and addresses of version 4 and 6, with a zone. Sentinels know names in ASCII only."""
 
 _PORT = re.compile(rb"[0-9]{1,5}")
-_MOST_PORT = 65535
 
 
 def address_of(reply: object) -> tuple[str, int] | None:
@@ -116,7 +115,7 @@ def address_of(reply: object) -> tuple[str, int] | None:
         case None:
             return None
         case [bytes(host), bytes(port)] if _HOST.fullmatch(host) and _PORT.fullmatch(port):
-            if 0 < int(port) <= _MOST_PORT:
+            if 0 < int(port) <= MOST_PORT:
                 return host.decode(), int(port)
     raise WrongAnswerError
 

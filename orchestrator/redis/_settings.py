@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator._hardening.arguments import MOST_PORT
 from orchestrator._hardening.text import bracketed, one_line
 from orchestrator._ports import Target
 from orchestrator.redis._expect import Expect
@@ -22,7 +23,6 @@ _MOST_HOST_CHARACTERS = 254
 _NO_HOST = re.compile(r"[\s@/?#\\]")
 """Characters that no host has. In a URL, one of them is most likely a part of a password."""
 
-_MOST_PORT = 65535
 _MOST_PATH_BYTES = 107
 """unix(7): `sun_path` has 108 bytes on Linux, and its last is zero."""
 
@@ -93,7 +93,7 @@ def is_host(text: str) -> bool:
 
 def is_port(number: int) -> bool:
     """Whether a server can be reached at this port."""
-    return 0 < number <= _MOST_PORT
+    return 0 < number <= MOST_PORT
 
 
 def is_socket_path(path: str) -> bool:

@@ -52,13 +52,14 @@ def rejecting() -> Iterator[int]:
 
 def test_checks_alone_need_no_redis(port: int, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["wait", "--check", f"tcp://127.0.0.1:{port}", "--timeout", "20"]) == 0
-    assert main(["wait", "--check", f"db=tcp://127.0.0.1:{port}", "--json"]) == 0
+    assert main(["wait", "--check", f"db=tcp://127.0.0.1:{port}", "--json", "--account"]) == 0
     out, err = capfd.readouterr()
     assert f"waiting for tcp:127.0.0.1:{port}, at most 20 s" in err
     assert f"tcp:127.0.0.1:{port}: up" in err
     assert "redis" not in err
     told = json.loads(out)
     assert (told["outcome"], told["attempts"], told["checks"]) == ("ready", 1, [])
+    assert "db" in [step["name"] for step in told["account"]["steps"]]
 
 
 def test_the_variable_says_the_same_and_options_go_before_it(

@@ -14,7 +14,6 @@ from orchestrator._probing.tls_files import TlsFiles
 
 _SCHEMES = {"amqp": False, "pyamqp": False, "amqps": True}
 _PORTS = {False: 5672, True: 5671}
-_MOST_PORT = 65_535
 _MOST_NAME_BYTES = 255
 """The longest short string of AMQP."""
 

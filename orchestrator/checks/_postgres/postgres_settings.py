@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator._hardening.arguments import MOST_PORT
 from orchestrator._probing.addresses import Place
 from orchestrator._probing.tls_files import TlsFiles
 from orchestrator.checks._postgres.libpq_files import completed, home, password_from
 
 DEFAULT_PORT = 5432
-_MOST_PORT = 65_535
 _SOCKET_DIRECTORIES = ("/run/postgresql", "/var/run/postgresql", "/tmp")  # noqa: S108  libpq's own
 _NO_HOST = re.compile(r"[\s@?#\\]")
 
@@ -148,8 +148,8 @@ def _servers(options: Mapping[str, str]) -> tuple[PostgresServer, ...]:
 
 
 def _server(host: str, address: str, port: str, wants: str) -> PostgresServer:
-    if port and not (port.isdecimal() and 0 < int(port) <= _MOST_PORT):
-        raise ValueError(f"the DSN's port must be a number from 1 to {_MOST_PORT}")
+    if port and not (port.isdecimal() and 0 < int(port) <= MOST_PORT):
+        raise ValueError(f"the DSN's port must be a number from 1 to {MOST_PORT}")
     number = int(port or DEFAULT_PORT)
     if not host and not address:
         there = [one for one in _SOCKET_DIRECTORIES if Path(one, _socket(number)).exists()]

@@ -2,13 +2,13 @@
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
 import anyio
 
-from orchestrator import Account, Explanation, Orchestrator, Stage
+from orchestrator import Account, Explanation, Orchestrator, Stage, StepKind
 from orchestrator._runtime.event_loop import EventLoop
 from orchestrator.cli._shell.asked import Asked, CountedProbe, orchestrator_of, why
 from orchestrator.cli._shell.ending import obeyed
@@ -125,8 +125,19 @@ async def _wait(asked: Asked, startup: Orchestrator, progress: WaitProgress) -> 
             tasks.cancel_scope.cancel()
     known = known or startup.explain()
     if came or decided is None:  # also one that came after the decision: CMD must not begin then
-        return Waited(WaitOutcome.INTERRUPTED, known, asked, startup.account(), came[0])
-    return Waited(decided, known, asked, startup.account())
+        return Waited(WaitOutcome.INTERRUPTED, known, asked, _account(asked, startup), came[0])
+    return Waited(decided, known, asked, _account(asked, startup))
+
+
+def _account(asked: Asked, startup: Orchestrator) -> Account:
+    """The account, with the name that the other lines have for what the orchestrator asks."""
+    account = startup.account()
+    probes = [step for step in account.steps if step.kind is StepKind.PROBE]
+    if not asked.name or not probes:
+        return account
+    last = asked.name if account.last_to_hold == probes[0].name else account.last_to_hold
+    named = (replace(one, name=asked.name) if one in probes else one for one in account.steps)
+    return replace(account, steps=tuple(named), last_to_hold=last)
 
 
 class _Decision:
