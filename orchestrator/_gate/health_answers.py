@@ -160,7 +160,7 @@ class HealthAnswers:
             try:
                 told |= self._details()
             except Exception as error:  # it is logged
-                logger.error("a health endpoint could not tell its details", error=error)
+                logger.error("a health endpoint could not report its details", error=error)
         status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
         headers = (("retry-after", self._retry_after.draw()),) if failed else ()
         return HealthReport(status, as_json(told), HEALTH_JSON, headers)

@@ -14,7 +14,7 @@ from orchestrator.asgi._loading import Loading, Started
 class _LifespanPhase(Enum):
     STARTING = "it was asked to start"
     UP = "it has started"
-    FAILED = "it has said that it could not start"
+    FAILED = "it reported that it could not start"
 
 
 class ApplicationLifespan:
@@ -105,4 +105,4 @@ class ApplicationLifespan:
         elif kind == "lifespan.shutdown.failed":
             self.failure = message
         elif kind != "lifespan.shutdown.complete":
-            raise RuntimeError(f"{kind!r} was sent to a lifespan: it is no message of one")
+            raise RuntimeError(f"{kind!r} was sent to a lifespan, and is not a lifespan message")

@@ -21,7 +21,7 @@ class Failed(Enum):
     """What could not be done."""
 
     FIND = "the module was not found"
-    TAKE = "it is no application, or has another name"
+    TAKE = "it is not an application, or has another name"
     IMPORT = "it raised while it was imported"
     START = "its lifespan failed"
 

@@ -109,7 +109,7 @@ class ImportString:
 
     def _application(self, found: object) -> ASGIApp:
         if not callable(found):
-            raise LoadError(f"{self} is a {type(found).__name__}, and no ASGI application")
+            raise LoadError(f"{self} is a {type(found).__name__}, not an ASGI application")
         if self.is_factory:
             found = found()
         elif (count := _argument_count(found)) == 0:
@@ -119,7 +119,7 @@ class ImportString:
             found = found()
         if not callable(found):
             made = type(found).__name__
-            raise LoadError(f"{self} made a {made}, and no ASGI application")
+            raise LoadError(f"{self} made a {made}, not an ASGI application")
         count = _argument_count(found)
         if count == _WSGI_ARGUMENTS:
             raise LoadError(

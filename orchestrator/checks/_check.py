@@ -139,7 +139,7 @@ class _Verdict(Observer):
         """Why it does not hold, with the age of its last answer; the same for everybody."""
         known = self._machine.snapshot
         if known.probe_answers:
-            return f"it answers, and must go on for {known.grace_left_seconds:.2f} s"
+            return f"it answers, and must keep answering for {known.grace_left_seconds:.2f} s"
         reason = "no answer yet" if known.last_failure is None else known.last_failure.reason
         if known.last_success_at is None:
             return reason

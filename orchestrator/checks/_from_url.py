@@ -77,7 +77,7 @@ def _parts(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.hostname
     except ValueError:
-        raise ValueError("it is no URL: percent-encode what is special in it") from None
+        raise ValueError("it is not a URL: percent-encode special characters in it") from None
     return parts
 
 
@@ -117,7 +117,7 @@ def _file(url: str) -> Probe:
     try:
         newer = None if age is None else float(age)
     except ValueError:
-        raise ValueError("newer_than_seconds is no number; give seconds") from None
+        raise ValueError("newer_than_seconds is not a number; give seconds") from None
     return file(unquote(parts.path), newer_than_seconds=newer)
 
 

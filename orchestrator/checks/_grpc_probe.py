@@ -253,9 +253,7 @@ def _place(address: str) -> tuple[str, int]:
         return unquote(found[1]), 0
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found[2]) <= MOST_PORT:
-        raise ValueError(
-            "address is none that can be asked; write HOST:PORT, [::1]:PORT or unix:/path"
-        )
+        raise ValueError("address cannot be used; write HOST:PORT, [::1]:PORT or unix:/path")
     return found[1].strip("[]"), int(found[2])
 
 

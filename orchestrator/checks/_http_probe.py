@@ -84,11 +84,11 @@ class HttpProbe(SocketProbe):
         try:
             found: object = json.loads(response.read(_MOST_BYTES))
         except ValueError:
-            raise ProtocolFault("WrongAnswer", f"{self.where} answered no JSON") from None
+            raise ProtocolFault("WrongAnswer", f"{self.where} did not answer with JSON") from None
         for key in name.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         if found != wanted:
-            reason = f"in the answer of {self.where}, {name} is not as it should be"
+            reason = f"in the answer of {self.where}, {name} does not have the expected value"
             raise ProtocolFault("WrongAnswer", reason)
 
 
@@ -133,9 +133,7 @@ def _checked(url: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable or not given.isprintable() or " " in given:
-        raise ValueError(
-            "url is none that can be asked; write http://HOST:PORT/PATH or https://..."
-        )
+        raise ValueError("url cannot be used; write http://HOST:PORT/PATH or https://...")
     if parts.username is not None:
         raise ValueError("url has a user name in it; give headers={'Authorization': ...} instead")
     return parts

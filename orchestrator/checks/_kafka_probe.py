@@ -134,7 +134,9 @@ class KafkaProbe(SocketProbe):
     def _closed(self) -> ProtocolFault | ConnectionError:
         if self._sasl is not None or self.doing != "asking for the brokers":
             return ConnectionResetError()
-        reason = f"{self.where} closed the connection when asked for the brokers: wants it SASL?"
+        reason = (
+            f"{self.where} closed the connection when asked for the brokers: does it require SASL?"
+        )
         return ProtocolFault("ConnectionClosed", reason)
 
     def _begin(
@@ -284,7 +286,7 @@ def _places(bootstrap: str | Iterable[str]) -> list[BrokerAddress]:
         found = _PLACE.fullmatch(require(part, str, "a bootstrap server", write))
         port = int(found[2] or _DEFAULT_PORT) if found is not None else 0
         if found is None or not 0 < port <= MOST_PORT:
-            raise ValueError("bootstrap has a server that cannot be asked; write HOST:PORT")
+            raise ValueError("bootstrap has an invalid server address; write HOST:PORT")
         places.append((found[1].strip("[]"), port))
     if not places:
         raise ValueError("bootstrap is empty; write HOST:PORT")
@@ -300,7 +302,7 @@ def _checked(sasl: Sasl | None) -> Sasl | None:
         raise wrong_type(given, "sasl", "mechanism, name and password", write)
     mechanism, *who = (require(part, str, "a part of sasl", write) for part in given)
     if mechanism not in (*_SCRAM, "PLAIN"):
-        raise ValueError("sasl begins with no mechanism that is known: PLAIN, " + ", ".join(_SCRAM))
+        raise ValueError("sasl must begin with a known mechanism: PLAIN, " + ", ".join(_SCRAM))
     if not all(who) or "\0" in "".join(who):
         raise ValueError("sasl has a name or a password that is empty, or has a null character")
     return mechanism, who[0], who[1]

@@ -94,7 +94,7 @@ def _at_host(parts: ParseResult, port: int | None, options: Mapping[str, str]) -
 def _host(host: str) -> str:
     if not is_host(host):
         raise ValueError(
-            "the Redis URL has a host that no host is called: special characters in the password"
+            "the Redis URL has an invalid host name: special characters in the password"
             " must be percent-encoded"
         )
     return host

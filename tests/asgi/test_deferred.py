@@ -298,7 +298,7 @@ async def test_an_import_that_fails_refuses_who_is_held_and_ends_the_process(
     [
         ("raise SystemExit(7)", 7, ""),
         ("import nothing_of_this_name", 1, "No module named"),
-        ("app = 3", 1, "is a int, and no ASGI application"),
+        ("app = 3", 1, "is a int, not an ASGI application"),
         ("import asyncio\nasyncio.get_running_loop()", 1, "ORCHESTRATOR_IMPORT=loop"),
         (
             "import signal\nsignal.signal(signal.SIGUSR1, lambda *_: None)",

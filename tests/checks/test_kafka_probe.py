@@ -256,7 +256,7 @@ async def test_sasl_logs_in_or_says_why_not(mechanism: str) -> None:
         failure = (await asked(kafka(address, sasl=("SCRAM-SHA-512", NAME, PASSWORD)))).failure
         assert failure is not None
         assert failure.reason == f"{address} has not enabled SCRAM-SHA-512"
-        assert "wants it SASL?" in await why(kafka(address))
+        assert "does it require SASL?" in await why(kafka(address))
     if mechanism != "PLAIN":
         with broker(sasl=True, pretends=True) as port:
             said = await why(kafka(f"127.0.0.1:{port}", sasl=(mechanism, NAME, PASSWORD)))
@@ -369,5 +369,5 @@ async def test_kafka_itself_is_told_from_one_that_nobody_reaches(tmp_path: Path)
         assert await why(kafka(f"localhost:{port}"), 20) == ""
         assert await why(kafka(sasl, sasl=right), 20) == ""
         assert "the name or the password" in await why(kafka(sasl, sasl=wrong), 20)
-        assert "wants it SASL?" in await why(kafka(sasl), 20)
+        assert "does it require SASL?" in await why(kafka(sasl), 20)
         assert "no broker reachable" in await why(kafka(f"127.0.0.1:{port + 2}"), 1)

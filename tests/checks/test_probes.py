@@ -209,9 +209,9 @@ async def test_an_http_service_answers_or_says_why_not(
     ("body", "reason"),
     [
         (b'{"checks": {"db": "up"}}', ""),
-        (b'{"checks": {"db": "down"}}', "checks.db is not as it should be"),
-        (b'{"checks": []}', "checks.db is not as it should be"),
-        (b"hello", "answered no JSON"),
+        (b'{"checks": {"db": "down"}}', "checks.db does not have the expected value"),
+        (b'{"checks": []}', "checks.db does not have the expected value"),
+        (b"hello", "did not answer with JSON"),
     ],
 )
 async def test_a_field_of_the_answer_can_decide(body: bytes, reason: str) -> None:

@@ -97,7 +97,7 @@ def _broker(url: str) -> Broker:
             "the AMQP URL has a '#', '/', '?' or '@' in its password: percent-encode it"
         )
     if _NO_HOST.search(host) or not host.isprintable() or port == 0:
-        raise ValueError("the AMQP URL has a host or a port that cannot be one")
+        raise ValueError("the AMQP URL has an invalid host or port")
     user = unquote(parts.username or "") or "guest"
     vhost = unquote(parts.path[1:]) or "/"
     if len(vhost.encode(errors="replace")) > _MOST_NAME_BYTES:

@@ -91,7 +91,7 @@ def _of_uri(rest: str, *, driver: bool) -> dict[str, str]:
     rest, _, query = rest.partition("?")
     hosts, _, path = rest.partition("/")
     if "@" in rest or "#" in rest:
-        raise ValueError(f"the DSN has a host that no host is called: {_MALFORMED}")
+        raise ValueError(f"the DSN has an invalid host name: {_MALFORMED}")
     options |= hosts_of([unquote(one) for one in hosts.split(",")] if hosts else [])
     if path:
         options["dbname"] = unquote(path)

@@ -158,7 +158,7 @@ def _server(host: str, address: str, port: str, wants: str) -> PostgresServer:
         return PostgresServer("PostgreSQL", "", number, f"{host}/{_socket(number)}", wants=wants)
     if _NO_HOST.search(host + address) or not host.isprintable():
         raise ValueError(
-            "the DSN has a host that no host is called: special characters in the password must be"
+            "the DSN has an invalid host name: special characters in the password must be"
             " percent-encoded"
         )
     return PostgresServer("PostgreSQL", host or address, number, address=address, wants=wants)
