@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Self
 
+from orchestrator._core.order import PROBE
 from orchestrator._errors import DuplicateCondition, UnknownCondition
 from orchestrator._hardening.arguments import require, require_flag, require_items, wrong_type
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line, reason_of
@@ -43,7 +44,7 @@ def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, ConditionSpe
     Names are kept as one printable line: what cannot be shown is escaped.
 
     Raises:
-        DuplicateCondition: When a name is declared twice.
+        DuplicateCondition: When a name is declared twice, or is that of the probe.
         TypeError: When there is something else than names and `ConditionSpec` in it.
         ValueError: When a name is empty or too long, or `conditions` is a single string.
     """
@@ -61,6 +62,11 @@ def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, ConditionSpe
             raise ValueError(
                 f"a condition's name may have {MOST_NAME_CHARACTERS} characters, and"
                 f" {one_line(name, 40)!r} has {len(spec.name)}: shorten it"
+            )
+        if name == PROBE:
+            raise DuplicateCondition(
+                f"{PROBE!r} names the orchestrator's own probe, whatever that asks; give the"
+                " condition another name"
             )
         if name in declared:
             raise DuplicateCondition(f"condition {name!r} is declared twice; drop one of them")

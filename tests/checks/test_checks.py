@@ -177,6 +177,12 @@ async def test_it_is_asked_again_in_the_next_start_up() -> None:
             assert startup.stage is Stage.READY
 
 
+def test_no_condition_has_the_name_of_the_probe() -> None:
+    for condition in ("redis", Check("redis", ScriptedProbe("ok"))):
+        with pytest.raises(DuplicateCondition, match="'redis' names the orchestrator's own probe"):
+            virtual_startup(conditions=[condition])
+
+
 async def test_nothing_else_can_set_it() -> None:
     run = virtual_startup(conditions=[Check("database", ScriptedProbe("ok"))])
     async with run.startup as startup:
