@@ -4,8 +4,8 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -62,13 +62,8 @@ def admin(server: RedisServer) -> Iterator[redis.Redis]:
         yield client
 
 
-@asynccontextmanager
-async def probing(url: str) -> AsyncIterator[RedisProbe]:
-    probe = RedisProbe(url)
-    try:
-        yield probe
-    finally:
-        await probe.aclose()
+def probing(url: str) -> "aclosing[RedisProbe]":
+    return aclosing(RedisProbe(url))
 
 
 async def succeeds(probe: RedisProbe, timeout_seconds: float = 2.0) -> float:

@@ -7,8 +7,8 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -30,13 +30,8 @@ def server() -> Iterator[RedisServer]:
         yield server
 
 
-@asynccontextmanager
-async def probing(url: str) -> AsyncIterator[RedisProbe]:
-    probe = RedisProbe(url)
-    try:
-        yield probe
-    finally:
-        await probe.aclose()
+def probing(url: str) -> "aclosing[RedisProbe]":
+    return aclosing(RedisProbe(url))
 
 
 def probe_threads() -> list[threading.Thread]:
