@@ -23,7 +23,7 @@ from orchestrator._gate.metrics import GateMetrics
 from orchestrator._hardening.log_thread import logger
 from orchestrator._http.asgi_types import ASGIApp
 from orchestrator._ports import Observer, Probe
-from orchestrator._probing.prober import AlwaysAnswers
+from orchestrator._probing.always_answers import AlwaysAnswers
 from orchestrator.asgi import deferred
 from orchestrator.asgi._import_string import ImportStringError
 from orchestrator.pod import Pod

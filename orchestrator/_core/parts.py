@@ -13,7 +13,7 @@ from orchestrator._core.keeping import KeptCondition, order_of
 from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
-from orchestrator._probing.prober import AlwaysAnswers
+from orchestrator._probing.always_answers import AlwaysAnswers
 from orchestrator._runtime.clock import LoopClock
 from states import Policy, Stage, StartupMachine
 

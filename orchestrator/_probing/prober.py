@@ -309,11 +309,3 @@ class Prober:
             what = type(error).__name__
         logger.error("the probe %s raised %s while it was watched", self._name, what)
         await anyio.sleep_forever()
-
-
-class AlwaysAnswers(Probe):
-    """Stands in for the probe when the orchestrator is disabled."""
-
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:  # the port's
-        """Succeed at once."""
-        return ProbeResult(0.0)
