@@ -47,7 +47,7 @@ async def test_without_redis_the_service_is_ready_once_it_is_loaded(
     startup = startup_of(gate)
     async with startup:
         await startup.wait_for(Stage.READY, timeout_seconds=30)
-        assert "redis" not in str(startup.explain()), "none is asked"
+        assert "redis" not in str(startup.account().as_json()), "none is asked"
         caller = Caller(gate, http_scope())
         await caller.run()
         assert caller.body == b"hello"
