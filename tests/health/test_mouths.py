@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from orchestrator import Orchestrator, Policy, Stage
+from orchestrator import Orchestrator, Policy, Stage, wsgi
 from orchestrator.asgi import health_app
 from orchestrator.health import GrpcHealth, _heartbeat_file, heartbeat_file, serve_health
 from orchestrator.health import _watched_health as watched_health
@@ -124,6 +124,10 @@ async def aio_channel(startup: Orchestrator) -> AsyncGenerator[Any]:
     await server.stop(None)
 
 
+def no_wsgi_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    raise AssertionError(environ)  # health checks do not reach it
+
+
 class Mouths:
     """All ways to ask one orchestrator."""
 
@@ -133,6 +137,7 @@ class Mouths:
         self.backend = backend
         self.at_once: dict[str, Mouth] = {}
         self.soon: dict[str, Callable[[], Verdicts]] = {}
+        self.wsgi = wsgi.ReadinessGate(no_wsgi_app, startup, health=True, run_in_thread=False)
 
     async def open(self, stack: AsyncExitStack) -> None:
         startup = self.startup
@@ -143,6 +148,7 @@ class Mouths:
         if self.backend == "asyncio":
             channels["aio"] = await stack.enter_async_context(aio_channel(startup))
         self.at_once["application"] = self.ask_application
+        self.at_once["WSGI"] = self.ask_wsgi
         for name, port in {"own loop": here.port, "own thread": there.port}.items():
             self.at_once[name] = partial(anyio.to_thread.run_sync, ask_port, port)
         for name, channel in channels.items():
@@ -158,6 +164,13 @@ class Mouths:
             await caller.run()
             found[path] = caller.status == 200
         return found
+
+    async def ask_wsgi(self) -> Verdicts:
+        answers: list[str] = []
+        for path in PATHS:
+            environ = {"PATH_INFO": f"/{path}", "REQUEST_METHOD": "GET"}
+            self.wsgi(environ, lambda status, _: answers.append(status))
+        return {path: answer == "200 OK" for path, answer in zip(PATHS, answers, strict=True)}
 
     def read_file(self) -> Verdicts:
         lines = self.path.read_text().splitlines() if self.path.exists() else []
