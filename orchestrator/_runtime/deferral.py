@@ -53,11 +53,11 @@ class SignalListener:
         self.in_main_thread = threading.current_thread() is threading.main_thread()
         self._stop = stop
         self._loop = EventLoop()
-        self._releases: list[PassOn] = []
+        self._to_pass_on: list[PassOn] = []
 
     def tell(self, pass_on: PassOn, number: int) -> bool:
         """Have `stop` called, from any thread or a signal handler; False if the loop has ended."""
-        self._releases.append(pass_on)
+        self._to_pass_on.append(pass_on)
         return self.at_next_turn(functools.partial(self._call, pass_on, signal.Signals(number)))
 
     def _call(self, pass_on: PassOn, number: signal.Signals) -> None:
@@ -80,7 +80,7 @@ class SignalListener:
 
     def leave(self) -> None:
         """Hold no signal back any more."""
-        for pass_on in self._releases:
+        for pass_on in self._to_pass_on:
             pass_on()
 
 
@@ -117,11 +117,11 @@ class Deferral:
             self.drains, self._drain_until = True, time.monotonic() + seconds
             self.is_meant(self.number)
         for listener in told:
-            pass_on = functools.partial(self._release, listener)
+            pass_on = functools.partial(self._has_answered, listener)
             if not listener.tell(pass_on, self.number):
                 pass_on()  # whoever it could have answered has gone with its loop
 
-    def _release(self, listener: SignalListener) -> None:
+    def _has_answered(self, listener: SignalListener) -> None:
         self._awaited.discard(listener)
         if not self._awaited:
             self._answered.set()
@@ -195,7 +195,7 @@ class Deferral:
 
         for listener in tuple(behind):
             if not listener.at_next_turn(functools.partial(turn, listener)):
-                self._release(listener)
+                self._has_answered(listener)
                 turn(listener)
         patience = min(BLOCKED_SECONDS, limit - time.monotonic())
         return self._answered.is_set() or turned.wait(max(0, patience))
