@@ -6,6 +6,7 @@ requests to `/control/...` pass beside the gates and answer once what they ask f
 
 import json
 from collections.abc import Callable
+from functools import cached_property
 
 import anyio
 
@@ -27,6 +28,21 @@ never = Orchestrator(ScriptedProbe(), conditions=["go"], policy=DRAIN)
 """It never becomes ready: whoever asks for `/never` is held, whatever `startup` does."""
 
 
+class Slow:
+    """A request that is inside until it is told to finish, and then takes its time."""
+
+    @cached_property
+    def inside(self) -> anyio.Event:
+        return anyio.Event()  # not before there is an event loop
+
+    @cached_property
+    def may_finish(self) -> anyio.Event:
+        return anyio.Event()
+
+
+slow = Slow()
+
+
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Echo WebSockets; `/crash` raises after the accept, `/crash-early` before it."""
     if scope["type"] == "lifespan":
@@ -38,6 +54,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         if scope["path"] == "/slow":
+            slow.inside.set()
+            await slow.may_finish.wait()
             await anyio.sleep(0.6)
         answer = {"state": "startup" in (scope.get("state") or {}), "body": body.decode()}
         await respond(send, answer)
@@ -90,6 +108,9 @@ async def control(order: str, send: Send) -> None:
         done = await until(lambda: gate.held == int(argument))
     elif name == "never-held":
         done = await until(lambda: never_gate.held == int(argument))
+    elif name == "finish-slowly":
+        await slow.inside.wait()
+        slow.may_finish.set()
     closes = {str(code): number for code, number in gate.closes.items()}
     await respond(send, {"done": done, "closes": closes})
 
