@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent.parent
 Rule = Callable[[Path], Iterator[str]]
 
 # A room is a folder or a module at the top of `orchestrator`. Those whose names begin with an
-# underscore lie upon each other in this order; all others are adapters, but for the settings and
-# the command line, which lie above them.
+# underscore lie upon each other in this order; all others are adapters, but for those above them:
+# the fleet, the settings and the command line.
 FLOORS = (
     "states",
     "_errors",
@@ -33,8 +33,8 @@ FLOORS = (
     "_gate",
 )
 TOP = {"cli", "__main__", "auto"}
-BELOW_TOP = {"settings"}
-"""It makes probes of URLs, so it lies above the adapters that have them."""
+ABOVE_ADAPTERS = ("fleet", "settings")
+"""The fleet reaches Redis as the probe does; the settings make probes of URLs, and the fleet."""
 
 STATES_MAY_IMPORT = {
     "collections",
@@ -51,7 +51,7 @@ STATES_MAY_IMPORT = {
 # A third-party package is imported in the one room that needs it.
 HOMES = {
     "transitions": {"states"},
-    "redis": {"redis", "cli"},
+    "redis": {"redis", "fleet", "cli"},
     "opentelemetry": {"otel", "cli"},
     "grpc": {"otel", "health"},
     "h2": {"checks"},
@@ -66,7 +66,7 @@ HOMES = {
     "pydantic_core": {"settings"},
     "pydantic_settings": {"settings"},
     # Each loads it on trio's own event loop only.
-    "trio": {"_runtime", "_probing", "_core", "redis"},
+    "trio": {"_runtime", "_probing", "_core", "redis", "fleet"},
     # Loaded where the application has made an engine with it.
     "sqlalchemy": {"checks"},
     "pytest": {"testing"},
@@ -122,7 +122,9 @@ def floor_of(room: str) -> int:
     """How high a room lies; all adapters lie equally high."""
     if room in FLOORS:
         return FLOORS.index(room)
-    return len(FLOORS) + (2 if room in TOP else room in BELOW_TOP)
+    if room in TOP:
+        return len(FLOORS) + 1 + len(ABOVE_ADAPTERS)
+    return len(FLOORS) + (1 + ABOVE_ADAPTERS.index(room) if room in ABOVE_ADAPTERS else 0)
 
 
 def room_of(module: str) -> str:
@@ -310,6 +312,8 @@ FAULTS = [
     (broken_layers, "orchestrator/settings.py", "import orchestrator.cli\n"),
     (broken_layers, "orchestrator/checks/_check.py", "import orchestrator.settings\n"),
     (broken_layers, "orchestrator/checks/_from_url.py", "import orchestrator.redis\n"),
+    (broken_layers, "orchestrator/redis/_url.py", "import orchestrator.fleet\n"),
+    (broken_layers, "orchestrator/fleet/_wire.py", "import orchestrator.settings\n"),
     (broken_layers, "orchestrator/_errors.py", "from orchestrator import redis\n"),
     (broken_layers, "orchestrator/_novelty.py", ""),
     (broken_layers, "orchestrator/_core/feed.py", "import orchestrator._gate.admission\n"),

@@ -1,0 +1,1 @@
+"""Many instances of a service, on the service's own Redis."""

@@ -1,0 +1,60 @@
+"""The two scripts with which an instance writes to Redis, each in one step.
+
+Both know the mark: the last sequence of an incarnation that Redis knows. So a broken reply, a lost
+tail, a replica that lags behind and FLUSHALL are all healed in one way: the publisher learns the
+mark, and goes on from there.
+"""
+
+_MARK = """
+local function mark_of(incarnation)
+  local value = redis.call('HGET', KEYS[1], incarnation)
+  local mark = tonumber(string.match(value or '', '^%d+') or '0')
+  return mark < 9007199254740992 and mark or 0
+end
+"""
+# What Redis has in the hash may be anything, and must not end the script. HGET of what is missing
+# gives false.
+
+APPEND = (
+    _MARK
+    + """
+local mark = mark_of(ARGV[1])
+if mark ~= tonumber(ARGV[2]) then return mark end
+local fields = tonumber(ARGV[6])
+for i = 7, #ARGV, fields do
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '*', unpack(ARGV, i, i + fields - 1))
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3] .. ' ' .. ARGV[4])
+return tonumber(ARGV[3])
+"""
+)
+"""Append changes if they follow on the mark; otherwise change nothing. Returns the mark.
+
+KEYS: instances, events. ARGV: incarnation, the mark on which they follow, the mark afterwards, the
+state afterwards, how long the stream may be, how many words an entry has, and the entries' words.
+"""
+
+BEAT = (
+    _MARK
+    + """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+redis.call('ZADD', KEYS[2], string.format('%.6f', now + ARGV[2]), ARGV[1])
+local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3], 'LIMIT', 0, 16)
+if #old > 0 then
+  redis.call('ZREM', KEYS[2], unpack(old))
+  redis.call('HDEL', KEYS[1], unpack(old))
+end
+local mark = mark_of(ARGV[1])
+if ARGV[5] and mark == tonumber(ARGV[4]) then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[4] .. ' ' .. ARGV[5])
+end
+return {mark, redis.call('ZCOUNT', KEYS[2], string.format('(%.6f', now), '+inf')}
+"""
+)
+"""Renew the lease, sweep what ended long ago, and write the state if it is news.
+
+KEYS: instances, leases. ARGV: incarnation, for how many seconds it lives (0 for one that is stuck,
+or leaves), after how many seconds ended leases and their states are removed; and, if the state is
+to be written, the mark that it belongs to, and the state. Returns the mark, and how many are alive.
+"""

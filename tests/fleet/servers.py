@@ -1,0 +1,16 @@
+"""The servers that a fleet is tested on: Redis, Valkey, and an old Redis where there is one."""
+
+import os
+
+from tests.redis_server import find_redis_server, find_valkey_server
+
+PROGRAMS = {
+    name: program
+    for name, program in (
+        ("redis", find_redis_server()),
+        ("valkey", find_valkey_server()),
+        ("old-redis", os.environ.get("OLD_REDIS_SERVER")),
+    )
+    if program is not None
+}
+"""Programs for `RedisServer(binary=...)`; the oldest that is supported is Redis 6.2."""
