@@ -95,7 +95,7 @@ class GrpcProbe(SocketProbe):
                 " (the SSLContext needs set_alpn_protocols(['h2']))" if context is self._tls else ""
             )
             reason = f"{self.where} did not agree on HTTP/2 in TLS{own}"
-            raise ProtocolFault("WrongServer", reason, permanent=bool(own))
+            raise ProtocolFault("InvalidResponse", reason, permanent=True)
         call = _HealthCall(self._h2, link, self)
         call.begin(self._headers(), request_for(self._service))
         self._judge(call.finish())
@@ -116,7 +116,7 @@ class GrpcProbe(SocketProbe):
         try:
             status = status_in(message)
         except ValueError:
-            raise ProtocolFault("WrongAnswer", f"{self.where} gave a wrong answer") from None
+            raise self.wrong_answer() from None
         if status is not ServingStatus.SERVING:
             unknown = status is ServingStatus.SERVICE_UNKNOWN
             what = _PERMANENT["NOT_FOUND"] if unknown else f"says {status.name}"
@@ -161,7 +161,7 @@ class _HealthCall:
             raise ProtocolFault(name, reason, permanent=name in _PERMANENT)
         size = int.from_bytes(self._body[1:5], "big")
         if self._body[:1] != b"\0" or len(self._body) != size + 5:
-            raise ProtocolFault("WrongAnswer", f"{self._probe.where} gave a wrong answer")
+            raise self._probe.wrong_answer()
         return self._body[5:]
 
     def _take(self, data: bytes) -> bool:
@@ -182,7 +182,7 @@ class _HealthCall:
             elif isinstance(event, events.DataReceived):
                 self._body += event.data
                 if len(self._body) > _MOST_MESSAGE_BYTES:
-                    raise ProtocolFault("WrongAnswer", f"{self._probe.where} answered too much")
+                    raise self._probe.wrong_answer()
             elif isinstance(event, events.StreamReset | events.ConnectionTerminated):
                 reason = f"{self._probe.where} ended the call without an answer"
                 raise ProtocolFault("UNAVAILABLE", reason)

@@ -7,7 +7,13 @@ so a total deadline holds, whatever the server does, and it works on asyncio and
 import json
 import ssl
 from collections.abc import Collection, Mapping
-from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
+from http.client import (
+    BadStatusLine,
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    RemoteDisconnected,
+)
 from urllib.parse import SplitResult, urlsplit
 
 from orchestrator._hardening.arguments import require, wrong_type
@@ -23,12 +29,16 @@ _PERMANENT = frozenset({401, 403, 405, 410})
 """What the same request gets again until somebody changes the service or this check. A proxy or a
 server of applications answers 404, too, while what is behind it is still starting."""
 
+_TLS_ALERT = "\x15\x03"
+"""What a server says on a plain connection that it expects TLS on."""
+
 
 class HttpProbe(SocketProbe):
     """See `http`."""
 
     protocol = "HTTP"
     plain = "write http://"
+    secure = "write https://"
 
     def __init__(
         self,
@@ -77,6 +87,9 @@ class HttpProbe(SocketProbe):
                 self._look(response, *self._field)
         except RemoteDisconnected:
             raise ConnectionResetError from None
+        except BadStatusLine as error:
+            is_alert = str(error).startswith(_TLS_ALERT)
+            raise (self.wants_tls() if is_alert else self.wrong_server()) from None
         except (HTTPException, UnicodeError):
             raise self.wrong_server() from None
 
@@ -84,12 +97,12 @@ class HttpProbe(SocketProbe):
         try:
             found: object = json.loads(response.read(_MOST_BYTES))
         except ValueError:
-            raise ProtocolFault("WrongAnswer", f"{self.where} did not answer with JSON") from None
+            raise ProtocolFault("NotJson", f"{self.where} did not answer with JSON") from None
         for key in name.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         if found != wanted:
             reason = f"in the answer of {self.where}, {name} does not have the expected value"
-            raise ProtocolFault("WrongAnswer", reason)
+            raise ProtocolFault("WrongValue", reason)
 
 
 def http(

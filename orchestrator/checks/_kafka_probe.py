@@ -35,7 +35,7 @@ from orchestrator.checks._socket_probe import (
     require_tls,
     shared_context,
 )
-from states import Failure, FailureKind
+from states import Failure
 
 BrokerAddress = tuple[str, int]
 Sasl = tuple[str, str, str]
@@ -123,8 +123,8 @@ class KafkaProbe(SocketProbe):
                 except ConnectionError:
                     failed = self._closed()
                 except ProtocolFault as fault:
-                    if fault.failure.kind is FailureKind.PERMANENT:
-                        raise
+                    if fault.failure.error_type == "AuthenticationError":
+                        raise  # the others have the same users, and may count failed logins
                     failed = fault
                 except OSError as error:
                     failed = error

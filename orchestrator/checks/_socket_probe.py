@@ -67,10 +67,12 @@ class SocketProbe(AbandonableProbe):
         doing: What the attempt is at, in words.
         where: Who is asked, in words.
         plain: How to ask without TLS, in words.
+        secure: How to ask with TLS, in words.
     """
 
     protocol = "the protocol"
     plain = "write tls=False"
+    secure = "write tls=True"
 
     def __init__(self, where: str) -> None:
         super().__init__()
@@ -147,14 +149,18 @@ class SocketProbe(AbandonableProbe):
         )
 
     def wrong_server(self) -> ProtocolFault:
-        """What answers there is something else."""
-        return ProtocolFault(
-            "WrongServer", f"what answers at {self.where} speaks no {self.protocol}"
-        )
+        """What answers there is something else, which waiting does not change."""
+        reason = f"{self.where} answers, but does not speak {self.protocol}"
+        return ProtocolFault("InvalidResponse", reason, permanent=True)
+
+    def wrong_answer(self) -> ProtocolFault:
+        """It speaks the protocol, and answered what is never due."""
+        reason = f"{self.where} answered, but not as {self.protocol} has it: is it a proxy?"
+        return ProtocolFault("WrongAnswer", reason, permanent=True)
 
     def wants_tls(self) -> ProtocolFault:
         """It speaks TLS, and was asked without."""
-        reason = f"{self.where} wants TLS: write tls=True"
+        reason = f"{self.where} wants TLS: {self.secure}"
         return ProtocolFault("TlsMismatch", reason, permanent=True)
 
     # -- the connection ----------------------------------------------------------------------------

@@ -134,12 +134,12 @@ H2_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks no gRPC"),
-        (b"SSH-2.0-OpenSSH\r\n" * 3, "speaks no gRPC"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak gRPC"),
+        (b"SSH-2.0-OpenSSH\r\n" * 3, "does not speak gRPC"),
         (b"\x15\x03\x01\0\x02\x02\x16", "wants TLS: write tls=True"),
         (b"", "closed the connection"),
         (H2_SETTINGS, "closed the connection"),
-        (H2_SETTINGS + b"\0\0\x01\x01\x05\0\0\0\x01\x88", "speaks no gRPC"),
+        (H2_SETTINGS + b"\0\0\x01\x01\x05\0\0\0\x01\x88", "does not speak gRPC"),
         (H2_SETTINGS + b"\0\0\x05\x01\x05\0\0\0\x01\x08\x03404", "serves no grpc.health.v1"),
         (H2_SETTINGS + b"\0\0\x05\x01\x05\0\0\0\x01\x08\x03503", "answered HTTP 503"),
         (H2_SETTINGS + b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07", "ended the call"),

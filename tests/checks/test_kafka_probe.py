@@ -277,14 +277,14 @@ async def test_tls_is_checked(certificates: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks no Kafka"),
-        (b"SSH-2.0-OpenSSH\r\n", "speaks no Kafka"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak Kafka"),
+        (b"SSH-2.0-OpenSSH\r\n", "does not speak Kafka"),
         (b"\x15\x03\x03\0\x02\x02\x16", "wants TLS: write tls=True"),
         (b"", "closed the connection"),
-        (b"\0\0\0\x04\0\0\0\x09", "speaks no Kafka"),
-        (b"\0\0\0\x06\0\0\0\x01\0\0", "speaks no Kafka"),
-        (b"\0\0\0\x0a\0\0\0\x01\0\0\xff\xff\xff\xff", "speaks no Kafka"),
-        (b"\0\0\0\x0a\0\0\0\x01\0\0\x7f\xff\xff\xff", "speaks no Kafka"),
+        (b"\0\0\0\x04\0\0\0\x09", "does not speak Kafka"),
+        (b"\0\0\0\x06\0\0\0\x01\0\0", "does not speak Kafka"),
+        (b"\0\0\0\x0a\0\0\0\x01\0\0\xff\xff\xff\xff", "does not speak Kafka"),
+        (b"\0\0\0\x0a\0\0\0\x01\0\0\x7f\xff\xff\xff", "does not speak Kafka"),
         (b"\0\0\0\x0a\0\0\0\x01\0\0\0\0\0\0", "no version of Kafka that is known here"),
     ],
 )

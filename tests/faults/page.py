@@ -18,6 +18,12 @@ real socket. `make faults` prints what it sees, and how long each took.
 - *transient*: Redis may come back by itself. Attempts continue, evenly spaced.
 - *permanent*: someone has to change something first. There is one attempt, and then one every
   `permanent_retry_seconds` (30 s), since secrets rotate.
+- Something that answers in another protocol is permanent, for this probe and for every probe of
+  `orchestrator.checks`: only another address or another server helps (`InvalidResponse`, or
+  `TlsMismatch` if only TLS is wrong). A server that closes the connection or stays silent is
+  transient, since a busy or stopping one does that too. So Redis asked over AMQP, which waits for
+  the end of a line, is a time-out. `tests/checks/test_wrong_servers.py` asks each kind of server
+  with every probe.
 - An attempt never overruns its `attempt_timeout_seconds`, here {TIMEOUT_SECONDS:g} s, by more
   than {MOST_OVERSHOOT_SECONDS:g} s, whatever the server does.
 - *connections* is how many one attempt makes. Each attempt fails on time, but an accepted

@@ -52,6 +52,8 @@ _VERSIONS = {
 _WAYS = {"disable": (False,), "allow": (False, True), "prefer": (True, False)}
 """Whether to speak TLS, first and then."""
 
+_TLS_ALERT = b"\x15"
+
 _NO_ENTRY = "28000"
 """No line of pg_hba.conf fits, which may be for want of TLS or because of it."""
 
@@ -136,6 +138,9 @@ class PostgresSession(StreamSession[PostgresServer]):
         if options.get("sslnegotiation") != "direct":
             stream.write(SSL_REQUEST)
             answer = stream.read(1)
+            if answer == _TLS_ALERT:
+                reason = "{where} expects TLS from the first byte: add sslnegotiation=direct"
+                raise ProtocolFault("TlsMismatch", reason, permanent=True)
             # More than one byte is another protocol; or someone who puts words into the server's
             # mouth, that are taken for secured once TLS is there (CVE-2021-23222).
             if answer not in (b"S", b"N", b"E") or (answer != b"E" and stream.has_extra()):
