@@ -97,7 +97,7 @@ class HttpProbe(SocketProbe):
         try:
             found: object = json.loads(response.read(_MOST_BYTES))
         except ValueError:
-            raise ProtocolFault("NotJson", f"{self.where} did not answer with JSON") from None
+            raise ProtocolFault("InvalidJson", f"{self.where} did not answer with JSON") from None
         for key in name.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         if found != wanted:
