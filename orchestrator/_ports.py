@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import anyio
 import anyio.lowlevel
@@ -123,9 +123,12 @@ class Probe(ABC):
     Attributes:
         overtime_seconds: How much longer than its time an attempt may take before it is cancelled,
             for a probe that keeps its deadline itself and knows when the process was held up.
+        connects_per_second: How many new connections what is asked is taken to accept from a whole
+            fleet, unless the policy says it.
     """
 
     overtime_seconds: float = 0.0
+    connects_per_second: float = 8000.0
 
     def prepare(self, policy: Policy) -> None:  # noqa: B027  most probes need none of it
         """Take over what the policy says to a probe. Called once, before the first attempt.
@@ -264,6 +267,16 @@ class Observer:
     async def aclose(self) -> None:
         """Called once after `stopped`, for what takes longer, such as sending; at most 1 s."""
         await anyio.lowlevel.checkpoint()
+
+
+@runtime_checkable
+class KnowsFleet(Protocol):
+    """An observer that knows how many instances of the service there are."""
+
+    @property
+    def fleet_size(self) -> int | None:
+        """How many were alive when that was last known; `None` while it is not."""
+        ...
 
 
 class Clock(Protocol):

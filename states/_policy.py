@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Self, TypedDict, Unpack
 
+from states._bounds import WHOLE, Bounds, bounded, not_negative, positive
 from states._errors import PolicyError
 
 CLOUD_RUN_STARTUP_LIMIT_SECONDS = 240.0
@@ -13,10 +14,6 @@ checks": failureThreshold x periodSeconds at most 240 s)."""
 GCP_STOP_LIMIT_SECONDS = 10.0
 """How long Google Cloud's serverless platforms wait after SIGTERM before they kill an instance
 (Google Cloud, "Container runtime contract"); it cannot be changed."""
-
-
-_TOO_LARGE = 1e9
-"""Some thirty years, in seconds: whatever is longer is a mistake."""
 
 
 class Platform(StrEnum):
@@ -65,6 +62,8 @@ class PolicyOverrides(TypedDict, total=False):
     retry_cap_seconds: float
     retry_jitter: float
     congestion_cap_seconds: float
+    fleet_size: int
+    connects_per_second: float
     permanent_retry_seconds: float
     stall_seconds: float
     flap_window_seconds: float
@@ -89,61 +88,6 @@ _DEFAULTS: dict[Platform, PolicyOverrides] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    """The numbers that a field may have; `str()` says them.
-
-    Attributes:
-        least: The smallest.
-        most: The largest; where none is given, whatever is below 1e9.
-        above: Whether it must be above `least`.
-        whole: Whether it must be a whole number, however large.
-    """
-
-    least: float
-    most: float | None = None
-    above: bool = False
-    whole: bool = False
-
-    def hold(self, value: object) -> bool:
-        """Whether the value is such a number."""
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
-            return False
-        if not (value > self.least if self.above else value >= self.least):  # also NaN
-            return False
-        return self.whole or (value < _TOO_LARGE if self.most is None else value <= self.most)
-
-    def refusal(self, value: object) -> str:
-        """What to say of a value that is none."""
-        too_large = isinstance(value, int | float) and value >= _TOO_LARGE
-        return f"{self} and below 1e9" if too_large and self._open_ended else str(self)
-
-    @property
-    def _open_ended(self) -> bool:
-        return self.most is None and not self.whole
-
-    def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
-        if self.most is not None:
-            return f"{kind} from {self.least:g} to {self.most:g}"
-        return f"{kind} above {self.least:g}" if self.above else f"{kind} of {self.least:g} or more"
-
-
-def _bounded(default: float, bounds: _Bounds, why: str) -> float:
-    return field(default=default, metadata={"why": why, "allowed": str(bounds), "bounds": bounds})
-
-
-def _positive(default: float, why: str) -> float:
-    return _bounded(default, _Bounds(0, above=True), why)
-
-
-def _not_negative(default: float, why: str) -> float:
-    return _bounded(default, _Bounds(0), why)
-
-
-_WHOLE = _Bounds(1, whole=True)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Every threshold and duration of a start-up. Durations are in seconds.
@@ -158,21 +102,21 @@ class Policy:
         default=Platform.OTHER,
         metadata={"why": "Where the service runs. It decides the defaults of budget and grace."},
     )
-    budget_seconds: float = _positive(
+    budget_seconds: float = positive(
         30.0,
         "How long start-up may wait for Redis and the conditions, counted from the moment the"
         " orchestrator is entered, before it is called degraded. 60 s on Google Cloud, where"
         " a cold network path to Redis takes longer.",
     )
-    grace_seconds: float = _not_negative(
+    grace_seconds: float = not_negative(
         0.0,
         "How long Redis must go on answering before ready. 0.5 s on Google Cloud, where the first"
         " answer after a cold start may be followed by a reconnect.",
     )
-    attempt_timeout_seconds: float = _positive(
+    attempt_timeout_seconds: float = positive(
         1.0, "The total time of one attempt: name look-up, connect, TLS, login and PING together."
     )
-    answer_patience_seconds: float = _not_negative(
+    answer_patience_seconds: float = not_negative(
         10.0,
         "How long a new connection that Redis has accepted may take for TLS, greeting and first"
         " answer. Attempts fail in their own time; the next ones go on with the same connection,"
@@ -183,75 +127,91 @@ class Policy:
         metadata={
             "why": "How many failed attempts in a row turn ready into degraded. One dropped"
             " connection is no outage.",
-            "allowed": str(_WHOLE),
-            "bounds": _WHOLE,
+            "allowed": str(WHOLE),
+            "bounds": WHOLE,
         },
     )
-    probe_interval_seconds: float = _positive(
+    probe_interval_seconds: float = positive(
         5.0,
         "The steady pace of attempts while Redis answers. A closed connection is noticed at once"
         " and does not wait for it; it only bounds how long a silent server goes unnoticed.",
     )
-    confirm_interval_seconds: float = _positive(
+    confirm_interval_seconds: float = positive(
         0.1, "The pace while a failure in ready is being confirmed."
     )
-    grace_interval_seconds: float = _positive(0.1, "The pace of attempts during grace.")
-    retry_first_seconds: float = _positive(
+    grace_interval_seconds: float = positive(0.1, "The pace of attempts during grace.")
+    retry_first_seconds: float = positive(
         0.01, "The first step between attempts while Redis is away. Refusals cost Redis nothing."
     )
-    retry_growth: float = _bounded(
+    retry_growth: float = bounded(
         2.0,
-        _Bounds(1),
+        Bounds(1),
         "How much longer each step is than the one before, until the steady step.",
     )
-    retry_steady_seconds: float = _positive(
+    retry_steady_seconds: float = positive(
         0.17, "The step at which the ramp levels out; attempts are evenly spaced from there on."
     )
-    retry_outage_fraction: float = _not_negative(
+    retry_outage_fraction: float = not_negative(
         1 / 120,
         "In a long outage the step grows to this share of the outage so far, so that the return"
         " is noticed within that share of it.",
     )
-    retry_cap_seconds: float = _positive(1.0, "The longest step between attempts.")
-    retry_jitter: float = _bounded(
+    retry_cap_seconds: float = positive(1.0, "The longest step between attempts.")
+    retry_jitter: float = bounded(
         0.1,
-        _Bounds(0, most=0.5),
+        Bounds(0, most=0.5),
         "Each step is varied by up to this share, so that instances drift apart.",
     )
-    congestion_cap_seconds: float = _positive(
+    congestion_cap_seconds: float = positive(
         5.0,
         "The longest step while Redis has more to do than it can: too many clients, or new"
         " connections that it does not accept or answer in time.",
     )
-    permanent_retry_seconds: float = _positive(
+    fleet_size: int = field(
+        default=1,
+        metadata={
+            "why": "How many processes ask the same Redis, at least: in a large fleet, each asks"
+            " less often. An observer that knows how many are alive says so by itself; give the"
+            " number where others use this Redis too, or where hundreds start at the same moment.",
+            "allowed": str(WHOLE),
+            "bounds": WHOLE,
+        },
+    )
+    connects_per_second: float = not_negative(
+        0.0,
+        "How many new connections per second Redis is taken to accept from the fleet: the step is"
+        " at least as long as the fleet takes at 0.8 of that, up to 10 s. 0 leaves it to the probe:"
+        " 2000 with TLS, 8000 without. A guess that is wrong by a factor of 4 costs little.",
+    )
+    permanent_retry_seconds: float = positive(
         30.0, "How often a permanent failure is checked again: secrets rotate, addresses change."
     )
-    stall_seconds: float = _bounded(
+    stall_seconds: float = bounded(
         0.25,
-        _Bounds(0.02),
+        Bounds(0.02),
         "A gap between two facts that is longer than this was a stall of the event loop:"
         " half of this much of it counts as grace, and the rest does not.",
     )
-    flap_window_seconds: float = _not_negative(
+    flap_window_seconds: float = not_negative(
         60.0, "A ready that lasted this long is calm: the falls before it are forgotten."
     )
-    flap_grace_seconds: float = _not_negative(
+    flap_grace_seconds: float = not_negative(
         0.5,
         "What a second fall without calm adds to the next grace; each further fall doubles it.",
     )
-    flap_grace_cap_seconds: float = _not_negative(30.0, "The longest grace after falls.")
-    drain_announce_seconds: float = _not_negative(
+    flap_grace_cap_seconds: float = not_negative(30.0, "The longest grace after falls.")
+    drain_announce_seconds: float = not_negative(
         0.0,
         "How long a service that ends goes on serving new requests, while /readyz fails already."
         " 5 s on Kubernetes, which goes on routing to a pod for some seconds; cover the ingress and"
         " its health checks, too. Google Cloud sends nothing new after SIGTERM.",
     )
-    drain_close_seconds: float = _not_negative(
+    drain_close_seconds: float = not_negative(
         2.0,
         "Over how long the open WebSockets are then closed with 1012, evenly, so that their clients"
         " come to the other instances one by one. 10 s on Kubernetes, 3 s on Google Cloud.",
     )
-    drain_limit_seconds: float = _not_negative(
+    drain_limit_seconds: float = not_negative(
         8.0,
         "How long the end may be held up in all, for running requests, too; 0 leaves a signal to"
         " the server at once. 8 s leave the server 2 s of the 10 s that Google Cloud and `docker"
@@ -260,7 +220,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            bounds: _Bounds | None = spec.metadata.get("bounds")
+            bounds: Bounds | None = spec.metadata.get("bounds")
             value = getattr(self, spec.name)
             if bounds is not None and not bounds.hold(value):
                 raise PolicyError(spec.name, value, bounds.refusal(value))

@@ -94,6 +94,7 @@ class Driver:
             self._wake_up,
             timeout_seconds=policy.attempt_timeout_seconds,
             change_floor_seconds=policy.retry_first_seconds,
+            spread_seconds=lambda: pacer.spread_seconds(machine.snapshot),
         )
         self._inbox: deque[Callable[[float], Fact] | KeptFact] = deque()
         self._tells_kept = False

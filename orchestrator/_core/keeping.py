@@ -69,6 +69,7 @@ class Kept:
         name: The condition's name.
         clock: The time.
         random: The source of jitter.
+        fleet_size: Tells how many instances of the service there are.
         beats_at: When the condition's `beat` was called last; `-inf` before.
         loaded: Whether what it loads is there.
         words: What to say, at a time, in place of the reason while it does not hold; and whether
@@ -80,6 +81,7 @@ class Kept:
         self.spec: KeptCondition = spec
         self.clock: Clock = keeping.clock
         self.random: Random = keeping.random
+        self.fleet_size: Callable[[], int] = keeping.fleet_size
         self.beats_at: float = -math.inf
         self.loaded: bool = False
         self.words: Callable[[float, bool], str] | None = None
@@ -165,6 +167,7 @@ class Keeping(Observer):
         specs: The conditions that keep themselves, each behind all that it comes after.
         clock: The time.
         random: The source of jitter.
+        fleet_size: Tells how many instances of the service there are.
 
     Attributes:
         down_for_good: The required conditions that will not hold again in this process, and why.
@@ -176,9 +179,11 @@ class Keeping(Observer):
         specs: Mapping[str, KeptCondition],
         clock: Clock,
         random: Random | None,
+        fleet_size: Callable[[], int] = lambda: 1,
     ) -> None:
         self.clock: Clock = clock
         self.random: Random = random or Random()
+        self.fleet_size: Callable[[], int] = fleet_size
         self._machine = machine
         self._kept = {name: Kept(name, spec, self) for name, spec in specs.items()}
         self._changed: anyio.Event | None = None

@@ -27,6 +27,7 @@ from orchestrator._core.transition_log import TransitionLog
 from orchestrator._errors import WrongThread
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Target
+from orchestrator._probing.fleet_step import FleetSize, FleetStep
 from orchestrator._probing.pacing import Pacer
 from orchestrator._runtime.event_loop import EventLoop
 from orchestrator._runtime.tasks import Closable, close_in_time, uninterrupted
@@ -77,12 +78,14 @@ class Life(LifeAccess):
         self.machine = StartupMachine(parts.policy, parts.conditions, self._started_at)
         self.feed = Feed()
         self.book = AccountBook()
-        self.keeping = Keeping(self.machine, parts.kept, clock, parts.random)
+        size = FleetSize(parts.policy.fleet_size, parts.observers)
+        self.keeping = Keeping(self.machine, parts.kept, clock, parts.random, size)
+        per_second = parts.policy.connects_per_second or parts.probe.connects_per_second
         self.driver = Driver(
             self.machine,
             self.feed,
             parts.probe,
-            Pacer(parts.policy, parts.random),
+            Pacer(parts.policy, parts.random, FleetStep(size, per_second)),
             clock,
             (self.book, TransitionLog(self.book), ConditionLog(), self.keeping, *parts.observers),
             parts.policy,

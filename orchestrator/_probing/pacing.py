@@ -1,46 +1,91 @@
-"""When to ask next: quick after a loss, evenly spaced in an outage, steady while all is well."""
+"""When to ask next: quick after a loss, evenly spaced in an outage, steady while all is well.
+
+Each instance of a large fleet asks less often: see `FleetStep`. Where that step is longer than the
+one that a single instance would take, the first of an outage is a random part of it, so that the
+fleet is spread over the step from the first attempt on. Refusals in ready are confirmed as quickly
+as ever, since they cost the server nothing.
+"""
 
 import math
 from random import Random
 
+from orchestrator._probing.fleet_step import ALONE, FleetStep
 from states import FailureKind, Policy, Snapshot, Stage
 
 _MOST_DOUBLED = 6
 """So many congested failures in a row lengthen the step; more do not."""
 
 
-class Pacer:
-    """Turns what the machine knows into the delay before the next attempt."""
+_MOST_STEPS = 8
+"""A fleet spreads over so many of its steps at most, while the server has too much to do."""
 
-    def __init__(self, policy: Policy, random: Random | None = None) -> None:
+
+class Pacer:
+    """Turns what the machine knows into the delay before the next attempt.
+
+    Args:
+        policy: The steps.
+        random: The source of jitter.
+        fleet: How long the step must be at least for the whole fleet.
+    """
+
+    def __init__(
+        self, policy: Policy, random: Random | None = None, fleet: FleetStep = ALONE
+    ) -> None:
         self._policy = policy
         self._random = random or Random()
+        self._fleet = fleet
         self._phase = 0.0
+        self._is_spread = False
 
     def delay_seconds(self, known: Snapshot) -> float:
         """How long to wait after the last attempt, in seconds."""
-        policy = self._policy
         if known.failures_in_row == 1:
             # A random first phase shifts the whole ramp, so that instances that lost a server at
             # once do not return to it at once.
             self._phase = self._random.random()
+            self._is_spread = False
         if not known.failures_in_row:
             if known.stage is Stage.GRACE and known.grace_left_seconds:
                 # The last one is asked exactly when grace ends: it is proved by an answer.
-                return min(policy.grace_interval_seconds, known.grace_left_seconds)
+                return min(self._policy.grace_interval_seconds, known.grace_left_seconds)
             return self.steady_seconds()
+        return self._after_failure(known, self._fleet.seconds())
+
+    def _after_failure(self, known: Snapshot, fleet: float) -> float:
+        policy = self._policy
         if known.stage is Stage.READY:
+            if known.congested_in_row and fleet > policy.retry_steady_seconds:
+                return self._backed_off(known, fleet)
             return self._jittered(policy.confirm_interval_seconds)
         failure = known.last_failure
         if failure is not None and failure.kind is FailureKind.PERMANENT:
             return self._jittered(policy.permanent_retry_seconds)
         if known.congested_in_row:
-            return self._backed_off(known)
-        return self._ramp(known)
+            return self._backed_off(known, fleet)
+        step = self._ramp(known)
+        return self._jittered(step) if step >= fleet else self._spread(fleet)
 
     def steady_seconds(self) -> float:
         """The same after an answer in ready, where nothing else matters."""
         return self._jittered(self._policy.probe_interval_seconds)
+
+    def spread_seconds(self, known: Snapshot) -> float:
+        """How long to wait with a new connection, since the last one has just been closed.
+
+        A server that ends closes those of the whole fleet at once, and may be back in a moment.
+        """
+        fleet = self._fleet.seconds()
+        if known.failures_in_row or fleet <= self._policy.retry_steady_seconds:
+            return 0.0
+        # No loss is to be noticed later than that of a silent server.
+        return self._random.uniform(0.0, min(fleet, self._policy.attempt_timeout_seconds))
+
+    def _spread(self, fleet: float) -> float:
+        if self._is_spread:
+            return self._jittered(fleet)
+        self._is_spread = True
+        return self._random.uniform(0.0, fleet)
 
     def _ramp(self, known: Snapshot) -> float:
         policy = self._policy
@@ -49,7 +94,7 @@ class Pacer:
             step = policy.retry_first_seconds * policy.retry_growth**exponent
         except OverflowError:
             step = math.inf
-        return self._jittered(self._lengthened(min(step, policy.retry_steady_seconds), known))
+        return self._lengthened(min(step, policy.retry_steady_seconds), known)
 
     def _lengthened(self, step: float, known: Snapshot) -> float:
         """The step, or the outage's share where that is longer."""
@@ -59,15 +104,17 @@ class Pacer:
             step = max(step, outage * policy.retry_outage_fraction)
         return min(step, policy.retry_cap_seconds)
 
-    def _backed_off(self, known: Snapshot) -> float:
+    def _backed_off(self, known: Snapshot, fleet: float) -> float:
         """A step on average, doubled for each further congested failure, anywhere in its double.
 
         Only congested failures count: how long a server was away says nothing about how much it has
         to do now, and whoever waited long must not come back as if it had asked in vain.
         """
-        step = self._lengthened(self._policy.retry_steady_seconds, known)
+        self._is_spread = True
+        step = max(self._lengthened(self._policy.retry_steady_seconds, known), fleet)
+        most = max(self._policy.congestion_cap_seconds, _MOST_STEPS * fleet)
         doubled = step * 2.0 ** (min(known.congested_in_row, _MOST_DOUBLED) - 1)
-        return self._random.uniform(0.0, min(2 * doubled, self._policy.congestion_cap_seconds))
+        return self._random.uniform(0.0, min(2 * doubled, most))
 
     def _jittered(self, seconds: float) -> float:
         share = self._policy.retry_jitter

@@ -80,6 +80,7 @@ class Prober:
         wake: Called when `due_at` may have become earlier.
         timeout_seconds: The total time of one attempt.
         change_floor_seconds: The least time between attempts that `Probe.changed` asks for.
+        spread_seconds: Tells how long to wait before an attempt that `Probe.changed` asks for.
 
     """
 
@@ -93,6 +94,7 @@ class Prober:
         *,
         timeout_seconds: float,
         change_floor_seconds: float,
+        spread_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._probe = probe
         self._name = name_of(probe)
@@ -103,6 +105,7 @@ class Prober:
         self._timeout_seconds = timeout_seconds
         self._overtime_seconds = _OVERTIME_SECONDS + probe.overtime_seconds
         self._change_floor_seconds = change_floor_seconds
+        self._spread_seconds = spread_seconds
         self._next_at = math.inf
         # At most one of the two is there; neither is while one gives way to the other.
         self._pause: anyio.CancelScope | anyio.Event | None = None
@@ -246,11 +249,16 @@ class Prober:
         self._pause = pause = anyio.CancelScope()
         with pause:
             if hurried:  # a sign that nothing came of must not become a busy loop
-                with self._clock.cancel_at(self._clock.now() + self._change_floor_seconds):
-                    await anyio.sleep_forever()
+                await self._sleep(self._change_floor_seconds)
             await self._until_changed()
+            if spread_seconds := self._spread_seconds():
+                await self._sleep(spread_seconds)
         self._pause = None
         return not pause.cancelled_caught
+
+    async def _sleep(self, seconds: float) -> None:
+        with self._clock.cancel_at(self._clock.now() + seconds):
+            await anyio.sleep_forever()
 
     def _is_void(self, result: ProbeResult) -> bool:
         self._void_in_row = self._void_in_row + 1 if result.void else 0

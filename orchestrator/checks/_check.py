@@ -16,6 +16,7 @@ from orchestrator._core.keeping import Kept, KeptCondition
 from orchestrator._core.parts import target_of
 from orchestrator._hardening.arguments import wrong_type
 from orchestrator._ports import KeptStep, Observer, Probe, StartupContext, Target
+from orchestrator._probing.fleet_step import FleetStep
 from orchestrator._probing.pacing import Pacer
 from orchestrator._runtime.tasks import close_in_time
 from states import (
@@ -104,7 +105,8 @@ class Check(KeptCondition):
         """Ask until cancelled."""
         machine = StartupMachine(self.policy, {}, kept.clock.now())
         verdict = _Verdict(machine, kept)
-        pacer = Pacer(self.policy, kept.random)
+        fleet = FleetStep(kept.fleet_size, self.probe.connects_per_second)
+        pacer = Pacer(self.policy, kept.random, fleet)
         given = machine, Feed(), self.probe, pacer, kept.clock, [verdict], self.policy
         driver = Driver(*given, at_once=True)
         now = kept.clock.now()

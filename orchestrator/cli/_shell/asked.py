@@ -41,6 +41,7 @@ class CountedProbe(Probe):
         self.required = True
         self.ended: Callable[[CountedProbe], None] = lambda _: None
         self.overtime_seconds: float = probe.overtime_seconds
+        self.connects_per_second: float = probe.connects_per_second
         self._probe = probe
 
     def prepare(self, policy: Policy) -> None:
