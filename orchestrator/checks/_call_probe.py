@@ -27,7 +27,8 @@ def call(function: CallFunction, *, name: str = "") -> Probe:
 
     The check holds where the function returns anything but False. What it raises is a failure, of
     which only the type is shown. An async function runs on the event loop, and is cancelled when
-    its time is up; a sync one runs in a thread of its own, and is left behind.
+    its time is up; a sync one runs in a thread of its own, and is left behind. What a sync one
+    returns to be awaited, as `lambda: client.ping()` does, is awaited on the event loop.
 
     Args:
         function: Takes nothing.
@@ -54,6 +55,7 @@ class _SyncCall(AbandonableProbe):
         super().__init__()
         self._function = function
         self._target = target
+        self._awaitable: Awaitable[object] | None = None
 
     @property
     def target(self) -> Target:
@@ -62,7 +64,31 @@ class _SyncCall(AbandonableProbe):
 
     def ask(self, deadline: float) -> Failure | None:
         """Call it."""
-        return _verdict(self._function())
+        outcome = self._function()
+        if inspect.isawaitable(outcome):
+            _discard(self._awaitable)
+            self._awaitable = outcome
+            return None
+        return _verdict(outcome)
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        """Call it in a thread, and await here what it returns, if that can be awaited."""
+        began_at = LoopClock().now()
+        result = await super().attempt(timeout_seconds)
+        awaitable, self._awaitable = self._awaitable, None
+        left_seconds = timeout_seconds - (LoopClock().now() - began_at)
+        if awaitable is None or result.failure is not None or left_seconds <= 0:
+            _discard(awaitable)
+            return result
+
+        async def awaited() -> object:
+            return await awaitable
+
+        return await _asked_here(awaited, timeout_seconds, left_seconds)
+
+    async def aclose(self) -> None:
+        """Let go of what was not awaited."""
+        _discard(self._awaitable)
 
 
 class _AsyncCall(Probe):
@@ -77,23 +103,37 @@ class _AsyncCall(Probe):
 
     async def attempt(self, timeout_seconds: float) -> ProbeResult:
         """Call it, and cancel it when its time is up."""
-        clock = LoopClock()
-        began_at = clock.now()
-        failure: Failure | None = Failure(
-            FailureKind.TRANSIENT, "TimeoutError", f"no answer within {timeout_seconds:g} s"
-        )
-        with anyio.move_on_after(timeout_seconds):
-            try:
-                outcome = self._function()
-                failure = _verdict(await outcome if inspect.isawaitable(outcome) else outcome)
-            except BaseException as error:
-                # `sys.exit` in a probe ends its attempt, and no more.
-                if must_pass(error) and not (
-                    isinstance(error, SystemExit) and not came_by_signal(error)
-                ):
-                    raise
-                failure = failed(type(error).__name__)
-        return ProbeResult(clock.now() - began_at, failure)
+        return await _asked_here(self._function, timeout_seconds, timeout_seconds)
+
+
+async def _asked_here(
+    function: CallFunction, timeout_seconds: float, left_seconds: float
+) -> ProbeResult:
+    """Call it on the event loop, and cancel it when its time is up."""
+    clock = LoopClock()
+    began_at = clock.now()
+    failure: Failure | None = Failure(
+        FailureKind.TRANSIENT, "TimeoutError", f"no answer within {timeout_seconds:g} s"
+    )
+    with anyio.move_on_after(left_seconds):
+        try:
+            outcome = function()
+            failure = _verdict(await outcome if inspect.isawaitable(outcome) else outcome)
+        except BaseException as error:
+            # `sys.exit` in a probe ends its attempt, and no more.
+            if must_pass(error) and not (
+                isinstance(error, SystemExit) and not came_by_signal(error)
+            ):
+                raise
+            failure = failed(type(error).__name__)
+    used_seconds = timeout_seconds - left_seconds
+    return ProbeResult(used_seconds + clock.now() - began_at, failure)
+
+
+def _discard(awaitable: Awaitable[object] | None) -> None:
+    """Nobody will await it, and that is nothing to warn of."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
 
 
 def _verdict(outcome: object) -> Failure | None:

@@ -23,14 +23,12 @@ import anyio
 import anyio.lowlevel
 
 from orchestrator._core.keeping import Kept, KeptCondition
-from orchestrator._hardening.arguments import refuse_generator, require_flag, wrong_type
+from orchestrator._hardening.arguments import require_flag, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import KeptStep
 from orchestrator._runtime.event_loop import EventLoop, SpawnedTask
 from orchestrator._runtime.tasks import came_by_signal
-
-TaskFunction = Callable[..., Awaitable[object]]
-"""An async function without arguments; it may take anyio's `task_status`."""
+from orchestrator.checks._task_function import TaskFunction, checked_function, parameters_of
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -58,7 +56,8 @@ class Task(KeptCondition):
 
     Args:
         name: Its name, as it appears in events, pages and traces.
-        function: An async function that takes nothing, or `task_status`.
+        function: An async function that takes nothing, or `task_status`; also a method, a
+            `functools.partial`, or a `lambda` that returns an awaitable.
         required: Whether ready needs it; one that is not required only reports.
         after: The conditions that must hold before it is started, also again; `redis` is the
             orchestrator's own probe.
@@ -101,14 +100,8 @@ class Task(KeptCondition):
         restart_window_seconds: float = 300.0,
     ) -> None:
         super().__init__(name, required=required, after=after)
-        given: object = function
-        if not callable(given):
-            write = f"write Task({name!r}, listen), without the parentheses"
-            raise wrong_type(given, "function", "an async function", write)
-        refuse_generator(function)
-        _refuse_arguments(function)
         values = {
-            "function": function,
+            "function": checked_function(name, function),
             "restart": require_flag(restart, "restart"),
             "stop_with": require_flag(stop_with, "stop_with"),
             "stale_seconds": math.inf if stale_seconds is None else stale_seconds,
@@ -165,6 +158,9 @@ class Task(KeptCondition):
                 pause = _FIRST_PAUSE_SECONDS
                 await kept.until_its_turn()
                 continue
+            if run.gave_nothing:
+                kept.give_up(f"{reason}; give an async function")
+                await anyio.sleep_forever()
             if not self.restart:
                 kept.give_up(f"{reason}, and restart=False")
                 await anyio.sleep_forever()
@@ -190,10 +186,11 @@ class _TaskRun:
     def __init__(self, spec: Task, kept: Kept) -> None:
         self._spec = spec
         self._kept = kept
-        self._takes_status = "task_status" in _parameters(spec.function)
+        self._takes_status = "task_status" in parameters_of(spec.function)
         self._reason = "its task ended"
         self._ended = anyio.Event()
         self._watched = True
+        self.gave_nothing = False  # to await, so that another run would not either
         self.gave_way = False  # it was stopped since something fell that it comes after
 
     async def wait(self) -> str:
@@ -267,7 +264,12 @@ class _TaskRun:
     async def _main(self) -> None:
         status: dict[str, Any] = {"task_status": self} if self._takes_status else {}
         try:
-            await self._spec.function(**status)
+            running: object = self._spec.function(**status)
+            if inspect.isawaitable(running):
+                await running
+            else:
+                self.gave_nothing = True
+                self._reason = f"its function returned a {type(running).__name__}, not an awaitable"
         except KeyboardInterrupt:
             raise  # Ctrl-C ends the process, wherever it arrives
         except BaseException as error:
@@ -281,28 +283,6 @@ class _TaskRun:
         """`task_status.started()`: the task is up, unless it is one that was left behind."""
         if self._watched:
             self._kept.set(True)
-
-
-def _parameters(function: TaskFunction) -> Iterable[str]:
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some built in functions tell nothing
-        return ()
-
-
-def _refuse_arguments(function: TaskFunction) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    status = {"task_status": None} if "task_status" in signature.parameters else {}
-    try:
-        signature.bind(**status)
-    except TypeError as error:
-        raise TypeError(
-            f"function takes nothing, or task_status, but here: {error}; give the others with"
-            " functools.partial(...)"
-        ) from None
 
 
 def _check(name: str, value: float, *, above_zero: bool = False) -> None:

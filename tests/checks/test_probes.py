@@ -7,8 +7,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -42,11 +43,15 @@ def divides() -> float:
     return 1 / 0
 
 
-async def async_divides() -> float:
-    return 1 / 0
+async def async_divides(by: int = 0) -> float:
+    return 1 / by
 
 
 def make_coroutine() -> object:
+    return async_false()
+
+
+async def async_gives_coroutine() -> object:
     return async_false()
 
 
@@ -70,7 +75,11 @@ AWAITS = "give an async function, which awaits it"
         (async_false, "it said no"),
         (async_divides, "it ended with ZeroDivisionError"),
         (SaysNo(), "it said no"),
-        (make_coroutine, f"it returned a coroutine; {AWAITS}"),
+        (make_coroutine, "it said no"),
+        (lambda: async_divides(by=1), ""),
+        (partial(make_coroutine), "it said no"),
+        (lambda: async_divides(by=0), "it ended with ZeroDivisionError"),
+        (async_gives_coroutine, f"it returned a coroutine; {AWAITS}"),
         (Future, f"it returned a Future; {AWAITS}"),
         (lambda: (one for one in "rows"), f"it returned a generator; {AWAITS}"),
     ],
@@ -78,6 +87,28 @@ AWAITS = "give an async function, which awaits it"
 async def test_a_function_says_yes_or_no(function: Callable[[], object], reason: str) -> None:
     probe = call(function)
     assert [await why(probe), await why(probe)] == [reason, reason]
+
+
+async def test_what_a_late_function_returns_is_not_left_unawaited() -> None:
+    await until_idle()
+    let_go = threading.Event()
+
+    def late() -> Awaitable[bool]:
+        let_go.wait()
+        return async_true()
+
+    probe = call(late)
+    try:
+        assert await why(probe, 0.05) == "no answer within 0.05 s"
+    finally:
+        let_go.set()
+    await until_idle()
+    assert await why(probe) == ""
+    await probe.aclose()
+
+
+async def test_what_a_function_returns_has_what_is_left_of_the_attempt() -> None:
+    assert await why(call(lambda: anyio.sleep(60)), 0.2) == "no answer within 0.2 s"
 
 
 async def test_a_function_that_hangs_costs_one_thread_and_delays_nobody() -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 
 import anyio
 import pytest
@@ -16,7 +16,7 @@ from orchestrator import Check, Orchestrator, Stage, StageChanged, Task
 from orchestrator._gate.health_answers import HealthAnswers
 from orchestrator._gate.health_verdict import HealthRules
 from orchestrator._http.health_paths import HEALTH_PATHS
-from orchestrator.checks._task import TaskFunction
+from orchestrator.checks._task_function import TaskFunction
 from orchestrator.testing import ManualClock, ScriptedProbe, virtual_startup
 
 pytestmark = pytest.mark.anyio
@@ -387,14 +387,36 @@ class Consumer:
         yield "one"
 
     def sync(self) -> None:
-        """Ends at once, and is no coroutine."""
+        """A loop that blocks, as of a consumer that is not async."""
+
+    def run(self) -> "Awaitable[None]":
+        return self.method()
 
     __call__ = method
 
 
+class SyncConsumer:
+    def __call__(self) -> None: ...
+
+
+def traced(function: Callable[..., object]) -> Callable[..., object]:
+    @wraps(function)
+    def wrapper(*args: object) -> object:
+        return function(*args)
+
+    return wrapper
+
+
 async def test_methods_partials_and_callables_are_tasks_like_any_other() -> None:
     one = Consumer()
-    functions: list[TaskFunction] = [one.method, one, partial(one.with_queue, "jobs")]
+    functions: list[TaskFunction] = [
+        one.method,
+        one,
+        partial(one.with_queue, "jobs"),
+        one.run,
+        lambda: one.with_queue("jobs", task_status=anyio.TASK_STATUS_IGNORED),
+        traced(one.method),  # type: ignore[list-item]  # its types are lost, as with many decorators
+    ]
     run = virtual_startup(conditions=[Task(str(n), each) for n, each in enumerate(functions)])
     async with run.startup as startup:
         await run.clock.advance(3)
@@ -406,14 +428,20 @@ def test_a_function_that_cannot_be_a_task_is_refused() -> None:
     for wrong, said in (
         (one.messages, "yield"),
         (partial(one.rows), "yield"),
+        (one.sync, "not async"),
+        (partial(one.sync), "not async"),
+        (traced(one.sync), "not async"),
+        (SyncConsumer(), "not async"),
+        (SyncConsumer, "not async"),
         (one.with_queue, "missing a required argument: 'queue'; give the others with functools"),
     ):
         with pytest.raises(TypeError, match=said):
             Task("jobs", wrong)  # type: ignore[arg-type]  # as a user may
 
 
-async def test_a_task_that_fails_at_once_is_never_up() -> None:
-    run = virtual_startup(conditions=[Task("jobs", Consumer().sync)])  # type: ignore[arg-type]  # as a user may
+async def test_a_task_that_gives_nothing_to_await_is_never_up_nor_tried_again() -> None:
+    calls: list[str] = []
+    run = virtual_startup(conditions=[Task("jobs", lambda: calls.append("called"))])  # type: ignore[arg-type,return-value]  # as a user may
     stages: list[Stage] = []
     async with run.startup as startup:
 
@@ -422,8 +450,9 @@ async def test_a_task_that_fails_at_once_is_never_up() -> None:
             stages.append(changed.current)
 
         await run.clock.advance(20)
-        assert startup.explain().conditions["jobs"].reason == "its task ended with TypeError"
-    assert stages == []
+        why = "its function returned a NoneType, not an awaitable; give an async function"
+        assert startup.explain().conditions["jobs"].reason == f"down for good: {why}"
+    assert (stages, calls) == ([], ["called"])
 
 
 def test_a_coroutine_in_place_of_its_function_is_refused() -> None:

@@ -1,0 +1,91 @@
+"""What a background task may be: refused when it is declared, before it can block the event loop.
+
+A plain `def` with a blocking loop would freeze the whole application, and no thread could be
+stopped for it. What a plain function does cannot be seen from outside. So one that is not async is
+refused, unless it says that it returns what can be awaited, or is a lambda, as in
+`lambda: consume("jobs")`, where there is no place to say so.
+"""
+
+import functools
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from types import FunctionType, MethodType
+
+from orchestrator._hardening.arguments import refuse_generator, wrong_type
+
+TaskFunction = Callable[..., Awaitable[object]]
+"""An async function without arguments; it may take anyio's `task_status`."""
+
+_AWAITABLE = re.compile(r"\b(?:Awaitable|Coroutine|Future|Task)\b")
+"""What stands in the annotation of a plain function that returns what can be awaited."""
+
+
+def checked_function(name: str, function: TaskFunction) -> TaskFunction:
+    """The function, if it can be a task.
+
+    Args:
+        name: The task's.
+        function: What was given.
+
+    Raises:
+        TypeError: When it is no function, has a `yield`, is not async, or takes other arguments.
+    """
+    given: object = function
+    if not callable(given):
+        write = f"write Task({name!r}, listen), without the parentheses"
+        raise wrong_type(given, "function", "an async function", write)
+    refuse_generator(function)
+    if _is_surely_sync(function):
+        raise TypeError(
+            "function is not async, and would block the event loop: write async def, and in it"
+            " await anyio.to_thread.run_sync(...) for what blocks; one that returns an awaitable"
+            " says so in its annotation"
+        )
+    _refuse_arguments(function)
+    return function
+
+
+def parameters_of(function: TaskFunction) -> Iterable[str]:
+    """The names of what it takes."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some built in functions tell nothing
+        return ()
+
+
+def _is_surely_sync(given: object) -> bool:
+    """Whether it is a plain function, whatever it is wrapped in, that gives nothing to await."""
+    while not inspect.iscoroutinefunction(given):
+        match given:
+            case functools.partial():
+                given = given.func
+            case MethodType():
+                given = given.__func__
+            case FunctionType() if hasattr(given, "__wrapped__"):
+                given = given.__wrapped__  # by functools.wraps
+            case FunctionType():
+                returned = str(given.__annotations__.get("return", ""))
+                return given.__name__ != "<lambda>" and not _AWAITABLE.search(returned)
+            case type():
+                return not hasattr(given, "__await__")
+            case _ if isinstance(own := getattr(type(given), "__call__", None), FunctionType):  # noqa: B004  its own, to look into
+                given = own
+            case _:
+                return False  # in C, or a stand-in: it says nothing of itself
+    return False
+
+
+def _refuse_arguments(function: TaskFunction) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    status = {"task_status": None} if "task_status" in signature.parameters else {}
+    try:
+        signature.bind(**status)
+    except TypeError as error:
+        raise TypeError(
+            f"function takes nothing, or task_status, but here: {error}; give the others with"
+            " functools.partial(...)"
+        ) from None
