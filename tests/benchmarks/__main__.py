@@ -22,6 +22,7 @@ PARTS = {
     "loss": 120,
     "probe": 60,
     "import": 60,
+    "loading": 180,
     "ready": 90,
     "startup": 60,
     "checks": 120,
