@@ -1,0 +1,217 @@
+"""Which changes a reader has given out: per incarnation gapless, or the missed ones are counted.
+
+Pure. A reader knows a place in the stream, and for each incarnation the last sequence that it gave
+out. So what comes twice is known, and a gap is known, too. But what the stream has lost altogether
+leaves no gap to be seen until the next change. The states say it: the sequence of each is that of
+the last change. Only, a state may be newer than the place, with its changes still to come. So the
+states are read first, and then the stream's last id. Once the reader has come as far as that id, a
+state that is still ahead of what was given out tells of changes that are lost.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
+
+from orchestrator.fleet._presence import LEASE_SECONDS
+from orchestrator.fleet._wire import FleetEntry, FleetState, Unreadable
+
+FIRST_PLACE = "0-0"
+"""Before everything that a stream can hold."""
+
+MOST_INSTANCES = 20_000
+"""More incarnations than these are not followed."""
+
+_MOST_SEEN = 2 * MOST_INSTANCES
+"""So many incarnations are known again when they come back."""
+
+_BEAT_SECONDS = 2.0
+
+
+class ReadChange(NamedTuple):
+    """A change that the reader gives out.
+
+    Attributes:
+        entry: The change.
+        place: Where it is in the stream; empty if it was read from a state.
+        again: Whether it may have been delivered before.
+    """
+
+    entry: FleetEntry
+    place: str = ""
+    again: bool = False
+
+
+class Gap(NamedTuple):
+    """Changes of an incarnation that can't be read any more.
+
+    Attributes:
+        incarnation: Whose.
+        missed: How many.
+    """
+
+    incarnation: str
+    missed: int
+
+
+ReadStep: TypeAlias = ReadChange | Gap
+
+
+def order_of(place: str) -> tuple[int, int]:
+    """What to compare places by."""
+    milliseconds, _, number = place.partition("-")
+    return int(milliseconds), int(number)
+
+
+class _Truth(NamedTuple):
+    states: Mapping[str, FleetState]
+    last_id: str
+
+
+class ChangeBook:
+    """What one reader has given out.
+
+    Args:
+        service: The service.
+        place: Where to go on in the stream; before everything if not given.
+        seen: For each incarnation, the last sequence that was given out; `None` for a reader that
+            begins, to which the first states are all it needs to know of the past.
+        shared: Whether others read a part of the changes, so that gaps mean nothing.
+
+    Attributes:
+        place: The id of the last entry that was read.
+        seen: For each incarnation, the last sequence that was given out.
+        states: The latest state of each incarnation.
+        unreadable: How many entries and states were not of this version, or forged.
+        repeated: How many changes came again, and were skipped.
+        missed: How many changes could not be read any more.
+        begins: Whether no states were taken over yet, and it goes on nowhere.
+        crowded: Whether there are more incarnations than can be followed.
+        doubtful: Whether the states should be read again soon.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        place: str | None = None,
+        seen: Mapping[str, int] | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self.place = place or FIRST_PLACE
+        self.seen = OrderedDict(seen or {})
+        self.states: dict[str, FleetState] = {}
+        self.unreadable = self.repeated = self.missed = 0
+        self.crowded = self.doubtful = False
+        self._service = service
+        self.begins = seen is None
+        self._shared = shared
+        self._truth: _Truth | None = None
+        self._absent_since: dict[str, float] = {}
+
+    @property
+    def has_absent(self) -> bool:
+        """Whether some instances are not among the states that were read last."""
+        return bool(self._absent_since)
+
+    def read(
+        self, entry_id: str, entry: FleetEntry | Unreadable, *, again: bool = False
+    ) -> list[ReadStep]:
+        """Take over an entry of the stream; return what it tells."""
+        self.place = entry_id
+        if isinstance(entry, Unreadable):
+            self.unreadable += 1
+            self.doubtful = True
+            return []
+        return self._tell(ReadChange(entry, entry_id, again))
+
+    def go_back(self) -> None:
+        """The stream is another one, or counts anew: read it from its beginning."""
+        self.place = FIRST_PLACE
+        self.doubtful = True
+
+    def take_states(
+        self, states: Mapping[str, FleetState | Unreadable], last_id: str, at: float
+    ) -> None:
+        """Take over all states, which were read before the stream's last id was `last_id`.
+
+        Args:
+            states: The states by incarnation.
+            last_id: The place up to which their changes are in the stream, if they are in it.
+            at: Now, in monotonic seconds.
+        """
+        readable = {one: it for one, it in states.items() if isinstance(it, FleetState)}
+        self.unreadable += len(states) - len(readable)
+        self.doubtful = False
+        self.crowded = len(readable) > MOST_INSTANCES
+        if self.begins:
+            self.seen.update({one: state.entry.sequence for one, state in readable.items()})
+            self.begins = False
+        self.refresh(readable)
+        if not self._shared:
+            self._truth = _Truth(readable, last_id)
+        if not self.crowded:  # else not all of them were read
+            self._forget_absent(states, at)
+
+    def refresh(self, states: Mapping[str, FleetState | Unreadable]) -> None:
+        """Take over some states, which say nothing about what was given out."""
+        for incarnation, state in states.items():
+            if isinstance(state, FleetState):
+                known = self.states.get(incarnation)
+                if known is None and len(self.states) >= MOST_INSTANCES:
+                    self.crowded = True
+                elif known is None or known.entry.sequence <= state.entry.sequence:
+                    self.states[incarnation] = state
+
+    def settle(self, *, at_end: bool) -> list[ReadStep]:
+        """Compare with the states that were taken over, if the reader has come far enough.
+
+        Args:
+            at_end: Whether the stream had nothing left just now.
+        """
+        truth = self._truth
+        if truth is None or not (at_end or order_of(self.place) >= order_of(truth.last_id)):
+            return []
+        self._truth = None
+        steps: list[ReadStep] = []
+        for incarnation, state in truth.states.items():
+            if state.entry.sequence > self.seen.get(incarnation, 0):
+                steps += self._tell(ReadChange(state.entry))
+        return steps
+
+    def _tell(self, told: ReadChange) -> list[ReadStep]:
+        entry = told.entry
+        incarnation, sequence = entry.incarnation, entry.sequence
+        known = self.states.get(incarnation)
+        if known is None and len(self.states) >= MOST_INSTANCES:
+            self.crowded = True
+            return []
+        self._absent_since.pop(incarnation, None)
+        seen = self.seen.get(incarnation, 0)
+        if sequence <= seen and not self._shared:
+            self.repeated += 1
+            return []
+        if known is None:
+            started_at = entry.at - entry.elapsed_seconds
+            known = FleetState(entry, self._service, started_at, LEASE_SECONDS, _BEAT_SECONDS)
+            self.states[incarnation] = known
+        elif known.entry.sequence < sequence:
+            self.states[incarnation] = replace(known, entry=entry, waits_for=())
+        self.seen[incarnation] = max(sequence, seen)
+        self.seen.move_to_end(incarnation)
+        while len(self.seen) > _MOST_SEEN:
+            self.seen.popitem(last=False)
+        steps: list[ReadStep] = [told]
+        if sequence > seen + 1 and not self._shared:
+            self.missed += sequence - seen - 1
+            steps.insert(0, Gap(incarnation, sequence - seen - 1))
+        return steps
+
+    def _forget_absent(self, present: Mapping[str, object], at: float) -> None:
+        """Forget instances that Redis has not known for two of their leases: they were swept."""
+        for incarnation in [one for one in self._absent_since if one in present]:
+            del self._absent_since[incarnation]
+        for incarnation in [one for one in self.states if one not in present]:
+            since = self._absent_since.setdefault(incarnation, at)
+            if at - since >= 2 * min(self.states[incarnation].lease_seconds, 60.0):
+                del self.states[incarnation], self._absent_since[incarnation]

@@ -1,0 +1,250 @@
+"""How a fleet is read: the order in which a reader asks Redis, and what it makes of the answers.
+
+1. On every new connection: the place first, then the truth. The stream's last id says whether the
+   reader's own place is still in this stream; then all states are read, in pages and without a
+   transaction. They may be newer than the place, and what comes again is known by its sequence.
+2. Then, over and over: wait for changes from the place on; each second ask which leases have ended;
+   and now and then read all states again, so that whatever Redis lost, the view is soon right.
+
+Pure but for its source: `FleetSource` is a connection to Redis in the product, and may be anything
+that answers alike in a test. `_changes` decides what is told, `_presence` who is there.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from orchestrator.fleet._changes import (
+    FIRST_PLACE,
+    MOST_INSTANCES,
+    ChangeBook,
+    Gap,
+    ReadChange,
+    ReadStep,
+    order_of,
+)
+from orchestrator.fleet._news import (
+    Change,
+    Contact,
+    FleetNews,
+    Instance,
+    Missed,
+    Presence,
+    SilentTogether,
+)
+from orchestrator.fleet._presence import LifeSigns, PresenceBook, PresenceVerdict
+from orchestrator.fleet._wire import FleetEntry, FleetState, Unreadable
+
+BLOCK_SECONDS = 1.0
+"""How long Redis keeps a reader waiting for a change. So leases are asked about as often."""
+
+_LEASES_SECONDS = 1.0
+_LONGEST_TRUTH_SECONDS = 30.0
+_SHORTEST_TRUTH_SECONDS = 2.0
+_TRUTH_SECONDS_EACH = 0.03
+"""All states are read again every 30 s, and more often in a small fleet, where it costs nothing."""
+
+
+class StreamEntry(NamedTuple):
+    """An entry of the stream, as it was read.
+
+    Attributes:
+        id: Its place.
+        entry: What it tells.
+        again: Whether it may have been delivered before.
+    """
+
+    id: str
+    entry: FleetEntry | Unreadable
+    again: bool = False
+
+
+class FleetSource(Protocol):
+    """Redis, as a reader asks it. Each call may raise what a connection raises."""
+
+    def last_id(self) -> str | None:
+        """The last id that the stream has given; `None` without a stream."""
+        ...
+
+    def all_states(self, most: int) -> Mapping[str, FleetState | Unreadable]:
+        """All states; after more than `most` it may stop."""
+        ...
+
+    def some_states(self, incarnations: Collection[str]) -> Mapping[str, FleetState | Unreadable]:
+        """The states of these, as far as there are any."""
+        ...
+
+    def entries_after(self, place: str, block_seconds: float) -> Sequence[StreamEntry]:
+        """Entries after the place; none if none came within the time, or 0 for no time at all."""
+        ...
+
+    def ended_leases(self, most: int) -> tuple[Mapping[str, float], int]:
+        """For each lease that has ended, how many seconds ago; and how many leases there are."""
+        ...
+
+    def all_leases(self, most: int) -> Collection[str]:
+        """The incarnations that have a lease, ended ones among them."""
+        ...
+
+
+class Delivery(NamedTuple):
+    """What one turn brought.
+
+    Attributes:
+        news: The news, in order.
+        instances: All instances now, by incarnation; `None` if nothing changed in them.
+        place: How far the stream was read.
+        seen: With the first states of a reader that begins: for each incarnation, the last sequence
+            that it need not give out. Else `None`.
+    """
+
+    news: list[FleetNews]
+    instances: Mapping[str, Instance] | None
+    place: str
+    seen: Mapping[str, int] | None = None
+
+
+class FleetReader:
+    """Reads one fleet, turn by turn.
+
+    Args:
+        book: What was given out before.
+        now: Monotonic seconds.
+        unix_now: Unix seconds.
+
+    Attributes:
+        book: What was given out.
+        instances: All instances now, by incarnation.
+    """
+
+    def __init__(
+        self, book: ChangeBook, now: Callable[[], float], unix_now: Callable[[], float]
+    ) -> None:
+        self.book = book
+        self._now = now
+        self._unix_now = unix_now
+        self._presences = PresenceBook()
+        self.instances: dict[str, Instance] = {}
+        self._leases_due = 0.0
+        self._truth_due = 0.0
+        self._truth_at = -_SHORTEST_TRUTH_SECONDS
+        self._reached: bool | None = None
+        self._begins = True
+
+    def connect(self, source: FleetSource) -> Delivery:
+        """Begin on a new connection."""
+        book = self.book
+        last_id = source.last_id() or FIRST_PLACE
+        if book.begins:
+            book.place = last_id
+        elif order_of(last_id) < order_of(book.place):
+            book.go_back()
+        self._read_truth(source)
+        self._read_leases(source, whole=True)
+        self._presences.reach(self._now())
+        begins, self._begins = self._begins, False
+        before, self._reached = self._reached, True
+        delivery = self._delivery([], [])
+        news: list[FleetNews] = [Contact(reached=True)] if before is False else []
+        if begins:  # whoever begins looks at the instances themselves
+            return delivery._replace(news=news, seen=dict(book.seen))
+        return delivery._replace(news=news + delivery.news)
+
+    def lose(self, reason: str) -> Delivery:
+        """The connection is gone, for this reason."""
+        first, self._reached = self._reached is not False, False
+        self._presences.lose()
+        news: list[FleetNews] = [Contact(reached=False, reason=reason)] if first else []
+        return self._delivery(news, [])
+
+    def turn(self, source: FleetSource, block_seconds: float = BLOCK_SECONDS) -> Delivery:
+        """Wait for changes, and do what is due."""
+        book = self.book
+        steps = book.settle(at_end=False)
+        entries = source.entries_after(book.place, 0.0 if steps else block_seconds)
+        for one in entries:
+            steps += book.read(one.id, one.entry, again=one.again)
+        steps += book.settle(at_end=not entries)
+        looked_up = {step.entry.incarnation for step in steps if isinstance(step, ReadChange)}
+        if self._now() >= self._leases_due:
+            looked_up |= self._read_leases(source)
+        if looked_up:
+            book.refresh(source.some_states(looked_up))
+        if self._truth_is_due():
+            if order_of(source.last_id() or FIRST_PLACE) < order_of(book.place):
+                book.go_back()
+            self._read_truth(source)
+        return self._delivery([], steps)
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    def _truth_is_due(self) -> bool:
+        now = self._now()
+        doubtful = self.book.doubtful or self.book.has_absent
+        early = doubtful and now - self._truth_at >= _SHORTEST_TRUTH_SECONDS
+        return early or now >= self._truth_due
+
+    def _read_truth(self, source: FleetSource) -> None:
+        book = self.book
+        states = source.all_states(MOST_INSTANCES)
+        self._truth_at = self._now()
+        book.take_states(states, source.last_id() or FIRST_PLACE, self._truth_at)
+        pause = min(len(book.states) * _TRUTH_SECONDS_EACH, _LONGEST_TRUTH_SECONDS)
+        self._truth_due = self._truth_at + max(pause, _SHORTEST_TRUTH_SECONDS)
+
+    def _read_leases(self, source: FleetSource, *, whole: bool = False) -> set[str]:
+        """Ask which leases have ended; return whose state should be looked up for it."""
+        self._leases_due = self._now() + _LEASES_SECONDS
+        before = self._presences.ended
+        ended, count = source.ended_leases(MOST_INSTANCES)
+        whole = whole or count != self._presences.lease_count
+        held = source.all_leases(MOST_INSTANCES) if whole else None
+        self._presences.take_leases(ended, held)
+        states = self.book.states
+        again = before.keys() - ended.keys()  # such as one that is not stuck any more
+        return again | {
+            one
+            for one, seconds in ended.items()
+            if one not in before or one not in states or seconds <= states[one].lease_seconds
+        }
+
+    # -- telling ----------------------------------------------------------------------------------
+
+    def _delivery(self, news: list[FleetNews], steps: list[ReadStep]) -> Delivery:
+        book, presences = self.book, self._presences
+        signs = {
+            incarnation: LifeSigns(state.left, state.stuck_since is not None, state.lease_seconds)
+            for incarnation, state in book.states.items()
+        }
+        judged = presences.judge(signs, self._now())
+        changed = self._update_instances()
+        at = self.instances
+        for step in steps:
+            if isinstance(step, Gap):
+                if step.incarnation in at:
+                    news.append(Missed(at[step.incarnation], step.missed))
+            elif (incarnation := step.entry.incarnation) in at:
+                news.append(Change(at[incarnation], *step))
+        news += (Presence(at[one], verdict) for one, verdict in judged.changed.items())
+        if judged.silent_together:
+            together = tuple(at[one] for one in judged.silent_together)
+            news.append(SilentTogether(together, judged.of))
+        return Delivery(news, dict(at) if changed else None, book.place)
+
+    def _update_instances(self) -> bool:
+        """Make what is shown of what is known; return whether anything has changed."""
+        book, verdicts, instances = self.book, self._presences.verdicts, self.instances
+        gone = [one for one in instances if one not in book.states]
+        for one in gone:
+            del instances[one]
+        changed = bool(gone)
+        for incarnation, state in book.states.items():
+            verdict = verdicts.get(incarnation, PresenceVerdict.UNKNOWN)
+            known = instances.get(incarnation)
+            if known is not None and known.state is state and known.presence is verdict:
+                continue
+            since = known.presence_since if known and known.presence is verdict else None
+            instances[incarnation] = Instance(
+                state, verdict, self._unix_now() if since is None else since
+            )
+            changed = True
+        return changed

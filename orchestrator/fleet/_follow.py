@@ -1,0 +1,116 @@
+"""`follow`: the instances of a service, and the news of them, on asyncio and on trio."""
+
+import math
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+
+import anyio
+
+from orchestrator._hardening.arguments import require
+from orchestrator._runtime.event_loop import EventLoop
+from orchestrator.fleet._changes import ChangeBook
+from orchestrator.fleet._cursor import decode_cursor
+from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
+from orchestrator.fleet._follower import Follower
+from orchestrator.fleet._group_source import Membership
+from orchestrator.fleet._reader_connection import ReaderConnection
+from orchestrator.fleet._wire import FleetKeys, fleet_keys
+from states import Failure, FailureKind
+
+_CONNECT_SECONDS = 10.0
+_LEAVE_SECONDS = 1.0
+_MOST_GROUP_CHARACTERS = 128
+
+
+def follow(
+    url: str,
+    *,
+    service: str,
+    cursor: str | None = None,
+    group: str | None = None,
+    connect_seconds: float = _CONNECT_SECONDS,
+) -> AbstractAsyncContextManager[FleetView]:
+    """Follow the instances of a service.
+
+    Example::
+
+        async with follow("redis://localhost", service="chat") as fleet:
+            async for news in fleet:
+                print(news)
+
+    Args:
+        url: The Redis that the instances publish to.
+        service: The name of the service.
+        cursor: Where another one stopped: its `cursor`. Changes since then are delivered.
+        group: Share the changes among all that give this name: each is delivered to one of them,
+            and again to another one if the first does not come back for the next within a minute.
+            It needs rights to write.
+        connect_seconds: How long entering waits for Redis. With 0 it does not wait at all;
+            `instances` is empty until Redis has answered.
+
+    Raises:
+        TypeError: When an argument is of the wrong type.
+        ValueError: When the URL, the service's name or the cursor can't be used.
+        FleetUnreachable: On entering, when Redis does not answer in time, or waiting won't help.
+    """
+    require(url, str, "url", "write follow('redis://host:6379/0', service='chat')")
+    keys = fleet_keys(require(service, str, "service", "give the service's name"))
+    if not 0 <= connect_seconds <= math.inf:
+        raise ValueError("connect_seconds must be a number of 0 or more")
+    place, seen = None, None
+    if cursor is not None:
+        place, seen = decode_cursor(require(cursor, str, "cursor", "give `fleet.cursor`"))
+    membership = None
+    if group is not None:
+        require(group, str, "group", "give a name that all members share")
+        if not (0 < len(group) <= _MOST_GROUP_CHARACTERS and group.isprintable()):
+            raise ValueError("group must be a name of 1 to 128 printable characters")
+        if cursor is not None:
+            raise ValueError("a group has a place of its own in Redis: leave the cursor out")
+        membership = Membership(group, os.urandom(8).hex())
+    ReaderConnection(url)  # connects nowhere, and refuses what can't be used
+    book = ChangeBook(service, place, seen, shared=group is not None)
+    return _following(url, keys, FleetView(service, book, membership), connect_seconds)
+
+
+@asynccontextmanager
+async def _following(
+    url: str, keys: FleetKeys, view: FleetView, connect_seconds: float
+) -> AsyncGenerator[FleetView]:
+    loop = EventLoop()
+    ended = anyio.Event()
+
+    def call(function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the event loop has ended
+            loop.call(function)
+
+    follower = Follower(
+        url,
+        keys,
+        view.book,
+        view.membership,
+        deliver=lambda delivery, failure: call(partial(view.take, delivery, failure)),
+        has_room=view.has_room,
+        ended=lambda: call(ended.set),
+    )
+    follower.start()
+    try:
+        if connect_seconds:
+            await _reach(view, connect_seconds)
+        yield view
+    finally:
+        view.close()
+        follower.close()
+        if view.membership is not None:
+            with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
+                await ended.wait()
+
+
+async def _reach(view: FleetView, seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        await view.reached()
+    if not view.contact.reached:
+        late = Failure(FailureKind.TRANSIENT, "TimeoutError", f"no answer within {seconds:g} s")
+        raise FleetUnreachable(view.failure or late)

@@ -1,0 +1,199 @@
+"""Whatever Redis loses, and whenever: each change is delivered once and in order, or counted."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.fleet._changes import ChangeBook
+from orchestrator.fleet._fleet_reader import Delivery, FleetReader
+from orchestrator.fleet._news import Change, FleetNews, Missed
+from orchestrator.fleet._presence import PresenceVerdict
+from tests.fleet.simulated_redis import SimulatedRedis
+
+NAMES = ["a.0000000000000001", "b.0000000000000002", "c.0000000000000003"]
+
+Event = tuple[str, int]
+
+events: st.SearchStrategy[Event] = st.tuples(
+    st.sampled_from(
+        [
+            "change",
+            "change",
+            "change",
+            "burst",
+            "flush",
+            "stream",
+            "trim",
+            "states",
+            "behind",
+            "clock",
+        ]
+    ),
+    st.integers(0, 5),
+)
+turns = st.lists(
+    st.tuples(
+        st.sampled_from(["turn", "turn", "turn", "connect", "resume"]), st.lists(events, max_size=4)
+    ),
+    max_size=25,
+)
+
+
+class Follower:
+    """A reader, and what it was given."""
+
+    def __init__(self) -> None:
+        self.happening: list[Callable[[], None]] = []
+        self.redis = SimulatedRedis(NAMES, self._happen)
+        self.given: dict[str, list[int]] = defaultdict(list)
+        self.missed: dict[str, int] = defaultdict(int)
+        self.began_at: Mapping[str, int] = {}
+        self.at = 0.0
+        self.reader = self._new(None)
+
+    def _new(self, before: ChangeBook | None) -> FleetReader:
+        book = ChangeBook("chat")
+        if before is not None:
+            book = ChangeBook("chat", before.place, before.seen)
+        return FleetReader(book, lambda: self.at, lambda: self.at)
+
+    def _happen(self) -> None:
+        if self.happening:
+            self.happening.pop(0)()
+
+    def does(self, event: Event) -> Callable[[], None]:
+        kind, number = event
+        name = NAMES[number % len(NAMES)]
+        redis = self.redis
+        happens: dict[str, Callable[[], None]] = {
+            "change": partial(redis.change, name),
+            "burst": partial(redis.change, name, number + 1),
+            "flush": redis.flush,
+            "stream": redis.lose_stream,
+            "trim": partial(redis.trim, number),
+            "states": redis.lose_states,
+            "behind": partial(redis.fall_behind, number),
+            "clock": redis.turn_clock_back,
+        }
+        return happens[kind]
+
+    def act(self, action: str, meanwhile: list[Event]) -> None:
+        self.happening += [self.does(event) for event in meanwhile]
+        self.at += 0.5
+        self.redis.at = self.at
+        if action == "resume":
+            self.reader = self._new(self.reader.book)
+        if action == "turn":
+            self.take(self.reader.turn(self.redis))
+        else:
+            self.take(self.reader.connect(self.redis))
+        while self.happening:
+            self.happening.pop(0)()
+
+    def take(self, delivery: Delivery) -> None:
+        if delivery.seen is not None and not self.began_at:
+            self.began_at = dict.fromkeys(NAMES, 0) | dict(delivery.seen)
+        for one in delivery.news:
+            self._take(one)
+
+    def _take(self, one: FleetNews) -> None:
+        if isinstance(one, Missed):
+            assert one.count > 0
+            self.missed[one.instance.incarnation] += one.count
+        elif isinstance(one, Change):
+            name = one.instance.incarnation
+            before = self.began_at[name] + self.missed[name] + len(self.given[name])
+            assert one.changed.sequence == before + 1, "a gap unsaid, or out of order, or twice"
+            self.given[name].append(one.changed.sequence)
+
+    def settle(self) -> None:
+        """All publishers beat, and the reader goes on until nothing comes any more."""
+        for _ in range(2):
+            for name in NAMES:
+                if self.redis.sequences[name]:
+                    self.redis.beat(name)
+            for _ in range(40):
+                self.at += 0.5
+                self.redis.at = self.at
+                self.take(self.reader.turn(self.redis))
+
+
+@settings(max_examples=100)
+@given(turns)
+def test_every_change_is_delivered_once_and_in_order_or_counted(
+    actions: list[tuple[str, list[Event]]],
+) -> None:
+    follower = Follower()
+    follower.act("connect", [])
+    for action, meanwhile in actions:
+        follower.act(action, meanwhile)
+    follower.settle()
+    for name in NAMES:
+        told = len(follower.given[name]) + follower.missed[name]
+        assert follower.began_at[name] + told == follower.redis.sequences[name]
+
+
+@settings(max_examples=50)
+@given(turns)
+def test_the_view_becomes_what_the_instances_say(actions: list[tuple[str, list[Event]]]) -> None:
+    follower = Follower()
+    follower.act("connect", [])
+    for action, meanwhile in actions:
+        follower.act(action, meanwhile)
+    follower.settle()
+    for name in NAMES:
+        if follower.redis.sequences[name]:
+            state = follower.reader.book.states[name]
+            assert state.entry.sequence == follower.redis.sequences[name]
+
+
+@settings(max_examples=50)
+@given(turns)
+def test_nothing_is_missed_while_nothing_is_lost(actions: list[tuple[str, list[Event]]]) -> None:
+    """Whenever a reader begins, connects anew, or reads the states again: they may be ahead."""
+    follower = Follower()
+    follower.act("connect", [])
+    for action, meanwhile in actions:
+        follower.act(action, [("change", number) for _, number in meanwhile])
+    follower.settle()
+    assert not any(follower.missed.values())
+
+
+def test_a_stream_that_counts_from_an_earlier_time_is_read_from_its_beginning() -> None:
+    follower = Follower()
+    follower.redis.change(NAMES[0], 2)
+    follower.act("connect", [])
+    follower.redis.flush()
+    follower.redis.turn_clock_back()
+    follower.redis.change(NAMES[0], 2)
+    for _ in range(8):
+        follower.act("turn", [])
+    assert follower.given[NAMES[0]] == [3, 4]
+    assert not any(follower.missed.values())
+
+
+def test_instances_that_live_while_redis_is_away_for_long_are_never_called_silent() -> None:
+    follower = Follower()
+    for name in NAMES:
+        follower.redis.change(name)
+    follower.act("connect", [])
+    assert presences(follower) == {PresenceVerdict.ALIVE}
+    follower.at = 100.0
+    follower.reader.lose("away")
+    assert presences(follower) == {PresenceVerdict.UNKNOWN}
+    follower.at = follower.redis.at = 130.0  # all leases have ended long ago
+    follower.act("connect", [])
+    assert presences(follower) == {PresenceVerdict.UNKNOWN}
+    for _ in range(20):
+        for name in NAMES:
+            follower.redis.beat(name)
+        follower.act("turn", [])
+        assert PresenceVerdict.SILENT not in presences(follower)
+    assert presences(follower) == {PresenceVerdict.ALIVE}
+
+
+def presences(follower: Follower) -> set[PresenceVerdict]:
+    return {one.presence for one in follower.reader.instances.values()}
