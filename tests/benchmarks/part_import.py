@@ -42,6 +42,7 @@ SERVICES = {
 """The module of each service, and whether it sends traces."""
 
 Measured = TypeVar("Measured", Cost, Start)
+TakenT = TypeVar("TakenT")
 
 
 def measure(rounds: int = 15, warm_up: int = 1) -> Iterator[Row]:
@@ -112,10 +113,10 @@ def services(rounds: int, warm_up: int = 1) -> Iterator[Row]:
 
 
 def in_turns(
-    candidates: Mapping[str, Callable[[], Measured]], rounds: int, warm_up: int
-) -> dict[str, list[Measured]]:
+    candidates: Mapping[str, Callable[[], TakenT]], rounds: int, warm_up: int
+) -> dict[str, list[TakenT]]:
     """Let all of them run in turns; what they yield while they warm up does not count."""
-    taken: dict[str, list[Measured]] = {name: [] for name in candidates}
+    taken: dict[str, list[TakenT]] = {name: [] for name in candidates}
     names = list(candidates)
     for number in range(-warm_up, rounds):
         for name in names:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from tests.benchmarks.import_process import environment, processor_ms
@@ -154,7 +155,7 @@ async def _crowd(
     asking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asking
-    gaps = [(after - before) * 1e3 for before, after in zip(lives, lives[1:], strict=False)]
+    gaps = [(after - before) * 1e3 for before, after in pairwise(lives)]
     return Loaded(
         lives[0] - began,
         max(served_at, default=began) - began,
