@@ -41,6 +41,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> ASGIApp:
     """
     auto, settings = AutoSettings.from_environment(environ), Settings.from_environment(environ)
     observers, metrics = _telemetry(environ) if settings.enabled else ([], None)
+    if auto.fleet and settings.enabled:
+        observers = [*observers, _fleet(settings, has_redis=auto.has_redis)]
     startup = Orchestrator(
         _probe(settings, has_redis=auto.has_redis),
         policy=settings.policy,
@@ -48,7 +50,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> ASGIApp:
         observers=observers,
         enabled=settings.enabled,
     )
-    if observers:
+    if metrics is not None:
         startup.on(Stage.READY)(_set_up_telemetry)
     pod = Pod() if auto.pod and settings.enabled else None
     try:
@@ -82,6 +84,22 @@ def _probe(settings: Settings, *, has_redis: bool) -> Probe:
             PREFIX,
         )
     return AlwaysAnswers()
+
+
+def _fleet(settings: Settings, *, has_redis: bool) -> Observer:
+    """Publishes this instance in the Redis that is asked.
+
+    Raises:
+        SettingsError: When there is no such Redis, or nothing names the service.
+    """
+    from orchestrator.fleet import Fleet
+
+    if not has_redis:
+        raise SettingsError(f"{PREFIX}FLEET", "true", "false where REDIS_URL is not set")
+    try:
+        return Fleet(settings.redis_url)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}FLEET", "true", "", text=f"{PREFIX}FLEET: {error}") from None
 
 
 def _telemetry(environ: Mapping[str, str]) -> tuple[list[Observer], GateMetrics | None]:

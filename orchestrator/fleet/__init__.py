@@ -1,13 +1,17 @@
 """Many instances of a service, on the service's own Redis.
 
-Reading: `follow` gives all instances of a service as they are now, and the news of them.
-Example::
+Publishing: `Fleet` is an observer that says how this instance stands::
+
+    startup = Orchestrator(RedisProbe(url), observers=[Fleet(url, service="chat")])
+
+Reading: `follow` gives all instances of a service as they are now, and the news of them::
 
     async with follow("redis://localhost", service="chat") as fleet:
         async for news in fleet:
             print(news)
 """
 
+from orchestrator.fleet._fleet import Fleet, FleetFigures
 from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
 from orchestrator.fleet._follow import follow
 from orchestrator.fleet._news import (
@@ -25,8 +29,10 @@ from orchestrator.fleet._wire import FleetCondition, FleetEntry, FleetState
 __all__ = [
     "Change",
     "Contact",
+    "Fleet",
     "FleetCondition",
     "FleetEntry",
+    "FleetFigures",
     "FleetNews",
     "FleetState",
     "FleetUnreachable",

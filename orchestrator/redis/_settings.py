@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator._hardening.arguments import MOST_PORT
 from orchestrator._hardening.text import bracketed, one_line
-from orchestrator._ports import Target
+from orchestrator._ports import Probe, Target
 from orchestrator.redis._expect import Expect
 
 DEFAULT_HOST = "localhost"
@@ -19,6 +19,9 @@ _MOST_PLACE_CHARACTERS = 300
 
 _MOST_HOST_CHARACTERS = 254
 """RFC 1035: 253, and the dot at the end."""
+
+_TLS_CONNECTS_PER_SECOND = 2000.0
+"""One core makes 2,900 handshakes a second with P-256, 1,850 with RSA-2048, 290 with RSA-4096."""
 
 _NO_HOST = re.compile(r"[\s@/?#\\]")
 """Characters that no host has. In a URL, one of them is most likely a part of a password."""
@@ -72,6 +75,11 @@ class RedisSettings:
             return one_line(f"redis at {self.path}", _MOST_PLACE_CHARACTERS)
         words = one_line(f"redis at {bracketed(self.host)}", _MOST_PLACE_CHARACTERS)
         return f"{words}:{self.port}"
+
+    @property
+    def connects_per_second(self) -> float:
+        """How many new connections the server is taken to accept from a whole fleet."""
+        return _TLS_CONNECTS_PER_SECOND if self.tls else Probe.connects_per_second
 
     @property
     def target(self) -> Target:

@@ -31,11 +31,11 @@ _OF_A_SERVICE = re.compile(
     re.ASCII,
 )
 
-OF_AUTO = ("APP", "IMPORT", "HOLD_SECONDS", "MAX_HELD", "HEALTH_DETAILS", "PAGE", "POD")
+OF_AUTO = ("APP", "IMPORT", "HOLD_SECONDS", "MAX_HELD", "HEALTH_DETAILS", "PAGE", "POD", "FLEET")
 """What `orchestrator.auto` alone reads."""
 
-_OF_OTHERS = ("POD_DIR", "NOTIFY_SOCKET")
-"""What `Pod` reads, and what `run` sets for its child."""
+_OF_OTHERS = ("POD_DIR", "NOTIFY_SOCKET", "FLEET_SERVICE", "FLEET_INSTANCE", "FLEET_VERSION")
+"""What `Pod` and `Fleet` read, and what `run` sets for its child."""
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -147,6 +147,7 @@ class AutoSettings:
         page: The path of the status page; empty for none.
         pod: Whether the workers of one server answer health checks as one.
         has_redis: Whether a variable says where Redis is.
+        fleet: Whether the instance is published in that Redis for its fleet to be seen.
     """
 
     app: str
@@ -157,6 +158,7 @@ class AutoSettings:
     page: str = ""
     pod: bool = True
     has_redis: bool = True
+    fleet: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -181,6 +183,7 @@ class AutoSettings:
             page=page,
             pod=_flag(environ, "POD", default=True),
             has_redis=bool(_text(environ, "REDIS_URL") or environ.get("REDIS_URL", "").strip()),
+            fleet=_flag(environ, "FLEET", default=False),
         )
 
 

@@ -26,6 +26,7 @@ MODULES = {
     "orchestrator.asgi": "asgi",
     "orchestrator.auto": "auto",
     "orchestrator.checks": "checks",
+    "orchestrator.fleet": "fleet",
     "orchestrator.health": "health",
     "orchestrator.otel": "otel",
     "orchestrator.pod": "pod",

@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote, urlsplit
 import redis
 from hypothesis import strategies as st
 
-from orchestrator.otel._setup.resource_attributes import platform_attributes
+from orchestrator._runtime.platform_identity import platform_attributes
 from orchestrator.redis import RedisProbe
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._url import settings_of_url

@@ -23,10 +23,10 @@ from orchestrator import (
     Stage,
     Target,
 )
+from orchestrator._runtime.platform_identity import platform_attributes
 from orchestrator.asgi import ReadinessGate, health_app, lifespan
 from orchestrator.checks import grpc, kafka
 from orchestrator.health import GrpcHealth, heartbeat_file, serve_health
-from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.redis import Expect, RedisProbe
 from orchestrator.settings import Settings
 from orchestrator.testing import ManualClock, ScriptedProbe

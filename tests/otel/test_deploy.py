@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.otel._setup.resource_attributes import platform_attributes
+from orchestrator._runtime.platform_identity import platform_attributes
 from tests.otel.collector_support import (
     COLLECTOR_CONFIG,
     find_program,

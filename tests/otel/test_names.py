@@ -22,11 +22,11 @@ from orchestrator import (
     Target,
     Task,
 )
+from orchestrator._runtime.platform_identity import platform_attributes
 from orchestrator.asgi import ReadinessGate
 from orchestrator.checks import amqp, call, file, grpc, http, kafka, postgres, tcp
 from orchestrator.otel import OpenTelemetryGateMetrics
 from orchestrator.otel._providers import SCHEMA_URL
-from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ScriptedProbe
 from states import Failure
 from tests.asgi.gate_support import until

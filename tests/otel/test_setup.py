@@ -12,9 +12,9 @@ from importlib.metadata import version
 import pytest
 from packaging.version import Version
 
+from orchestrator._runtime.platform_identity import platform_attributes
 from orchestrator.otel import setup_telemetry
 from orchestrator.otel._setup.log_limit import LogLimit
-from orchestrator.otel._setup.resource_attributes import platform_attributes
 from tests.otel.otel_process import START, Receiver, at, receiving, run
 
 

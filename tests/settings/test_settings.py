@@ -240,6 +240,7 @@ def test_what_runs_an_application_behind_its_gate_has_settings_of_its_own() -> N
         "HEALTH_DETAILS": "maybe",
         "PAGE": "/",
         "POD": "4",
+        "FLEET": "chat",
     }.items():
         with pytest.raises(SettingsError, match=f"^ORCHESTRATOR_{name} is .*; it must"):
             AutoSettings.from_environment({**environ, f"ORCHESTRATOR_{name}": value})
@@ -247,5 +248,6 @@ def test_what_runs_an_application_behind_its_gate_has_settings_of_its_own() -> N
 
 def test_what_other_rooms_read_is_no_misspelling(caplog: pytest.LogCaptureFixture) -> None:
     names = [*(f"ORCHESTRATOR_{name}" for name in OF_AUTO), POD_DIR, PARENT_SOCKET]
+    names += [f"ORCHESTRATOR_FLEET_{name}" for name in ("SERVICE", "INSTANCE", "VERSION")]
     Settings.from_environment(dict.fromkeys(names, "x"))
     assert caplog.text == ""

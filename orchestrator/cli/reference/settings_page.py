@@ -41,6 +41,21 @@ _OTHERS = (
     ),
     ("OPTIONAL_CHECKS", "The same, for what is asked and reported, and not needed.", "none"),
     ("PLATFORM", "Overrides the platform: " + ", ".join(Platform) + ".", "detected"),
+    (
+        "FLEET_SERVICE",
+        "What `Fleet` calls the service; else `OTEL_SERVICE_NAME` or the platform says it.",
+        "none",
+    ),
+    (
+        "FLEET_INSTANCE",
+        "What it calls this instance; else `service.instance.id`, the pod or the host is taken.",
+        "the host",
+    ),
+    (
+        "FLEET_VERSION",
+        "What this instance runs; else `service.version` or the platform's revision is taken.",
+        "none",
+    ),
     ("ENABLED", "`false` is the rollback: nothing is probed, every client is admitted.", "true"),
 )
 
@@ -52,6 +67,7 @@ _AUTO = (
     ("HEALTH_DETAILS", "`true` tells what the service waits for on health endpoints.", "false"),
     ("PAGE", "The path of the status page, such as `/startup`.", "none"),
     ("POD", "`false`: each of several workers answers health checks for itself.", "true"),
+    ("FLEET", "`true` publishes the instance as `Fleet` does, in the same Redis.", "false"),
 )
 
 _TAIL = """\

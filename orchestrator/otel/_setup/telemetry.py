@@ -12,6 +12,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.util.types import AttributeValue
 
 from orchestrator._hardening.log_thread import logger
+from orchestrator._runtime.platform_identity import platform_attributes
 from orchestrator.otel._machine_metrics import is_unset_meter_provider
 from orchestrator.otel._setup.environment import (
     PROTOCOLS,
@@ -27,7 +28,6 @@ from orchestrator.otel._setup.export_failures import warn_of, warn_of_signals
 from orchestrator.otel._setup.exporters import make_exporter
 from orchestrator.otel._setup.log_limit import ExporterLines
 from orchestrator.otel._setup.provider_shutdown import ProviderShutdown
-from orchestrator.otel._setup.resource_attributes import platform_attributes
 from orchestrator.otel._setup.switch_interval import SwitchInterval
 
 if TYPE_CHECKING:  # the SDK is loaded by those who ask for it only

@@ -1,8 +1,13 @@
-"""What a platform says of itself in the environment; nothing is asked over the network."""
+"""What a platform says of itself in the environment; nothing is asked over the network.
 
+Traces and the fleet call a service, its instances and its versions by what is found here.
+"""
+
+import secrets
+import socket
 from collections.abc import Mapping
-
-from opentelemetry.util.types import AttributeValue
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from orchestrator._hardening.text import one_line
 
@@ -19,7 +24,7 @@ _KUBERNETES = {
 attribute's own first. The first that is set counts."""
 
 
-def platform_attributes(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
+def platform_attributes(environ: Mapping[str, str]) -> dict[str, str | int]:
     """What the platform says in the environment, in names of the semantic conventions."""
     # A variable may hold any bytes, and one that is no text would keep every span from leaving.
     environ = {name: one_line(value) for name, value in environ.items()}
@@ -28,13 +33,13 @@ def platform_attributes(environ: Mapping[str, str]) -> dict[str, AttributeValue]
     return _google_cloud(environ)
 
 
-def _knative(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
+def _knative(environ: Mapping[str, str]) -> dict[str, str | int]:
     """Knative has the variables of Cloud Run, which serves its API, on any Kubernetes."""
     names = {"service.name": "K_SERVICE", "faas.name": "K_SERVICE", "faas.version": "K_REVISION"}
     return {attribute: environ[name] for attribute, name in names.items() if environ.get(name)}
 
 
-def _google_cloud(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
+def _google_cloud(environ: Mapping[str, str]) -> dict[str, str | int]:
     """Google Cloud's serverless platforms."""
     if "GAE_SERVICE" in environ:
         platform = "gcp_app_engine"
@@ -50,7 +55,7 @@ def _google_cloud(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
         names = {"name": "K_SERVICE", "version": "K_REVISION"}
     else:
         return {}
-    found: dict[str, AttributeValue] = {"cloud.provider": "gcp", "cloud.platform": platform}
+    found: dict[str, str | int] = {"cloud.provider": "gcp", "cloud.platform": platform}
     found |= {f"faas.{what}": environ[name] for what, name in names.items() if name in environ}
     found["service.name"] = environ[names["name"]]
     if project := environ.get("GOOGLE_CLOUD_PROJECT"):
@@ -62,9 +67,9 @@ def _google_cloud(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
     return found
 
 
-def _kubernetes(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
+def _kubernetes(environ: Mapping[str, str]) -> dict[str, str | int]:
     """A container of a pod, as far as its manifest tells it."""
-    found: dict[str, AttributeValue] = {}
+    found: dict[str, str | int] = {}
     for attribute, names in _KUBERNETES.items():
         value = next((environ[name] for name in names if environ.get(name)), None)
         if value is not None:
@@ -72,3 +77,49 @@ def _kubernetes(environ: Mapping[str, str]) -> dict[str, AttributeValue]:
     if "K_SERVICE" not in environ and (deployment := found.get("k8s.deployment.name")):
         found["service.name"] = deployment
     return found
+
+
+class ServiceIdentity(NamedTuple):
+    """What a process is a part of.
+
+    Attributes:
+        service: The service; empty if nothing in the environment names it.
+        instance: This instance of it, such as the pod.
+        version: What it runs; empty if nothing says so.
+    """
+
+    service: str
+    instance: str
+    version: str
+
+
+def service_identity(environ: Mapping[str, str]) -> ServiceIdentity:
+    """What the environment says: our own variables, then OpenTelemetry's, then the platform's."""
+    found = {name: str(value) for name, value in platform_attributes(environ).items()}
+    told = _of_opentelemetry(environ)
+
+    def first(variable: str, *names: str) -> str:
+        own = one_line(environ.get(f"ORCHESTRATOR_FLEET_{variable}", "").strip())
+        return own or next(
+            (one for name in names if (one := told.get(name) or found.get(name))), ""
+        )
+
+    return ServiceIdentity(
+        first("SERVICE", "service.name"),
+        first("INSTANCE", "service.instance.id", "k8s.pod.name", "faas.instance") or _host(),
+        first("VERSION", "service.version", "faas.version"),
+    )
+
+
+def _of_opentelemetry(environ: Mapping[str, str]) -> dict[str, str]:
+    pairs = (item.partition("=") for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    told = {name.strip(): one_line(unquote(value.strip())) for name, _, value in pairs}
+    if name := environ.get("OTEL_SERVICE_NAME", "").strip():
+        told["service.name"] = one_line(name)
+    return told
+
+
+def _host() -> str:
+    """The name of the host, where that tells it from others; Cloud Run calls all `localhost`."""
+    name = one_line(socket.gethostname())
+    return name if name not in ("", "localhost") else f"instance-{secrets.token_hex(4)}"

@@ -1,0 +1,184 @@
+"""One connection to Redis, made as the probe makes its own: the same options, the same login.
+
+All of it runs in one thread, but for `interrupt` and `abandon`. A call has one deadline. Nothing
+repeats it unseen: what was lost is found out by asking for the mark.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orchestrator._probing.interruption import Interruption
+from orchestrator.fleet._replies import READONLY, of_script
+from orchestrator.redis._connector import Connector
+from orchestrator.redis._errors import WrongAnswerError
+from orchestrator.redis._expect import RedisCommand
+from orchestrator.redis._failures import classify
+from orchestrator.redis._pipelined_connection import PipelinedConnection
+from orchestrator.redis._settings import RedisSettings, is_host, is_port
+from states import Failure
+
+_CONNECT_SECONDS = 3.0
+_PATIENCE_SECONDS = 10.0
+"""How long a connection that was accepted may take for TLS and greeting; to give it up would make
+Redis do its work again."""
+
+_CALL_SECONDS = 3.0
+
+
+class LinkError(Exception):
+    """A call has failed.
+
+    Args:
+        failure: Why, in our own words.
+        closed: Whether the connection was closed.
+    """
+
+    def __init__(self, failure: Failure, *, closed: bool) -> None:
+        super().__init__(failure.error_type)
+        self.failure = failure
+        self.closed = closed
+
+
+class FleetScript:
+    """A script, and the digest by which Redis knows it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class FleetLink:
+    """The connection, made when it is needed.
+
+    Args:
+        settings: Where Redis is, and how to log in. The limits of the application's client for
+            its own answers are not taken over.
+    """
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = replace(settings, answer_seconds=None, connect_seconds=None)
+        self._interruption = Interruption()
+        self._use(self._settings)
+        self._connection: PipelinedConnection | None = None
+
+    def _use(self, settings: RedisSettings) -> None:
+        self._connector = Connector(settings, self._interruption)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
+
+    # -- from other threads ------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Make the call under way end."""
+        self._interruption.interrupt()
+
+    def abandon(self) -> None:
+        """Close the descriptors and nothing else: the connection is another process's."""
+        self._interruption.abandon()
+        if self._connection is not None:
+            self._connection.socket.close()
+
+    # -- in the thread -----------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect.
+
+        Raises:
+            LinkError: When that does not work.
+        """
+        try:
+            self._connection, sent = self._connector.connect(
+                time.monotonic() + _CONNECT_SECONDS, (), _PATIENCE_SECONDS
+            )
+            for command in sent:
+                self._connection.receive(command)
+        except Exception as error:  # every exception means that there is no connection
+            raise self._failed(error, "the greeting", closes=True) from None
+        finally:
+            self._connector.progress.accepted_at = 0.0
+
+    def run(self, script: FleetScript, keys: Sequence[str], arguments: Sequence[object]) -> object:
+        """Run a script, and have Redis remember it.
+
+        Raises:
+            LinkError: When it fails.
+        """
+        from redis.exceptions import NoScriptError  # slow to load; loaded here already
+
+        rest = (len(keys), *keys, *arguments)
+        try:
+            try:
+                return self._ask(("EVALSHA", script.digest, *rest))
+            except NoScriptError:
+                return self._ask(("EVAL", script.text, *rest))
+        except Exception as error:  # said as a failure
+            raise self._failed(error, "EVALSHA") from None
+
+    def try_to(self, *words: object) -> None:
+        """Send one command that Redis may refuse.
+
+        Raises:
+            LinkError: When the connection fails.
+        """
+        from redis.exceptions import ResponseError  # slow to load; loaded here already
+
+        try:
+            self._ask(words)
+        except ResponseError:
+            pass
+        except Exception as error:  # said as a failure
+            raise self._failed(error, str(words[0])) from None
+
+    def wrong_answer(self) -> LinkError:
+        """The error for a reply that is none to a script of ours; the connection is closed."""
+        return self._failed(WrongAnswerError(), "EVALSHA", closes=True)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._interruption.release()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _ask(self, words: tuple[object, ...]) -> object:
+        connection = self._connection
+        if connection is None:
+            raise ConnectionResetError
+        connection.socket.begin(time.monotonic() + _CALL_SECONDS)
+        (command,) = connection.send([RedisCommand(words, _anything)])
+        return connection.receive(command)
+
+    def _failed(self, error: Exception, command: str, *, closes: bool = False) -> LinkError:
+        """Say why, and close a connection of which no further reply can be trusted."""
+        from redis import exceptions as known  # slow to load; loaded here already
+
+        at = self._connector.progress.situation(
+            _CONNECT_SECONDS if closes else _CALL_SECONDS, command
+        )
+        said = isinstance(error, known.ResponseError)
+        failure = (of_script(str(error), at.where) if said else None) or classify(error, at)
+        # What Redis replies in good order leaves the connection as it was. But a replica does not
+        # become a master again: only a new connection looks its name up anew.
+        in_order = said or isinstance(error, known.BusyLoadingError)
+        moved = isinstance(error, known.MovedError)
+        closes = closes or not in_order or moved or failure.error_type == READONLY
+        if closes:
+            self.close()
+            self._use(self._moved(error) if moved else self._settings)
+        return LinkError(failure, closed=closes)
+
+    def _moved(self, error: Exception) -> RedisSettings:
+        """Where a node of a cluster says that the service's keys are."""
+        host, port = getattr(error, "host", ""), getattr(error, "port", 0)
+        if not is_host(host or self._settings.host) or not is_port(port):
+            return self._settings
+        return replace(self._settings, host=host or self._settings.host, port=port)
+
+
+def _anything(_reply: object) -> None:
+    """The caller looks at it."""

@@ -1,0 +1,310 @@
+"""The thread that tells Redis how an instance stands.
+
+The event loop only notes facts (`note`); everything else happens here, so it is alike on asyncio
+and trio, and a Redis that hangs delays nothing. In turn, the thread
+
+- takes the facts, and keeps the last 256 changes of stage (`FleetBacklog`);
+- connects, once it may (`KnockPace`);
+- beats: that renews the lease, brings the state along if it is news, and says which changes Redis
+  knows and how many instances are alive;
+- appends what Redis lacks;
+- waits until something happens, or it is time for the next beat.
+
+Whatever fails is said once, and tried again later from where Redis then stands. When the
+orchestrator is left, it appends what is left and says goodbye, if Redis can be reached at once.
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from random import Random
+
+from orchestrator._hardening.log_thread import logger
+from orchestrator.fleet._backlog import FleetBacklog
+from orchestrator.fleet._encode import encode_entry, encode_state
+from orchestrator.fleet._knock_pace import KnockPace
+from orchestrator.fleet._link import FleetLink, FleetScript, LinkError
+from orchestrator.fleet._loop_watch import LoopWatch
+from orchestrator.fleet._own_state import OwnState
+from orchestrator.fleet._scripts import APPEND, BEAT
+from orchestrator.fleet._wire import (
+    ENTRY_FIELDS,
+    MOST_ENTRIES,
+    SERVICES_KEY,
+    FleetKeys,
+)
+from states import Fact, Failure, FailureKind, ProbeFailed, ProbeSucceeded, StageChanged
+
+_BEAT_SECONDS = 2.0
+_MOST_BEATS_PER_SECOND = 500.0
+"""With more than 1,000 instances each beats more rarely, so that Redis gets no more than this."""
+
+_LEASE_BEATS = 3
+_KEPT_SECONDS = 600.0
+"""So long after its lease has ended an instance can still be seen; then it is swept."""
+
+_SERVICE_SECONDS = 3600.0
+_LOOK_SECONDS = 2.0
+"""How often to look at the event loop, whether or not Redis can be reached."""
+
+_MOST_FACTS = 8192
+_MOST_ROUNDS = 16
+"""So many batches at most are appended before the next beat."""
+
+_SAID_FROM = 3
+"""A connection that breaks is no news, as the probe says so too; but not if this goes on."""
+
+_APPEND, _BEAT = FleetScript(APPEND), FleetScript(BEAT)
+
+_Noted = tuple[Fact, StageChanged | None]
+
+
+class Publisher:
+    """Publishes one start-up, from entering to leaving.
+
+    Args:
+        link: The way to Redis.
+        own: What the instance says of itself.
+        keys: Where to write it.
+        service: The service.
+        incarnation: The name of this start-up.
+        pace: When Redis may be asked.
+        watch: Looks at the event loop.
+
+    Attributes:
+        backlog: The last changes of stage.
+        fleet_size: How many instances were alive at the last beat; `None` before the first.
+        connects: How many connections were made.
+    """
+
+    def __init__(
+        self,
+        link: FleetLink,
+        own: OwnState,
+        keys: FleetKeys,
+        service: str,
+        incarnation: str,
+        pace: KnockPace,
+        watch: LoopWatch,
+    ) -> None:
+        self._link = link
+        self._own = own
+        self._keys = keys
+        self._service = service
+        self._incarnation = incarnation
+        self._pace = pace
+        self._watch = watch
+        self._random = Random()
+        self._noted: deque[_Noted] = deque(maxlen=_MOST_FACTS)
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._answers = False
+        self._leaving = False
+        self._beat_at = self._service_at = -math.inf
+        self._stuck_since: float | None = None
+        self._told_state = ""
+        self._said: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="orchestrator-fleet", daemon=True)
+        self.backlog = FleetBacklog()
+        self.fleet_size: int | None = None
+        self.connects = 0
+
+    # -- on the event loop -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def note(self, fact: Fact, changed: StageChanged | None) -> None:
+        """Something happened."""
+        self._noted.append((fact, changed))
+        answers = self._answers
+        if isinstance(fact, ProbeSucceeded | ProbeFailed):
+            answers = type(fact) is ProbeSucceeded
+        if changed is not None or answers is not self._answers:
+            self._answers = answers
+            self._wake.put(None)
+
+    def leave(self) -> None:
+        """Nothing follows: say what is left, and goodbye."""
+        self._leaving = True
+        self._wake.put(None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
+    def give_up(self) -> None:
+        """Do not wait for Redis any longer."""
+        self._link.interrupt()
+
+    def abandon(self) -> None:
+        """This process is a fork of the one that publishes."""
+        self._link.abandon()
+
+    # -- in the thread -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not (self._leaving or self._watch.loop_has_ended):
+                self._turn()
+                self._wait()
+            if self._leaving:
+                self._say_goodbye()
+        except BaseException as error:  # nothing may be raised in a thread of ours
+            logger.error("the fleet is published no longer", error=error)
+        finally:
+            self._link.close()
+
+    def _turn(self) -> None:
+        self._take_noted()
+        self._look_at_loop()
+        now = time.monotonic()
+        pace = self._pace
+        if now >= pace.next_at and (self._link.is_open or not pace.waits_for_probe):
+            self._attempt(self._publish)
+
+    def _attempt(self, step: Callable[[], None]) -> bool:
+        """Do it; return whether Redis has done all of it."""
+        try:
+            step()
+        except LinkError as error:
+            self._fail(error)
+            return False
+        self._pace.succeeded()
+        return True
+
+    def _publish(self) -> None:
+        self._connect()
+        if time.monotonic() >= self._beat_at:
+            self._beat()
+        self._append()
+        self._name_service()
+
+    def _connect(self) -> None:
+        if not self._link.is_open:
+            self.connects += 1
+            self._beat_at = -math.inf
+            self._link.open()
+
+    def _take_noted(self) -> None:
+        while self._noted:
+            fact, changed = self._noted.popleft()
+            if isinstance(fact, ProbeSucceeded | ProbeFailed):
+                answers = isinstance(fact, ProbeSucceeded)
+                self._pace.see_probe(time.monotonic(), answers=answers)
+            entry = self._own.take(fact, changed)
+            if entry is not None:
+                self.backlog.add(entry)
+
+    def _look_at_loop(self) -> None:
+        stuck_seconds = self._watch.look()
+        if stuck_seconds is None:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = time.time() - stuck_seconds
+            self._beat_at = -math.inf  # it is news
+
+    @property
+    def _beat_seconds(self) -> float:
+        return max(_BEAT_SECONDS, (self.fleet_size or 0) / _MOST_BEATS_PER_SECOND)
+
+    def _beat(self, *, left: bool = False) -> None:
+        every = self._beat_seconds
+        ends_now = left or self._stuck_since is not None
+        lease = 0 if ends_now else every * _LEASE_BEATS
+        arguments: list[object] = [self._incarnation, lease, _KEPT_SECONDS]
+        state = self._state(left=left)
+        if state != self._told_state and not self.backlog.behind:
+            arguments += [self.backlog.mark, state]
+        reply = self._link.run(_BEAT, (self._keys.instances, self._keys.leases), arguments)
+        match reply:
+            case [int(mark), int(alive)]:
+                if len(arguments) > 3 and mark == self.backlog.mark:  # noqa: PLR2004  with a state
+                    self._told_state = state
+                self.backlog.knows(mark)
+                self.fleet_size = alive
+            case _:
+                raise self._link.wrong_answer()
+        self._beat_at = time.monotonic() + every * self._random.uniform(0.9, 1.1)
+
+    def _append(self) -> None:
+        for _ in range(_MOST_ROUNDS):
+            batch = self.backlog.batch()
+            if batch is None:
+                return
+            state = self._state()
+            words = [word for entry in batch.entries for word in encode_entry(entry)]
+            last = batch.entries[-1].sequence
+            arguments: list[object] = [self._incarnation, batch.mark, last, state]
+            arguments += [MOST_ENTRIES, 2 * len(ENTRY_FIELDS), *words]
+            mark = self._link.run(_APPEND, (self._keys.instances, self._keys.events), arguments)
+            if not isinstance(mark, int):
+                raise self._link.wrong_answer()
+            self.backlog.answered(batch, mark)
+            if mark == last:
+                self._told_state = state
+
+    def _state(self, *, left: bool = False) -> str:
+        last = self.backlog.last
+        if last is None:
+            return ""
+        every = self._beat_seconds
+        return encode_state(
+            self._own.state(
+                last,
+                beat_seconds=every,
+                lease_seconds=every * _LEASE_BEATS,
+                stuck_since=self._stuck_since,
+                left=left,
+            )
+        )
+
+    def _name_service(self) -> None:
+        now = time.monotonic()
+        if now >= self._service_at:
+            self._service_at = now + _SERVICE_SECONDS
+            # Only a list of services for people lacks it if Redis refuses it.
+            self._link.try_to("ZADD", SERVICES_KEY, f"{time.time():.3f}", self._service)
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        until = now + _LOOK_SECONDS
+        if self._link.is_open or not self._pace.waits_for_probe:
+            due = self._beat_at if self._link.is_open and not self.backlog.behind else now
+            until = min(until, max(due, self._pace.next_at))
+        try:
+            self._wake.get(timeout=max(0.0, until - now))
+            while True:
+                self._wake.get_nowait()
+        except Empty:
+            pass
+
+    def _say_goodbye(self) -> None:
+        self._take_noted()
+        may = self._link.is_open or not self._pace.waits_for_probe
+        if not may or self._pace.in_row:
+            return  # Redis cannot be asked, and no exit waits for it
+        if self._attempt(self._publish):
+            self._attempt(lambda: self._beat(left=True))
+
+    def _fail(self, error: LinkError) -> None:
+        failure = error.failure
+        self._pace.failed(time.monotonic(), failure)
+        if error.closed:
+            self._told_state = ""
+        said = not error.closed or failure.kind is FailureKind.PERMANENT
+        if said or self._pace.in_row >= _SAID_FROM:
+            self._say(failure)
+
+    def _say(self, failure: Failure) -> None:
+        if failure.error_type not in self._said:
+            self._said.add(failure.error_type)
+            logger.warning(
+                "the fleet does not learn how this instance stands: %s; it is tried again, and"
+                " this is said only once",
+                failure.reason,
+            )
