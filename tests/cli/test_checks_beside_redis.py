@@ -58,7 +58,9 @@ def test_checks_alone_need_no_redis(port: int, capfd: pytest.CaptureFixture[str]
     assert f"tcp:127.0.0.1:{port}: up" in err
     assert "redis" not in err
     told = json.loads(out)
-    assert (told["outcome"], told["attempts"], told["checks"]) == ("ready", 1, [])
+    assert (told["outcome"], told["attempts"]) == ("ready", 1)
+    main_check = {"name": "db", "required": True, "holds": True, "attempts": 1}
+    assert told["checks"] == [{**main_check, "last_failure": None}]
     assert "db" in [step["name"] for step in told["account"]["steps"]]
 
 
@@ -88,7 +90,8 @@ def test_what_is_not_needed_is_asked_once_before_the_end_and_reported_as_it_is(
         assert main(["wait", "--json", "--check", ours, *optional]) == 0
         told = json.loads(capfd.readouterr().out)
         holds = {one["name"]: (one["required"], one["holds"]) for one in told["checks"]}
-        assert holds == {"up": (False, True), "down": (False, False)}
+        main_check = f"tcp:127.0.0.1:{port}"
+        assert holds == {main_check: (True, True), "up": (False, True), "down": (False, False)}
     assert main(["wait", "--check", ours, *optional]) == 0
     err = capfd.readouterr().err
     assert "down is not needed, and does not hold: " in err
@@ -103,11 +106,12 @@ def test_all_that_is_missing_is_named_when_the_time_is_up(
     assert main([*options, "--timeout", "0.4", "--json"]) == 124
     told = json.loads(capfd.readouterr().out)
     assert [(one["name"], one["required"], one["holds"]) for one in told["checks"]] == [
+        (f"tcp:127.0.0.1:{port}", True, True),
         ("db", True, False),
         ("mq", True, False),
     ]
-    assert all(one["attempts"] > 1 for one in told["checks"])
-    assert told["checks"][0]["last_failure"]["error_type"] == "ConnectionRefusedError"
+    assert all(one["attempts"] > 1 for one in told["checks"][1:])
+    assert told["checks"][1]["last_failure"]["error_type"] == "ConnectionRefusedError"
     assert main([*options, "--timeout", "0.4"]) == 124
     last = capfd.readouterr().err.splitlines()[-1]
     assert re.search(r"not ready within .*: db: .* refused the connection; mq: .* refused", last)
@@ -152,7 +156,7 @@ def test_redis_is_asked_where_it_is_named_and_at_its_default_only_alone(
     main(optional)
     assert "waiting for redis at localhost:6379" in capfd.readouterr().err
     environment.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
-    assert main(["wait", "--timeout", "0.2", "--check", f"tcp://127.0.0.1:{port}"]) == 124
+    assert main(["wait", "--timeout", "1", "--check", f"tcp://127.0.0.1:{port}"]) == 124
     err = capfd.readouterr().err
     assert f", tcp:127.0.0.1:{port}, at most" in err
     assert f"tcp:127.0.0.1:{port}: up" in err
@@ -177,6 +181,12 @@ def test_run_starts_its_command_when_redis_and_the_check_are_there(rejecting: in
                 line_with(process, "condition db holds")
                 out, _ = process.communicate(timeout=30)
         assert (out, process.returncode) == ("started\n", 0)
+        with socket.create_server(("127.0.0.1", late)):
+            only = ["--check", f"db=tcp://127.0.0.1:{late}", "--port", "0", "--account"]
+            with a_command("run", *only, "--", "true") as process:
+                line_with(process, "where the start went")
+                line_with(process, "  db  ")
+                process.communicate(timeout=30)
         rejects = f"http://127.0.0.1:{rejecting}/"
         options = ["--redis", redis.url, "--check", rejects, "--port", "0", "--exit-when-degraded"]
         with a_command("run", *options, "--", "echo", "started") as process:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from orchestrator import Orchestrator
+from orchestrator.cli._shell.asked import asked_for
 from orchestrator.cli.run.child import Child
 from orchestrator.cli.run.run import _Supervisor
 from orchestrator.cli.run.run_options import RunOptions, Start
@@ -564,7 +565,12 @@ def test_no_cmd_begins_once_the_end_was_asked_for(
         for moment in (signalled_before, signalled_after):
             monkeypatch.setattr(Orchestrator, "__aenter__", moment)
             options = RunOptions(command=["sleep", "30"], host="127.0.0.1", port=0, start=start)
-            supervisor = _Supervisor(Orchestrator(ScriptedProbe()), options, Notifier())
+            supervisor = _Supervisor(
+                asked_for(None, None, None, None),
+                Orchestrator(ScriptedProbe()),
+                options,
+                Notifier(),
+            )
             assert anyio.run(supervisor.run) == -number
             assert begun == []
 
@@ -575,7 +581,9 @@ def test_a_fault_of_its_own_leaves_no_cmd_behind(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(_Supervisor, "_follow_stages", fail)
     options = RunOptions(command=["sleep", "30"], host="127.0.0.1", port=0, start=Start.AT_ONCE)
-    supervisor = _Supervisor(Orchestrator(ScriptedProbe()), options, Notifier())
+    supervisor = _Supervisor(
+        asked_for(None, None, None, None), Orchestrator(ScriptedProbe()), options, Notifier()
+    )
     with pytest.raises(ExceptionGroup):
         anyio.run(supervisor.run)
     child = supervisor._child

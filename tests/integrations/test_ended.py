@@ -15,6 +15,7 @@ from orchestrator._gate.admission import Admission
 from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._http.asgi_types import ASGIApp
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app, lifespan
+from orchestrator.cli._shell.asked import asked_for
 from orchestrator.cli.run.run import _Supervisor
 from orchestrator.cli.run.run_options import RunOptions
 from orchestrator.cli.run.systemd import Notifier
@@ -295,7 +296,9 @@ async def test_the_watchdog_of_systemd_gets_no_sign_of_life_of_one_that_has_ende
     stopping: bool,
 ) -> None:
     startup, heard = Asked(ScriptedProbe()), Heard()
-    supervisor = _Supervisor(startup, RunOptions(command=["true"]), heard)
+    supervisor = _Supervisor(
+        asked_for(None, None, None, None), startup, RunOptions(command=["true"]), heard
+    )
     async with startup, anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor._keep_systemd_informed)
         await until(lambda: heard.signs > 3)

@@ -6,9 +6,19 @@ are conditions, asked side by side.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orchestrator import Check, ConditionSpec, Explanation, Orchestrator, Probe, ProbeResult, Stage
+from orchestrator import (
+    Account,
+    Check,
+    ConditionSpec,
+    Explanation,
+    Orchestrator,
+    Probe,
+    ProbeResult,
+    Stage,
+    StepKind,
+)
 from orchestrator._core.parent_report import keep_quiet
 from orchestrator._ports import Target
 from orchestrator.cli._shell.errors import UserError
@@ -178,6 +188,17 @@ def asked_for(
     conditions.remove(first)
     del counted[first.name]
     return Asked(settings, first.probe, first.name, conditions, list(counted.values()))
+
+
+def account_of(asked: Asked, startup: Orchestrator) -> Account:
+    """The account, with the name that the other lines have for what the orchestrator asks."""
+    account = startup.account()
+    probes = [step for step in account.steps if step.kind is StepKind.PROBE]
+    if not asked.name or not probes:
+        return account
+    last = asked.name if account.last_to_hold == probes[0].name else account.last_to_hold
+    named = (replace(one, name=asked.name) if one in probes else one for one in account.steps)
+    return replace(account, steps=tuple(named), last_to_hold=last)
 
 
 def _names_redis(redis_url: str | None, environ: Mapping[str, str]) -> bool:

@@ -2,7 +2,6 @@
 
 import math
 import signal
-from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import PurePath
 
@@ -17,7 +16,7 @@ from orchestrator._runtime.event_loop import EventLoop
 from orchestrator._runtime.notify_socket import PARENT_SOCKET
 from orchestrator.asgi import health_app
 from orchestrator.cli._shell.account_chart import account_lines
-from orchestrator.cli._shell.asked import Asked, CountedProbe, orchestrator_of, why
+from orchestrator.cli._shell.asked import Asked, CountedProbe, account_of, orchestrator_of, why
 from orchestrator.cli._shell.ending import ENDING, end_by_signal, obeyed
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, PERMANENT
@@ -59,21 +58,18 @@ def run(asked: Asked, options: RunOptions) -> int:
         raise UserError("--subreaper is not possible on this system")
     if not asked.name:
         load_redis_beside()
-    supervisor = _Supervisor(startup, options, Notifier.from_environment(), asked.counted)
+    supervisor = _Supervisor(asked, startup, options, Notifier.from_environment())
     status = anyio.run(supervisor.run)
     return end_by_signal(-status) if status < 0 else status
 
 
 class _Supervisor:
     def __init__(
-        self,
-        startup: Orchestrator,
-        options: RunOptions,
-        notifier: Notifier,
-        counted: Sequence[CountedProbe] = (),
+        self, asked: Asked, startup: Orchestrator, options: RunOptions, notifier: Notifier
     ) -> None:
+        self._asked = asked
         self._startup = startup
-        for one in counted:
+        for one in asked.counted:
             one.ended = self._asked_once
         self._options = options
         self._notifier = notifier
@@ -227,7 +223,7 @@ class _Supervisor:
     def _say_account(self) -> None:
         if self._options.account and not self._said_account:
             self._said_account = True
-            account = self._startup.account()
+            account = account_of(self._asked, self._startup)
             text = "\n".join(["where the start went:", *account_lines(account)])
             logger.info("%s", text, extra={"account": account.as_json()})
 

@@ -2,15 +2,16 @@
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
 import anyio
 
-from orchestrator import Account, Explanation, Orchestrator, Stage, StepKind
+from orchestrator import Account, Explanation, Orchestrator, Stage
+from orchestrator._core.order import PROBE
 from orchestrator._runtime.event_loop import EventLoop
-from orchestrator.cli._shell.asked import Asked, CountedProbe, orchestrator_of, why
+from orchestrator.cli._shell.asked import Asked, CountedProbe, account_of, orchestrator_of, why
 from orchestrator.cli._shell.ending import obeyed
 from orchestrator.cli._shell.exit_codes import BUDGET_SPENT, OK, PERMANENT, SIGNALLED
 from orchestrator.cli._shell.output import note
@@ -81,18 +82,29 @@ class Waited:
             "elapsed_seconds": round(self.elapsed_seconds, 4),
             "attempts": self.attempts,
             "last_failure": _as_json(self.known.last_failure),
-            "checks": [
-                {
-                    "name": one.name,
-                    "required": one.required,
-                    "holds": one.answers,
-                    "attempts": one.attempts,
-                    "last_failure": _as_json(one.last_failure),
-                }
-                for one in self.asked.counted
-            ],
+            "checks": [self._main_as_json(), *map(_check_as_json, self.asked.counted)],
         }
         return told | {"account": self.account.as_json()} if account else told
+
+    def _main_as_json(self) -> Mapping[str, object]:
+        known = self.known
+        return {
+            "name": self.asked.name or PROBE,
+            "required": True,
+            "holds": known.attempts > 0 and not known.failures_in_row,
+            "attempts": known.attempts,
+            "last_failure": _as_json(known.last_failure),
+        }
+
+
+def _check_as_json(one: CountedProbe) -> Mapping[str, object]:
+    return {
+        "name": one.name,
+        "required": one.required,
+        "holds": one.answers,
+        "attempts": one.attempts,
+        "last_failure": _as_json(one.last_failure),
+    }
 
 
 def _as_json(failure: Failure | None) -> Mapping[str, object] | None:
@@ -125,19 +137,8 @@ async def _wait(asked: Asked, startup: Orchestrator, progress: WaitProgress) -> 
             tasks.cancel_scope.cancel()
     known = known or startup.explain()
     if came or decided is None:  # also one that came after the decision: CMD must not begin then
-        return Waited(WaitOutcome.INTERRUPTED, known, asked, _account(asked, startup), came[0])
-    return Waited(decided, known, asked, _account(asked, startup))
-
-
-def _account(asked: Asked, startup: Orchestrator) -> Account:
-    """The account, with the name that the other lines have for what the orchestrator asks."""
-    account = startup.account()
-    probes = [step for step in account.steps if step.kind is StepKind.PROBE]
-    if not asked.name or not probes:
-        return account
-    last = asked.name if account.last_to_hold == probes[0].name else account.last_to_hold
-    named = (replace(one, name=asked.name) if one in probes else one for one in account.steps)
-    return replace(account, steps=tuple(named), last_to_hold=last)
+        return Waited(WaitOutcome.INTERRUPTED, known, asked, account_of(asked, startup), came[0])
+    return Waited(decided, known, asked, account_of(asked, startup))
 
 
 class _Decision:
