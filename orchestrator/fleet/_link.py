@@ -162,11 +162,13 @@ class FleetLink:
         )
         said = isinstance(error, known.ResponseError)
         failure = (of_script(str(error), at.where) if said else None) or classify(error, at)
-        # What Redis replies in good order leaves the connection as it was. But a replica does not
+        # Most error replies leave the connection as it was. But redis-py would read one of those
+        # that it calls a ConnectionError, such as LOADING, again and again. And a replica does not
         # become a master again: only a new connection looks its name up anew.
-        in_order = said or isinstance(error, known.BusyLoadingError)
         moved = isinstance(error, known.MovedError)
-        closes = closes or not in_order or moved or failure.error_type == READONLY
+        closes = closes or not said or moved or failure.error_type == READONLY
+        if failure.error_type == "LOADING":
+            failure = replace(failure, congestion=True)
         if closes:
             self.close()
             self._use(self._moved(error) if moved else self._settings)

@@ -77,7 +77,8 @@ class Publisher:
     Attributes:
         backlog: The last changes of stage.
         fleet_size: How many instances were alive at the last beat; `None` before the first.
-        connects: How many connections were made.
+        connects: How many connections were tried.
+        said: The kinds of trouble that were logged, each once.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Publisher:
         self._beat_at = self._service_at = -math.inf
         self._stuck_since: float | None = None
         self._told_state = ""
-        self._said: set[str] = set()
+        self.said: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="orchestrator-fleet", daemon=True)
         self.backlog = FleetBacklog()
         self.fleet_size: int | None = None
@@ -301,8 +302,8 @@ class Publisher:
             self._say(failure)
 
     def _say(self, failure: Failure) -> None:
-        if failure.error_type not in self._said:
-            self._said.add(failure.error_type)
+        if failure.error_type not in self.said:
+            self.said.add(failure.error_type)
             logger.warning(
                 "the fleet does not learn how this instance stands: %s; it is tried again, and"
                 " this is said only once",

@@ -19,7 +19,12 @@ _SAID = (
     ("NOREPLICAS", _WAIT, "NOREPLICAS", "has too few replicas to write (NOREPLICAS)"),
     ("WRONGTYPE", _LASTS, "WRONGTYPE", "has something else under a key of the fleet (WRONGTYPE)"),
     ("NOPERM", _LASTS, "NOPERM", "forbids this user what the fleet needs (NOPERM)"),
-    ("can't run this command", _LASTS, "NOPERM", "forbids this user what the fleet needs (NOPERM)"),
+    (
+        "can't run this command|has no permissions",
+        _LASTS,
+        "NOPERM",
+        "forbids this user what the fleet needs (NOPERM)",
+    ),
     ("[Uu]nknown (Redis )?command", _LASTS, "UnknownCommand", "does not know what the fleet needs"),
 )
 """What the text has, whether waiting won't help, the `error_type`, and what to say."""
