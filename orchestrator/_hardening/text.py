@@ -55,3 +55,24 @@ def reason_of(value: object, most: int = MOST_CHARACTERS) -> str:
         return one_line(str(text), most)
     except Exception:  # a class of the application's that raises in whatever it is asked
         return one_line(type(value).__name__, most)
+
+
+_QUOTES = "\"'`"
+
+
+def mistake_in(text: str, otherwise: str) -> str:
+    """What to say of text that cannot be used: what an env file or a shell left of it, if so.
+
+    Args:
+        text: What was given. Nothing of it is shown, since it may hold a secret.
+        otherwise: What to say if it looks whole.
+    """
+    if not text.strip():
+        return "is empty: is the variable set that it comes from?"
+    if text.strip()[0] in _QUOTES or text.strip()[-1] in _QUOTES:
+        return "has quotes around it, as some readers of env files leave them: take them out"
+    if text != text.strip():
+        return "has spaces or a line end around it: take them out"
+    if "${" in text or "$(" in text or "{{" in text:
+        return "has a place that was to be filled in, such as ${...}, and was not"
+    return otherwise

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from orchestrator._hardening.arguments import require
-from orchestrator._hardening.text import bracketed
+from orchestrator._hardening.text import bracketed, mistake_in
 from orchestrator._ports import Probe
 from orchestrator.checks._file_probe import file
 from orchestrator.checks._grpc_probe import grpc
@@ -59,16 +59,18 @@ def from_url(url: str) -> Probe:
     require(url, str, "url", "write from_url('tcp://db.internal:5432')")
     scheme = scheme_of(url)
     if scheme not in _MAKERS:
-        raise unknown(scheme, (f"{known}://" for known in SCHEMES))
+        raise unknown(url, (f"{known}://" for known in SCHEMES))
     try:
         return _MAKERS[scheme](url)
     except ModuleNotFoundError as missing:  # its text says what to install
         raise ValueError(str(missing)) from None
 
 
-def unknown(scheme: str, known: Iterable[str]) -> ValueError:
-    """The error for a scheme that no probe has."""
-    what = "nothing here can ask that" if scheme else "it does not begin with a scheme"
+def unknown(url: str, known: Iterable[str]) -> ValueError:
+    """The error for a URL with a scheme that no probe has, or without one."""
+    scheme = scheme_of(url)
+    what = f"it {mistake_in(url, 'does not begin with a scheme')}"
+    what = "nothing here can ask that" if scheme else what
     return ValueError(f"{what}; write one of {', '.join(known)}")
 
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from orchestrator._hardening.arguments import MOST_PORT, require, wrong_type
 from orchestrator._hardening.extras import needs
+from orchestrator._hardening.text import mistake_in
 from orchestrator._http.grpc_health import SERVICE, ServingStatus, request_for, status_in
 from orchestrator._ports import Target
 from orchestrator._probing.protocol_fault import ProtocolFault
@@ -25,7 +26,7 @@ from orchestrator.checks._socket_probe import (
     shared_context,
 )
 
-_ADDRESS = re.compile(r"(?:dns:(?:///)?)?(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@]+):([0-9]{1,5})")
+_ADDRESS = re.compile(r"(?:dns:(?:///)?)?(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@\"'${}]+):([0-9]{1,5})")
 _UNIX = re.compile(r"unix:(?://(?=/))?(.+)")
 _METADATA_KEY = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
 _MOST_MESSAGE_BYTES = 64 * 1024
@@ -253,7 +254,8 @@ def _place(address: str) -> tuple[str, int]:
         return unquote(found[1]), 0
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found[2]) <= MOST_PORT:
-        raise ValueError("address cannot be used; write HOST:PORT, [::1]:PORT or unix:/path")
+        write = "cannot be used; write HOST:PORT, [::1]:PORT or unix:/path"
+        raise ValueError(f"address {mistake_in(address, write)}")
     return found[1].strip("[]"), int(found[2])
 
 

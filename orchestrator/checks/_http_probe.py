@@ -17,6 +17,7 @@ from http.client import (
 from urllib.parse import SplitResult, urlsplit
 
 from orchestrator._hardening.arguments import require, wrong_type
+from orchestrator._hardening.text import mistake_in
 from orchestrator._ports import Target
 from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator.checks._socket_probe import SocketProbe, host_and_port, shared_context
@@ -146,7 +147,8 @@ def _checked(url: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable or not given.isprintable() or " " in given:
-        raise ValueError("url cannot be used; write http://HOST:PORT/PATH or https://...")
+        write = "cannot be used; write http://HOST:PORT/PATH or https://..."
+        raise ValueError(f"url {mistake_in(given, write)}")
     if parts.username is not None:
         raise ValueError("url has a user name in it; give headers={'Authorization': ...} instead")
     return parts

@@ -21,7 +21,7 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 
 from orchestrator._hardening.arguments import MOST_PORT, require, require_items, wrong_type
-from orchestrator._hardening.text import bracketed
+from orchestrator._hardening.text import bracketed, mistake_in
 from orchestrator._ports import Target
 from orchestrator._probing.addresses import literal_address, look_up
 from orchestrator._probing.protocol_fault import ProtocolFault
@@ -41,7 +41,7 @@ BrokerAddress = tuple[str, int]
 Sasl = tuple[str, str, str]
 """The mechanism, such as `SCRAM-SHA-512`, the name and the password."""
 
-_PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@,]+)(?::([0-9]{1,5}))?")
+_PLACE = re.compile(r"(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@,\"'${}]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORT = 9092
 _MOST_PLACES = 16
 """How many are connected to at the same time."""
@@ -283,13 +283,15 @@ def _places(bootstrap: str | Iterable[str]) -> list[BrokerAddress]:
         parts = list(require_items(given, "bootstrap", wanted, write))
     places = []
     for part in parts:
-        found = _PLACE.fullmatch(require(part, str, "a bootstrap server", write))
+        text = require(part, str, "a bootstrap server", write)
+        found = _PLACE.fullmatch(text)
         port = int(found[2] or _DEFAULT_PORT) if found is not None else 0
         if found is None or not 0 < port <= MOST_PORT:
-            raise ValueError("bootstrap has an invalid server address; write HOST:PORT")
+            invalid = "has an invalid server address; write HOST:PORT"
+            raise ValueError(f"bootstrap {mistake_in(text, invalid)}")
         places.append((found[1].strip("[]"), port))
     if not places:
-        raise ValueError("bootstrap is empty; write HOST:PORT")
+        raise ValueError(f"bootstrap {mistake_in('', '')}")
     return places
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import ParseResult, parse_qs, unquote, urlparse
 
 from orchestrator._hardening.arguments import wrong_type
+from orchestrator._hardening.text import mistake_in
 from orchestrator.redis._settings import (
     DEFAULT_HOST,
     DEFAULT_PORT,
@@ -41,7 +42,8 @@ def settings_of_url(url: str) -> RedisSettings:
             " the password must be percent-encoded"
         ) from None
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("the Redis URL must begin with redis://, rediss:// or unix://")
+        begin = "must begin with redis://, rediss:// or unix://"
+        raise ValueError(f"the Redis URL {mistake_in(url, begin)}")
     if parts.fragment:
         raise ValueError("the Redis URL has a '#': write it as %23 in a password")
     options = {name: values[0] for name, values in parse_qs(parts.query).items()}

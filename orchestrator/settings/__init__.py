@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from orchestrator import ConditionSpec
 from orchestrator._hardening.log_thread import logger
-from orchestrator._hardening.text import one_line
+from orchestrator._hardening.text import mistake_in, one_line
 from states import Platform, Policy, PolicyError
 
 PREFIX = "ORCHESTRATOR_"
@@ -233,8 +233,9 @@ def _redis_url(environ: Mapping[str, str]) -> str:
     for variable in (PREFIX + "REDIS_URL", "REDIS_URL"):
         if url := environ.get(variable, "").strip():
             if not url.startswith(_SCHEMES):
-                allowed = "a URL that begins with " + ", ".join(_SCHEMES)
-                raise SettingsError(variable, "://", allowed)  # never the value: it may be secret
+                is_wrong = mistake_in(url, "is set to something else")  # never what: it is secret
+                text = f"{variable} {is_wrong}; it must be a URL that begins with "
+                raise SettingsError(variable, None, "", text=text + ", ".join(_SCHEMES))
             return url
     return DEFAULT_REDIS_URL
 

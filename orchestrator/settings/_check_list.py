@@ -42,7 +42,7 @@ def probe_of(url: str) -> Probe:
     if scheme in _REDIS:
         return RedisProbe(url)
     if scheme not in SCHEMES:
-        raise unknown(scheme, KNOWN_SCHEMES)
+        raise unknown(url, KNOWN_SCHEMES)
     return from_url(url)
 
 

@@ -41,7 +41,8 @@ def test_each_scheme_has_its_probe() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("", "does not begin with a scheme; write one of postgresql://"),
+        ("", "is empty: is the variable set that it comes from.; write one of postgresql://"),
+        ("'tcp://hunter2:1'", "has quotes around it"),
         ("localhost:5432", "does not begin with a scheme"),
         ("hunter2@db", "does not begin with a scheme"),
         ("ftp://u:hunter2@h", "nothing here can ask that; write one of postgresql://"),

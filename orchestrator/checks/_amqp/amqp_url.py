@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from orchestrator._hardening.arguments import wrong_type
+from orchestrator._hardening.text import mistake_in
 from orchestrator._probing.addresses import Place
 from orchestrator._probing.tls_files import TlsFiles
 
@@ -91,7 +92,8 @@ def _broker(url: str) -> Broker:
         ) from None
     tls = _SCHEMES.get(parts.scheme)
     if tls is None or not url.startswith(f"{parts.scheme}://"):
-        raise ValueError("the AMQP URL must begin with amqp:// or amqps://")
+        begin = "must begin with amqp:// or amqps://"
+        raise ValueError(f"the AMQP URL {mistake_in(url, begin)}")
     if parts.fragment or "@" in parts.query or "@" in parts.path:
         raise ValueError(
             "the AMQP URL has a '#', '/', '?' or '@' in its password: percent-encode it"

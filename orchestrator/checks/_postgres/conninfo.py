@@ -7,6 +7,8 @@ name a driver, may have the options of that driver, and their hosts among them.
 import re
 from urllib.parse import unquote
 
+from orchestrator._hardening.text import mistake_in
+
 _URI = re.compile(r"(?P<scheme>postgres(?:ql)?)(?P<driver>\+\w+)?://", re.IGNORECASE)
 _PAIR = re.compile(
     r"\s*(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(?!')((?:[^\s\\]|\\.)*))(?=\s|$)", re.DOTALL
@@ -70,10 +72,11 @@ def _of_keywords(dsn: str) -> dict[str, str]:
     while dsn[position:].strip():
         pair = _PAIR.match(dsn, position)
         if pair is None:
-            raise ValueError(
-                "the DSN is malformed: write postgresql://user:password@host/database, or"
-                " host=... dbname=..., with values that have spaces in quotes"
+            malformed = (
+                "is malformed: write postgresql://user:password@host/database, or host=..."
+                " dbname=..., with values that have spaces in quotes"
             )
+            raise ValueError(f"the DSN {mistake_in(dsn, malformed)}")
         name, quoted, plain = pair.groups()
         options[name] = re.sub(r"\\(.)", r"\1", plain if quoted is None else quoted)
         position = pair.end()

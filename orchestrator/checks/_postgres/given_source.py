@@ -6,11 +6,13 @@ since a password may be a token that changes.
 
 import asyncio
 import inspect
+import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from orchestrator._hardening.arguments import wrong_type
+from orchestrator._hardening.text import mistake_in
 from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator.checks._postgres.conninfo import TAKEN, hosts_of, options_of_dsn
 from orchestrator.checks._postgres.pool_watch import (
@@ -25,6 +27,9 @@ from orchestrator.checks._postgres.postgres_settings import PostgresSettings, se
 
 Password = Callable[[], str]
 ReadSettings = Callable[[], PostgresSettings]
+
+_SAYS_WHERE = frozenset({"PGHOST", "PGHOSTADDR", "PGSERVICE"})
+"""The variables that say where to connect, where a DSN does not."""
 
 _INSTEAD = "give postgres() the DSN instead, with password=... if that is a function"
 
@@ -84,6 +89,14 @@ class _SqlalchemyUrl(Protocol):
 
 
 def _of_dsn(dsn: str, password: Password | None) -> GivenSource:
+    if not dsn.strip() and _SAYS_WHERE.isdisjoint(
+        name for name, text in os.environ.items() if text
+    ):
+        known = f"{', '.join(sorted(_SAYS_WHERE))} are not set"
+        raise ValueError(
+            f"the DSN {mistake_in(dsn, '')} As {known}, it would be a database of this machine; if"
+            " that is what you mean, write postgresql://"
+        )
     options = options_of_dsn(dsn)
     return GivenSource(lambda: _settled(options, password), settings_of(options))
 
