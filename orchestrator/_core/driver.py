@@ -98,7 +98,7 @@ class Driver:
         )
         self._inbox: deque[Callable[[float], Fact] | KeptFact] = deque()
         self._tells_kept = False
-        self._wake = anyio.Event()
+        self._wake = self._timers.flag()
         self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
         self._said_blocked = at_once  # a check leaves this to the start-up that it is part of
@@ -216,7 +216,7 @@ class Driver:
 
     def _step(self) -> float:
         """Take all that has happened; return the time of the next thing to do."""
-        self._wake = anyio.Event()
+        self._wake = self._timers.flag()
         now = self._timers.now()
         for _ in range(len(self._inbox)):  # what is posted meanwhile waits for the next turn
             posted = self._inbox.popleft()
@@ -269,7 +269,7 @@ class Driver:
             self._post(make)
 
     def _wake_up(self) -> None:
-        self._wake.set()  # the event of this turn, which is not the one of the next
+        self._wake.set()  # the flag of this turn, which is not the one of the next
 
     def _post(self, make: Callable[[float], Fact]) -> None:
         self._inbox.append(make)

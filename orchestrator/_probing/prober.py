@@ -15,7 +15,7 @@ for as long as it does not return.
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 import anyio
@@ -23,7 +23,7 @@ import anyio
 from orchestrator._hardening.guard import name_of
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Probe, ProbeResult
-from orchestrator._runtime.clock import Timers
+from orchestrator._runtime.clock import Flag, Timers
 from orchestrator._runtime.tasks import came_by_signal, must_pass
 from states import Failure, FailureKind
 
@@ -60,13 +60,11 @@ class _Attempt:
         judge_at: When something is to be done about it if it has not come back.
         late_seconds: By how much the event loop was late for it.
         phase: What has been done.
-        scope: What it runs in.
     """
 
     judge_at: float
     late_seconds: float
     phase: _AttemptPhase = _AttemptPhase.RUNNING
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
 class Prober:
@@ -99,6 +97,7 @@ class Prober:
         self._probe = probe
         self._name = name_of(probe)
         self._clock = clock
+        self._timers = timers
         self._now = timers.now
         self._post = post
         self._wake = wake
@@ -108,8 +107,9 @@ class Prober:
         self._spread_seconds = spread_seconds
         self._next_at = math.inf
         # At most one of the two is there; neither is while one gives way to the other.
-        self._pause: anyio.CancelScope | anyio.Event | None = None
+        self._pause: anyio.CancelScope | Flag | None = None
         self._attempt: _Attempt | None = None
+        self._scope = anyio.CancelScope()  # what attempts run in
         self._sees_changes = type(probe).changed is not Probe.changed
         # Where the clock can, a timer ends the pause, and another wakes the driver for an attempt
         # that does not come back; else the driver has to wake for either.
@@ -117,6 +117,8 @@ class Prober:
         self._timer: asyncio.TimerHandle | None = None
         self._expected_by = math.inf  # when an attempt that was just begun has to be judged
         self._late_seconds = 0.0
+        self._hurried = False  # whether a change that the probe saw ended the last pause
+        self._again = False  # whether the last attempt was void
         self._void_in_row = 0
         self._said_void = False
 
@@ -189,7 +191,7 @@ class Prober:
                 attempt.late_seconds = max(attempt.late_seconds, late_seconds)
             case _AttemptPhase.RUNNING | _AttemptPhase.EXTENDED:
                 attempt.phase = _AttemptPhase.CANCELLED
-                attempt.scope.cancel()
+                self._scope.cancel()
             case _AttemptPhase.CANCELLED:
                 attempt.phase = _AttemptPhase.GIVEN_UP
                 logger.warning(
@@ -205,56 +207,72 @@ class Prober:
 
     async def run(self) -> None:
         """Make attempts until cancelled."""
-        hurried = False
         try:
             while True:
-                # No checkpoint lies between post and pause: the driver finds both or neither.
-                await self._ask_and_post()
-                hurried = await self._wait_for_next(hurried=hurried)
+                # One scope serves all attempts until it has to cut one off: to enter one for each
+                # would cost as much as half of what else there is to do.
+                with anyio.CancelScope() as self._scope:
+                    while self._end_attempt(await self._guarded_attempt(self._begin_attempt())):
+                        await self._wait_for_next()
+                if self._attempt is not None:
+                    self._end_attempt(self._timed_out())
+                await self._wait_for_next()
         finally:
             self._stop_timer()
 
-    async def _ask_and_post(self) -> None:
-        """Make one attempt that counts; void ones are repeated, as if there had been none."""
-        late_seconds, self._late_seconds = self._late_seconds, 0.0
-        while True:
-            judge_at = self._now() + self._timeout_seconds + self._overtime_seconds
-            attempt = self._attempt = _Attempt(judge_at, late_seconds)
-            if self._call_at is not None:
-                self._timer = self._call_at(judge_at, self._wake)
-            elif self._expected_by == math.inf:
-                self._wake()
-            self._expected_by = math.inf
-            result = await self._result_of(attempt)
-            self._attempt = None
-            self._stop_timer()
-            if attempt.phase is _AttemptPhase.GIVEN_UP:
-                self._wake()  # it was judged already, and the next one may be due
-                return
-            if not self._is_void(result):
-                self._post(result, attempt.late_seconds)
-                if self._call_at is None and self._next_at < attempt.judge_at:
-                    self._wake()  # the driver may sleep until this attempt would have been judged
-                return
-            late_seconds = attempt.late_seconds
+    def _begin_attempt(self) -> float:
+        """Have an attempt judged in time; return when it begins."""
+        now = self._now()
+        judge_at = now + self._timeout_seconds + self._overtime_seconds
+        self._attempt = _Attempt(judge_at, self._late_seconds)
+        self._late_seconds = 0.0
+        if self._call_at is not None:
+            self._timer = self._call_at(judge_at, self._wake)
+        elif self._expected_by == math.inf:
+            self._wake()
+        self._expected_by = math.inf
+        return now
 
-    async def _wait_for_next(self, *, hurried: bool) -> bool:
-        """Pause until `tick` ends it, or the probe sees a change; whether it was a change."""
+    def _end_attempt(self, result: ProbeResult) -> bool:
+        """Post the result if it counts; return whether the scope serves another attempt.
+
+        No checkpoint lies between this and the pause: the driver finds both or neither.
+        """
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None, "it was begun"
+        self._stop_timer()
+        self._again = False
+        if attempt.phase is _AttemptPhase.GIVEN_UP:
+            self._wake()  # it was judged already, and the next one may be due
+        elif self._is_void(result):
+            self._again, self._late_seconds = True, attempt.late_seconds
+        else:
+            if result.void and result.failure is None:
+                result = replace(result, failure=self._timed_out().failure)
+            self._post(result, attempt.late_seconds)
+            if self._call_at is None and self._next_at < attempt.judge_at:
+                self._wake()  # the driver may sleep until this attempt would have been judged
+        return not self._scope.cancel_called
+
+    async def _wait_for_next(self) -> None:
+        """Pause until `tick` ends it, or the probe sees a change; void attempts are repeated."""
+        if self._again:  # as if there had been none
+            return
         if not self._sees_changes:
-            self._pause = over = anyio.Event()  # much cheaper than to cancel what waits for nothing
+            self._pause = over = self._timers.flag()  # much cheaper than to cancel what waits
             if self._next_at > self._now():  # the result was taken already
                 self._time_pause()
             await over.wait()
-            return False
+            return
         self._pause = pause = anyio.CancelScope()
         with pause:
-            if hurried:  # a sign that nothing came of must not become a busy loop
+            if self._hurried:  # a sign that nothing came of must not become a busy loop
                 await self._sleep(self._change_floor_seconds)
             await self._until_changed()
             if spread_seconds := self._spread_seconds():
                 await self._sleep(spread_seconds)
         self._pause = None
-        return not pause.cancelled_caught
+        self._hurried = not pause.cancelled_caught
 
     async def _sleep(self, seconds: float) -> None:
         with self._clock.cancel_at(self._clock.now() + seconds):
@@ -273,18 +291,7 @@ class Prober:
             )
         return True
 
-    async def _result_of(self, attempt: _Attempt) -> ProbeResult:
-        result: ProbeResult | None = None
-        with attempt.scope:
-            result = await self._guarded_attempt()
-        if result is None:
-            return self._timed_out()
-        if result.void and result.failure is None:
-            return replace(result, failure=self._timed_out().failure)
-        return result
-
-    async def _guarded_attempt(self) -> ProbeResult:
-        began_at = self._now()
+    async def _guarded_attempt(self, began_at: float) -> ProbeResult:
         try:
             result = await self._probe.attempt(self._timeout_seconds)
         except BaseException as error:  # any exception of a probe is a failed attempt
