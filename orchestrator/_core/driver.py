@@ -26,6 +26,7 @@ from orchestrator._ports import (
 )
 from orchestrator._probing.pacing import Pacer
 from orchestrator._probing.prober import Prober
+from orchestrator._probing.shared_turns import Turns
 from orchestrator._runtime.clock import timers_of
 from orchestrator._runtime.tasks import Uncancelled, uninterrupted
 from states import (
@@ -58,8 +59,9 @@ class Driver:
         clock: The time.
         observers: Who is told of every fact.
         policy: The total time of one attempt, and the least time between two.
-        at_once: Take an answer in ready where it arrives, without waking up for it: it changes
-            nothing, and so costs half as much. Only where all observers are our own.
+        turns: When it is asked in ready, if not by the pacer. An answer is then taken where it
+            arrives, without waking up for it: it changes nothing, and so costs half as much. Only
+            where all observers are our own.
 
     Attributes:
         ended: Why it takes no more facts; `None` while it does. Committed before the feed closes.
@@ -75,9 +77,9 @@ class Driver:
         observers: Sequence[Observer],
         policy: Policy,
         *,
-        at_once: bool = False,
+        turns: Turns | None = None,
     ) -> None:
-        self._at_once = at_once
+        self._turns = turns
         self._machine = machine
         self._feed = feed
         self._pacer = pacer
@@ -101,7 +103,9 @@ class Driver:
         self._wake = self._timers.flag()
         self._scope = anyio.CancelScope()
         self.loop_lag_seconds = 0.0
-        self._said_blocked = at_once  # a check leaves this to the start-up that it is part of
+        self._said_blocked = (
+            turns is not None
+        )  # a check leaves this to the start-up that it is part of
         self.ended: str | None = None
 
     @property
@@ -249,21 +253,25 @@ class Driver:
         if isinstance(fact, ProbeSucceeded | ProbeFailed):
             self.loop_lag_seconds = fact.loop_lag_seconds
             self._see_blocked(fact.loop_lag_seconds)
-            self._prober.next_at = fact.at + self._delay_seconds(fact)
+            self._prober.next_at = self._next_after(fact)
         elif changed is not None:
             # A new stage may want its proof sooner than the old one, never later.
             again_at = fact.at + self._pacer.delay_seconds(self._machine.snapshot)
             self._prober.next_at = min(self._prober.next_at, again_at)
 
-    def _delay_seconds(self, fact: Fact) -> float:
-        if self._machine.stage is Stage.READY and type(fact) is ProbeSucceeded:
-            return self._pacer.steady_seconds()  # mostly, and a snapshot costs something
-        return self._pacer.delay_seconds(self._machine.snapshot)
+    def _next_after(self, fact: Fact) -> float:
+        if self._machine.stage is not Stage.READY or type(fact) is not ProbeSucceeded:
+            if self._turns is not None:
+                self._turns.spread()
+            return fact.at + self._pacer.delay_seconds(self._machine.snapshot)
+        if self._turns is not None:
+            return self._turns.after(fact.at)
+        return fact.at + self._pacer.steady_seconds()  # mostly, and a snapshot costs something
 
     def _post_result(self, result: ProbeResult, late_seconds: float) -> None:
         make = _as_fact(result, late_seconds)
         steady = self._machine.stage is Stage.READY and result.failure is None
-        if self._at_once and steady and not self._inbox:
+        if self._turns is not None and steady and not self._inbox:
             self._take(make(self._timers.now()))
         else:
             self._post(make)

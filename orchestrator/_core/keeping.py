@@ -17,6 +17,7 @@ from orchestrator._core.order import PROBE, in_order, names_of
 from orchestrator._errors import DuplicateCondition
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, KeptFact, KeptStep, Observer, Target
+from orchestrator._probing.shared_turns import SharedTurns
 from states import Fact, ProbeFailed, ProbeSucceeded, StageChanged, StartupMachine
 
 ReportKept = Callable[[KeptFact], None]
@@ -70,6 +71,7 @@ class Kept:
         clock: The time.
         random: The source of jitter.
         fleet_size: Tells how many instances of the service there are.
+        turns: When steady checks are asked.
         beats_at: When the condition's `beat` was called last; `-inf` before.
         loaded: Whether what it loads is there.
         words: What to say, at a time, in place of the reason while it does not hold; and whether
@@ -82,6 +84,7 @@ class Kept:
         self.clock: Clock = keeping.clock
         self.random: Random = keeping.random
         self.fleet_size: Callable[[], int] = keeping.fleet_size
+        self.turns: SharedTurns = keeping.turns
         self.beats_at: float = -math.inf
         self.loaded: bool = False
         self.words: Callable[[float, bool], str] | None = None
@@ -184,6 +187,7 @@ class Keeping(Observer):
         self.clock: Clock = clock
         self.random: Random = random or Random()
         self.fleet_size: Callable[[], int] = fleet_size
+        self.turns: SharedTurns = SharedTurns(self.random)
         self._machine = machine
         self._kept = {name: Kept(name, spec, self) for name, spec in specs.items()}
         self._changed: anyio.Event | None = None

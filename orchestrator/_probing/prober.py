@@ -14,15 +14,18 @@ for as long as it does not return.
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import partial
 
 import anyio
 
 from orchestrator._hardening.guard import name_of
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Probe, ProbeResult
+from orchestrator._probing.cancellable import CancellableProbe
+from orchestrator._probing.void_attempts import VoidAttempts
 from orchestrator._runtime.clock import Flag, Timers
 from orchestrator._runtime.tasks import came_by_signal, must_pass
 from states import Failure, FailureKind
@@ -32,10 +35,6 @@ Post = Callable[[ProbeResult, float], None]
 
 _OVERTIME_SECONDS = 0.04
 """How long after its deadline a probe must have returned, and again after it was cancelled."""
-
-_MOST_VOID = 5
-"""So many attempts in a row may be void. After them one counts as a failure: a process that never
-runs in time cannot say that what it depends on is well."""
 
 
 class _AttemptPhase(Enum):
@@ -95,6 +94,11 @@ class Prober:
         spread_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._probe = probe
+        self._ask: Callable[[], Awaitable[ProbeResult]] = (
+            probe.ask
+            if isinstance(probe, CancellableProbe)
+            else partial(probe.attempt, timeout_seconds)
+        )
         self._name = name_of(probe)
         self._clock = clock
         self._timers = timers
@@ -119,8 +123,7 @@ class Prober:
         self._late_seconds = 0.0
         self._hurried = False  # whether a change that the probe saw ended the last pause
         self._again = False  # whether the last attempt was void
-        self._void_in_row = 0
-        self._said_void = False
+        self._void_attempts = VoidAttempts(self._name)
 
     # -- called by the driver ---------------------------------------------------------------------
 
@@ -172,10 +175,14 @@ class Prober:
             self._pause.set()
         self._pause = None
 
+    def _end_timed_pause(self) -> None:
+        self._timer = None  # it has fired: there is nothing to cancel
+        self._end_pause()
+
     def _time_pause(self) -> None:
         self._stop_timer()
         if self._call_at is not None and self._next_at < math.inf:
-            self._timer = self._call_at(self._next_at, self._end_pause)
+            self._timer = self._call_at(self._next_at, self._end_timed_pause)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -244,7 +251,7 @@ class Prober:
         self._again = False
         if attempt.phase is _AttemptPhase.GIVEN_UP:
             self._wake()  # it was judged already, and the next one may be due
-        elif self._is_void(result):
+        elif self._void_attempts.includes(result):
             self._again, self._late_seconds = True, attempt.late_seconds
         else:
             if result.void and result.failure is None:
@@ -278,22 +285,9 @@ class Prober:
         with self._clock.cancel_at(self._clock.now() + seconds):
             await anyio.sleep_forever()
 
-    def _is_void(self, result: ProbeResult) -> bool:
-        self._void_in_row = self._void_in_row + 1 if result.void else 0
-        if not 0 < self._void_in_row <= _MOST_VOID:
-            return False
-        if not self._said_void:
-            self._said_void = True
-            logger.warning(
-                "an attempt of %s does not count, since this process did not run in time; does C"
-                " code hold the interpreter, or is there too little CPU? This is said only once",
-                self._name,
-            )
-        return True
-
     async def _guarded_attempt(self, began_at: float) -> ProbeResult:
         try:
-            result = await self._probe.attempt(self._timeout_seconds)
+            result = await self._ask()
         except BaseException as error:  # any exception of a probe is a failed attempt
             # So is `sys.exit()`, unless it is meant for the process.
             left = isinstance(error, SystemExit) and not came_by_signal(error)

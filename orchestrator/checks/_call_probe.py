@@ -10,9 +10,10 @@ from orchestrator._hardening.arguments import refuse_generator, wrong_type
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line
 from orchestrator._ports import Probe, ProbeResult, Target
 from orchestrator._probing.abandonable import AbandonableProbe, failed
+from orchestrator._probing.cancellable import CancellableProbe
 from orchestrator._runtime.clock import LoopClock
 from orchestrator._runtime.tasks import came_by_signal, must_pass
-from states import Failure, FailureKind
+from states import Failure
 
 CallFunction = Callable[[], object] | Callable[[], Awaitable[object]]
 """Takes nothing. It says no by returning False, or by raising."""
@@ -84,14 +85,18 @@ class _SyncCall(AbandonableProbe):
         async def awaited() -> object:
             return await awaitable
 
-        return await _asked_here(awaited, timeout_seconds, left_seconds)
+        with anyio.move_on_after(left_seconds):
+            here = await _asked_here(awaited)
+            used_seconds = timeout_seconds - left_seconds
+            return ProbeResult(used_seconds + here.latency_seconds, here.failure)
+        return ProbeResult(timeout_seconds, self.timed_out(timeout_seconds))
 
     async def aclose(self) -> None:
         """Let go of what was not awaited."""
         _discard(self._awaitable)
 
 
-class _AsyncCall(Probe):
+class _AsyncCall(CancellableProbe):
     def __init__(self, function: CallFunction, target: Target) -> None:
         self._function = function
         self._target = target
@@ -101,33 +106,23 @@ class _AsyncCall(Probe):
         """The function, by name."""
         return self._target
 
-    async def attempt(self, timeout_seconds: float) -> ProbeResult:
-        """Call it, and cancel it when its time is up."""
-        return await _asked_here(self._function, timeout_seconds, timeout_seconds)
+    async def ask(self) -> ProbeResult:
+        """Call it."""
+        return await _asked_here(self._function)
 
 
-async def _asked_here(
-    function: CallFunction, timeout_seconds: float, left_seconds: float
-) -> ProbeResult:
-    """Call it on the event loop, and cancel it when its time is up."""
-    clock = LoopClock()
-    began_at = clock.now()
-    failure: Failure | None = Failure(
-        FailureKind.TRANSIENT, "TimeoutError", f"no answer within {timeout_seconds:g} s"
-    )
-    with anyio.move_on_after(left_seconds):
-        try:
-            outcome = function()
-            failure = _verdict(await outcome if inspect.isawaitable(outcome) else outcome)
-        except BaseException as error:
-            # `sys.exit` in a probe ends its attempt, and no more.
-            if must_pass(error) and not (
-                isinstance(error, SystemExit) and not came_by_signal(error)
-            ):
-                raise
-            failure = failed(type(error).__name__)
-    used_seconds = timeout_seconds - left_seconds
-    return ProbeResult(used_seconds + clock.now() - began_at, failure)
+async def _asked_here(function: CallFunction) -> ProbeResult:
+    """Call it on the event loop, until cancelled."""
+    began_at = anyio.current_time()
+    try:
+        outcome = function()
+        failure = _verdict(await outcome if inspect.isawaitable(outcome) else outcome)
+    except BaseException as error:
+        # `sys.exit` in a probe ends its attempt, and no more.
+        if must_pass(error) and not (isinstance(error, SystemExit) and not came_by_signal(error)):
+            raise
+        failure = failed(type(error).__name__)
+    return ProbeResult(anyio.current_time() - began_at, failure)
 
 
 def _discard(awaitable: Awaitable[object] | None) -> None:
@@ -137,6 +132,8 @@ def _discard(awaitable: Awaitable[object] | None) -> None:
 
 
 def _verdict(outcome: object) -> Failure | None:
+    if outcome is None or outcome is True:  # nearly always
+        return None
     if inspect.iscoroutine(outcome):
         outcome.close()
     elif not isinstance(outcome, Awaitable | Future | Generator | AsyncGenerator):

@@ -108,7 +108,8 @@ class Check(KeptCondition):
         fleet = FleetStep(kept.fleet_size, self.probe.connects_per_second)
         pacer = Pacer(self.policy, kept.random, fleet)
         given = machine, Feed(), self.probe, pacer, kept.clock, [verdict], self.policy
-        driver = Driver(*given, at_once=True)
+        turns = kept.turns.every(self.policy.probe_interval_seconds, self.policy.retry_jitter)
+        driver = Driver(*given, turns=turns)
         now = kept.clock.now()
         context = StartupContext(self.policy, self.target, {}, now, now, time.time_ns())
         self.probe.prepare(self.policy)

@@ -1,0 +1,27 @@
+"""A probe of plain async code, which ends wherever it is cancelled."""
+
+from abc import abstractmethod
+
+import anyio
+
+from orchestrator._ports import Probe, ProbeResult
+from states import Failure, FailureKind
+
+
+class CancellableProbe(Probe):
+    """A probe that keeps no time. Subclass it and write `ask`.
+
+    The prober cancels each attempt in time, whatever the probe; so it calls `ask`, and saves a
+    scope and a timer, which cost as much as all the rest of an attempt.
+    """
+
+    @abstractmethod
+    async def ask(self) -> ProbeResult:
+        """Ask once, until cancelled."""
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        """Ask once, for at most `timeout_seconds`."""
+        with anyio.move_on_after(timeout_seconds):
+            return await self.ask()
+        reason = f"no answer within {timeout_seconds:g} s"
+        return ProbeResult(timeout_seconds, Failure(FailureKind.TRANSIENT, "TimeoutError", reason))
