@@ -126,7 +126,8 @@ def _system_has_certificates() -> bool:
 def _has_cache(outer: Mapping[str, str]) -> bool:
     """Whether uv can write where it does unless told otherwise: not in a home that is read-only."""
     try:
-        place = Path(outer.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
+        home = Path(outer.get("HOME") or Path.home())
+        place = Path(outer.get("XDG_CACHE_HOME") or home / ".cache") / "uv"
         while not place.exists():
             place = place.parent
         return os.access(place, os.W_OK | os.X_OK)
