@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -17,11 +18,18 @@ if sys.dont_write_bytecode:
     sys.pycache_prefix = str(Path(__file__).parents[1] / "build" / "bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
+
+def _go_on(number: int, frame: FrameType | None) -> None:
+    """A handler, which unlike SIG_IGN the programs of the tests do not inherit."""
+
+
 for _number, _handler in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, _go_on),
 ):
-    # A shell lets its background jobs ignore them, and all their children; tests press Ctrl-C.
+    # A shell lets its background jobs ignore the first two, and nohup the third, and all their
+    # children; tests press Ctrl-C, and see what a program does when its terminal is gone.
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
 

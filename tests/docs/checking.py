@@ -193,7 +193,9 @@ def hidden_names(blocks: Iterable[Block]) -> list[str]:
         if block.language == "python" and block.runs and block.visible:
             # In a function, so that `await` may stand at the top level.
             source = f"async def page():\n{textwrap.indent(block.source, ' ')}\n pass"
-            (scope,) = symtable.symtable(source, "page", "exec").get_children()
+            scopes = symtable.symtable(source, "page", "exec").get_children()
+            # From Python 3.14 on, its annotations are another one.
+            (scope,) = (one for one in scopes if one.get_name() == "page")
             known |= {one.get_name() for one in scope.get_symbols() if one.is_assigned()}
             known |= {one.get_name() for one in scope.get_symbols() if one.is_imported()}
             hidden += [name for name in _globals_of(scope) if name not in known]
