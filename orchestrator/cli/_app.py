@@ -22,6 +22,7 @@ from orchestrator.cli._shell.output import (
 from orchestrator.cli._shell.program import PROGRAM
 from orchestrator.cli.demo.command import OTLP_ENDPOINT, demo
 from orchestrator.cli.drain.command import drain
+from orchestrator.cli.fleet.command import fleet
 from orchestrator.cli.policy.command import check_policy
 from orchestrator.cli.query.command import check, explain, watch
 from orchestrator.cli.reference.command import commands, diagram, settings
@@ -69,7 +70,7 @@ app = typer.Typer(
 
 app.command(context_settings=REST_IS_CMD, help=flowing(wait))(wait)
 app.command("run", context_settings=REST_IS_CMD, help=flowing(run_command))(run_command)
-for command in (check, explain, watch, drain, check_policy, demo, diagram, settings):
+for command in (check, explain, watch, fleet, drain, check_policy, demo, diagram, settings):
     app.command(help=flowing(command))(command)
 app.command(hidden=True)(commands)
 

@@ -93,6 +93,7 @@ class Delivery(NamedTuple):
         news: The news, in order.
         instances: All instances now, by incarnation; `None` if nothing changed in them.
         place: How far the stream was read.
+        at: When all of this was so, in monotonic seconds.
         seen: With the first states of a reader that begins: for each incarnation, the last sequence
             that it need not give out. Else `None`.
     """
@@ -100,6 +101,7 @@ class Delivery(NamedTuple):
     news: list[FleetNews]
     instances: Mapping[str, Instance] | None
     place: str
+    at: float
     seen: Mapping[str, int] | None = None
 
 
@@ -215,7 +217,8 @@ class FleetReader:
             incarnation: LifeSigns(state.left, state.stuck_since is not None, state.lease_seconds)
             for incarnation, state in book.states.items()
         }
-        judged = presences.judge(signs, self._now())
+        now = self._now()
+        judged = presences.judge(signs, now)
         changed = self._update_instances()
         at = self.instances
         for step in steps:
@@ -228,7 +231,7 @@ class FleetReader:
         if judged.silent_together:
             together = tuple(at[one] for one in judged.silent_together)
             news.append(SilentTogether(together, judged.of))
-        return Delivery(news, dict(at) if changed else None, book.place)
+        return Delivery(news, dict(at) if changed else None, book.place, now)
 
     def _update_instances(self) -> bool:
         """Make what is shown of what is known; return whether anything has changed."""

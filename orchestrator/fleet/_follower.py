@@ -48,8 +48,8 @@ class Follower:
         keys: The keys of the service.
         book: What was given out before.
         membership: The member of a group that it reads as; `None` without a group.
-        deliver: Called in the thread for each turn that brought something, and when Redis is lost
-            with the reason.
+        deliver: Called in the thread for each turn, also for one that brought nothing new; and
+            when Redis is lost, with the reason.
         has_room: Says whether more changes are welcome.
         ended: Called in the thread at its end.
 
@@ -119,20 +119,13 @@ class Follower:
         try:
             connection.open()
             source = self._source(connection)
-            delivery = self._reader.connect(source)
-            self._deliver(delivery, None)
+            self._deliver(self._reader.connect(source), None)
             self._failures_in_row = 0
             while not self._closing.is_set():
                 if not self._has_room():
                     self._closing.wait(_WAIT_FOR_ROOM_SECONDS)
                     continue
-                before, delivery = delivery, self._reader.turn(source)
-                if (
-                    delivery.news
-                    or delivery.instances is not None
-                    or delivery.place != before.place
-                ):
-                    self._deliver(delivery, None)
+                self._deliver(self._reader.turn(source), None)
         finally:
             connection.close()
 

@@ -13,8 +13,7 @@ _PERMANENT = FailureKind.PERMANENT
 _NO_RIGHT = "does not let this user read the keys of the fleet: see its ACL"
 
 _BY_CODE = {
-    "NOAUTH": (_PERMANENT, "asks for a password: put it into the URL"),
-    "WRONGPASS": (_PERMANENT, "refused the login: check user name and password"),
+    "WRONGPASS": (_PERMANENT, "refused the login: check user name and password in the URL"),
     "NOPERM": (_PERMANENT, _NO_RIGHT),
     "WRONGTYPE": (_PERMANENT, "has something else under the keys of the fleet"),
     "LOADING": (_TRANSIENT, "is loading its data"),

@@ -12,7 +12,13 @@ import redis
 from orchestrator.fleet._decode import decode_entry, decode_state
 from orchestrator.fleet._fleet_reader import StreamEntry
 from orchestrator.fleet._reader_connection import ReaderConnection
-from orchestrator.fleet._wire import FleetKeys, FleetState, Unreadable
+from orchestrator.fleet._wire import (
+    SERVICES_KEY,
+    FleetKeys,
+    FleetState,
+    Unreadable,
+    is_service_name,
+)
 
 _PAGE = 200
 """So many states are asked for at once: some 100 kB."""
@@ -21,6 +27,9 @@ MOST_ENTRIES_AT_ONCE = 1000
 _PAIR = 2
 _MOST_PLACE_CHARACTERS = 41
 """Two numbers of 64 bits, and what stands between them."""
+
+_MOST_SERVICES = 1000
+_RECENT_SECONDS = 2 * 86_400.0
 
 States = Mapping[str, FleetState | Unreadable]
 
@@ -106,6 +115,16 @@ class RedisSource:
         """Redis' own time, in Unix seconds."""
         seconds, microseconds = _pair(self.connection.ask_one("TIME"))
         return _number(seconds) + _number(microseconds) / 1e6
+
+
+def services_of(connection: ReaderConnection) -> list[str]:
+    """The services that publish to a Redis: those of the last two days, else all, in order."""
+    reply = connection.ask_one("ZRANGE", SERVICES_KEY, -_MOST_SERVICES, -1, "WITHSCORES")
+    seconds, _ = _pair(connection.ask_one("TIME"))
+    seen = {_text(name): _number(score) for name, score in _pairs(reply)}
+    seen = {name: score for name, score in seen.items() if is_service_name(name)}
+    recent = [name for name, score in seen.items() if score > _number(seconds) - _RECENT_SECONDS]
+    return sorted(recent or seen)
 
 
 def entries_of_streams(reply: object, *, again: bool = False) -> list[StreamEntry]:

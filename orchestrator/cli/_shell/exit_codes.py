@@ -16,25 +16,31 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         f"{FAILED}",
         (
             "`check`: the service fails; `drain`: nothing to drain; `check-policy`: numbers"
-            " cannot work; `demo`: failed; the output cannot be written"
+            " cannot work; `demo`: failed; `fleet --until-ready`: too many instances were not ready"
+            " in their budget; the output cannot be written"
         ),
     ),
     (
         f"{USAGE}",
         (
             "wrong usage or settings; `check`, `explain`: no answer, or one that makes no sense;"
+            " `fleet`: Redis can't be asked;"
             " `watch`: the service has no status page, or its events make no sense"
         ),
     ),
     (
         f"{PERMANENT}",
-        "`wait`, `run --exit-when-degraded`: waiting won't help, as with a wrong password",
+        (
+            "`wait`, `run --exit-when-degraded`, `fleet --until-ready`: waiting won't help, as with"
+            " a wrong password"
+        ),
     ),
     (
         f"{BUDGET_SPENT}",
         (
             "the time is up, as with `timeout(1)`: `drain`, `wait`, `run --exit-when-degraded`,"
-            " `watch --timeout`, which waits for a service that does not answer"
+            " `fleet --until-ready`, `watch --timeout`, which waits for a service that does not"
+            " answer"
         ),
     ),
     (f"{NOT_EXECUTABLE}", "CMD was found and cannot be executed, as in a shell"),

@@ -1,0 +1,1 @@
+"""`fleet`: all instances of a service, live; and the gate for deploys."""

@@ -1,0 +1,185 @@
+"""When a new version may go on: enough of its instances are ready, and have been for long enough.
+
+Pure: instances and time come in, a verdict comes out. It never passes on old knowledge: while Redis
+is away every instance is `unknown`, and none of them is ready then.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.fleet._news import Instance
+from orchestrator.fleet._presence import PresenceVerdict
+from states import FailureKind, Stage
+
+_MOST_NAMES = 5
+_THERE = (PresenceVerdict.ALIVE, PresenceVerdict.STUCK)
+
+
+class DeployOutcome(StrEnum):
+    """How a deploy gate decided. The values are stable: they appear in JSON."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """Too many instances were not ready when their start-up budget was spent."""
+
+    PERMANENT_FAILURE = "permanent_failure"
+    """Too many instances can't get ready, and waiting won't help."""
+
+    TIMED_OUT = "timed_out"
+    UNREACHABLE = "unreachable"
+    """Redis could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployStanding:
+    """How the new version stands.
+
+    Attributes:
+        ready: How many of its instances are ready now.
+        steady: How many of them have been so for long enough.
+        waits_for: For each instance that is not ready, why, in words.
+        old: For each other version that is still there, its instances in words.
+        was_seen: Whether there ever was an instance of the new version.
+    """
+
+    ready: int
+    steady: int
+    waits_for: tuple[str, ...]
+    old: tuple[str, ...]
+    was_seen: bool
+
+
+class DeployGate:
+    """Decides on one new version.
+
+    Args:
+        wanted: So many instances must be ready.
+        version: What they run.
+        for_seconds: For how long each of them must have been ready without a break.
+        allow_degraded: So many may fail to get ready.
+
+    Attributes:
+        standing: How the new version stood at the last look.
+    """
+
+    def __init__(
+        self, wanted: int, version: str, *, for_seconds: float = 10.0, allow_degraded: int = 0
+    ) -> None:
+        self.wanted = wanted
+        self.version = version
+        self.standing = DeployStanding(0, 0, (), (), was_seen=False)
+        self._for_seconds = for_seconds
+        self._allow_degraded = allow_degraded
+        self._ready_since: dict[str, tuple[float, int]] = {}
+        self._outcome: DeployOutcome | None = None
+        self._was_seen = False
+
+    def look(self, instances: Collection[Instance], at: float) -> DeployOutcome | None:
+        """Decide, if that is possible already.
+
+        Args:
+            instances: All instances of the service.
+            at: Now, in monotonic seconds.
+
+        Returns:
+            The outcome; `None` to look again, at `wake_at` at the latest or when there is news.
+        """
+        ours = [one for one in _current(instances) if one.version == self.version]
+        self._was_seen = self._was_seen or bool(ours)
+        since: dict[str, tuple[float, int]] = {}
+        for one in ours:
+            if one.is_ready:
+                sequence = one.state.entry.sequence
+                before = self._ready_since.get(one.incarnation)
+                # Another sequence: it was not ready for a moment between two looks.
+                same = before is not None and before[1] == sequence
+                since[one.incarnation] = before if before and same else (at, sequence)
+        self._ready_since = since
+        steady = sum(at - began >= self._for_seconds for began, _ in since.values())
+        waiting = [one for one in ours if not one.is_ready]
+        self.standing = DeployStanding(
+            ready=len(since),
+            steady=steady,
+            waits_for=tuple(f"{one.name}: {why_not_ready(one)}" for one in waiting),
+            old=_old_ones(instances, self.version),
+            was_seen=self._was_seen,
+        )
+        return self._decide(waiting, steady)
+
+    def wake_at(self) -> float:
+        """When to look again at the latest, if nothing happens before; infinite for no reason."""
+        began = sorted(began for began, _ in self._ready_since.values())
+        if len(began) < self.wanted:
+            return float("inf")
+        return began[self.wanted - 1] + self._for_seconds
+
+    def forget(self) -> None:
+        """Redis was away: whatever was ready may not have been so meanwhile."""
+        self._ready_since.clear()
+
+    def _decide(self, waiting: Collection[Instance], steady: int) -> DeployOutcome | None:
+        if steady >= self.wanted:
+            return DeployOutcome.PASSED
+        there = [one for one in waiting if one.presence in _THERE]
+        permanent = [one for one in there if is_permanent_failure(one)]
+        lost = [one for one in there if one in permanent or has_spent_budget(one)]
+        if len(lost) <= self._allow_degraded:
+            return None
+        return DeployOutcome.PERMANENT_FAILURE if permanent else DeployOutcome.FAILED
+
+
+def is_permanent_failure(instance: Instance) -> bool:
+    """Whether its last attempt failed in a way that waiting won't help."""
+    failure = instance.state.failure
+    failing = bool(instance.state.failures_in_row) and failure is not None
+    return failing and failure is not None and failure.kind is FailureKind.PERMANENT
+
+
+def has_spent_budget(instance: Instance) -> bool:
+    """Whether it became degraded before it was ever ready."""
+    entry = instance.state.entry
+    return entry.current is Stage.DEGRADED and entry.previous is not Stage.READY
+
+
+def why_not_ready(instance: Instance) -> str:
+    """Why an instance is not ready, in words."""
+    state = instance.state
+    match instance.presence:
+        case PresenceVerdict.ALIVE:
+            words = "draining" if state.draining else f"{instance.stage}"
+        case PresenceVerdict.UNKNOWN:
+            return f"not known; it was {instance.stage}"
+        case other:
+            words = f"{other}; it was {instance.stage}"
+    failure = state.failure if state.failures_in_row else None
+    why = failure.reason if failure else "; ".join(state.waits_for)
+    return f"{words}: {why}" if why else words
+
+
+def _current(instances: Collection[Instance]) -> list[Instance]:
+    """Without those that left, and those that are gone while another one has their name."""
+    alive = {one.name for one in instances if one.presence in _THERE}
+    gone = PresenceVerdict.SILENT
+    return [
+        one
+        for one in instances
+        if one.presence is not PresenceVerdict.LEFT
+        and not (one.presence is gone and one.name in alive)
+    ]
+
+
+def _old_ones(instances: Collection[Instance], version: str) -> tuple[str, ...]:
+    names: dict[str, list[str]] = {}
+    for one in instances:
+        if one.version != version and one.presence in _THERE:
+            names.setdefault(one.version, []).append(one.name)
+    return tuple(
+        f"{other or 'no version'}: {_listed(sorted(found))}"
+        for other, found in sorted(names.items())
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
