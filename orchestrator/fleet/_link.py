@@ -55,6 +55,9 @@ class FleetLink:
     Args:
         settings: Where Redis is, and how to log in. The limits of the application's client for
             its own answers are not taken over.
+
+    Attributes:
+        connects: How many connections were tried.
     """
 
     def __init__(self, settings: RedisSettings) -> None:
@@ -62,6 +65,7 @@ class FleetLink:
         self._interruption = Interruption()
         self._use(self._settings)
         self._connection: PipelinedConnection | None = None
+        self.connects = 0
 
     def _use(self, settings: RedisSettings) -> None:
         self._connector = Connector(settings, self._interruption)
@@ -91,6 +95,7 @@ class FleetLink:
         Raises:
             LinkError: When that does not work.
         """
+        self.connects += 1
         try:
             self._connection, sent = self._connector.connect(
                 time.monotonic() + _CONNECT_SECONDS, (), _PATIENCE_SECONDS
@@ -103,21 +108,32 @@ class FleetLink:
             self._connector.progress.accepted_at = 0.0
 
     def run(self, script: FleetScript, keys: Sequence[str], arguments: Sequence[object]) -> object:
-        """Run a script, and have Redis remember it.
+        """Run a script, and have Redis remember it; on a cluster, where the keys are.
 
         Raises:
             LinkError: When it fails.
         """
-        from redis.exceptions import NoScriptError  # slow to load; loaded here already
-
         rest = (len(keys), *keys, *arguments)
         try:
-            try:
-                return self._ask(("EVALSHA", script.digest, *rest))
-            except NoScriptError:
-                return self._ask(("EVAL", script.text, *rest))
+            return self._run(script, rest)
+        except Exception as error:  # said as a failure, unless it only says where to ask
+            if (elsewhere := self._moved(error)) is None:
+                raise self._failed(error, "EVALSHA") from None
+        self.close()
+        self._use(elsewhere)
+        self.open()
+        try:
+            return self._run(script, rest)
         except Exception as error:  # said as a failure
             raise self._failed(error, "EVALSHA") from None
+
+    def _run(self, script: FleetScript, rest: tuple[object, ...]) -> object:
+        from redis.exceptions import NoScriptError  # slow to load; loaded here already
+
+        try:
+            return self._ask(("EVALSHA", script.digest, *rest))
+        except NoScriptError:
+            return self._ask(("EVAL", script.text, *rest))
 
     def try_to(self, *words: object) -> None:
         """Send one command that Redis may refuse.
@@ -165,21 +181,24 @@ class FleetLink:
         # Most error replies leave the connection as it was. But redis-py would read one of those
         # that it calls a ConnectionError, such as LOADING, again and again. And a replica does not
         # become a master again: only a new connection looks its name up anew.
-        moved = isinstance(error, known.MovedError)
-        closes = closes or not said or moved or failure.error_type == READONLY
+        closes = closes or not said or failure.error_type in (READONLY, "MOVED")
         if failure.error_type == "LOADING":
             failure = replace(failure, congestion=True)
         if closes:
             self.close()
-            self._use(self._moved(error) if moved else self._settings)
+            self._use(self._settings)
         return LinkError(failure, closed=closes)
 
-    def _moved(self, error: Exception) -> RedisSettings:
-        """Where a node of a cluster says that the service's keys are."""
-        host, port = getattr(error, "host", ""), getattr(error, "port", 0)
-        if not is_host(host or self._settings.host) or not is_port(port):
-            return self._settings
-        return replace(self._settings, host=host or self._settings.host, port=port)
+    def _moved(self, error: Exception) -> RedisSettings | None:
+        """Where a node of a cluster says that the keys are; `None` if it says no such thing."""
+        from redis.exceptions import MovedError  # slow to load; loaded here already
+
+        if not isinstance(error, MovedError):
+            return None
+        host, port = error.host or self._settings.host, error.port
+        if not is_host(host) or not is_port(port):
+            return None
+        return replace(self._settings, host=host, port=port)
 
 
 def _anything(_reply: object) -> None:

@@ -77,7 +77,6 @@ class Publisher:
     Attributes:
         backlog: The last changes of stage.
         fleet_size: How many instances were alive at the last beat; `None` before the first.
-        connects: How many connections were tried.
         said: The kinds of trouble that were logged, each once.
     """
 
@@ -110,7 +109,6 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name="orchestrator-fleet", daemon=True)
         self.backlog = FleetBacklog()
         self.fleet_size: int | None = None
-        self.connects = 0
 
     # -- on the event loop -------------------------------------------------------------------------
 
@@ -132,6 +130,11 @@ class Publisher:
         """Nothing follows: say what is left, and goodbye."""
         self._leaving = True
         self._wake.put(None)
+
+    @property
+    def connects(self) -> int:
+        """How many connections were tried."""
+        return self._link.connects
 
     @property
     def is_over(self) -> bool:
@@ -187,7 +190,6 @@ class Publisher:
 
     def _connect(self) -> None:
         if not self._link.is_open:
-            self.connects += 1
             self._beat_at = -math.inf
             self._link.open()
 

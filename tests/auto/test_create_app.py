@@ -10,6 +10,7 @@ import pytest
 from orchestrator import Orchestrator, Stage
 from orchestrator.asgi import ReadinessGate
 from orchestrator.auto import create_app
+from orchestrator.fleet import Fleet
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.settings import SettingsError
 from tests.asgi.gate_support import Caller, http_scope
@@ -77,6 +78,23 @@ async def test_each_variable_has_its_effect(chat: dict[str, str], pod: bool) -> 
         await refused.run()
         assert refused.status == 503
         assert b"too many clients" in refused.body
+
+
+def test_the_instance_is_published_where_the_environment_says_so(
+    chat: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {**chat, "ORCHESTRATOR_FLEET": "true"}
+    with pytest.raises(SettingsError, match="ORCHESTRATOR_FLEET is 'true'; it must be false where"):
+        create_app(environ)
+    environ["REDIS_URL"] = "redis://127.0.0.1:1"
+    for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SettingsError, match=r"^ORCHESTRATOR_FLEET: nothing names the service"):
+        create_app(environ)
+    monkeypatch.setenv("ORCHESTRATOR_FLEET_SERVICE", "chat")
+    (fleet,) = startup_of(create_app(environ)).observers
+    assert isinstance(fleet, Fleet)
+    assert fleet.service == "chat"
 
 
 async def test_the_page_is_in_front_of_the_gate(chat: dict[str, str]) -> None:

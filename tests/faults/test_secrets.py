@@ -20,14 +20,17 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from orchestrator import Orchestrator, Policy, Probe, ProbeResult, StartupTimeout
 from orchestrator.asgi import ReadinessGate, health_app
+from orchestrator.fleet import Fleet
+from orchestrator.fleet._wire import SERVICES_KEY, fleet_keys
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.redis import RedisProbe
+from orchestrator.testing import ScriptedProbe
 from states import Stage
 from tests.faults.catalogue import FAULTS
 from tests.faults.fault import Fault
 from tests.faults.scenes import SECRET, Scene, Unavailable, answering, fake
 from tests.faults.watching import Diary
-from tests.redis_server import FakeServer
+from tests.redis_server import FakeServer, RedisServer
 
 pytestmark = pytest.mark.long
 
@@ -89,10 +92,10 @@ async def body(app: object, path: str, kind: str = "http") -> str:
     return repr(sent)
 
 
-async def listen_to(probe: Probe, heard: Heard) -> None:
+async def listen_to(probe: Probe, heard: Heard, store: str) -> None:
     """Start a service with this probe, and write down all that it says."""
     diary = Diary()
-    observers = [diary, heard.observer()]
+    observers = [diary, heard.observer(), Fleet(store, service="chat", version="1")]
     startup = Orchestrator(probe, policy=POLICY, observers=observers)
     heard.hear(probe, startup, probe.target)
     async with startup:
@@ -133,6 +136,27 @@ def planted(scene: Scene) -> Iterator[Probe]:
         yield RedisProbe(f"{url}{'&' if '?' in url else '?'}protocol=3", expect=scene.expect)
 
 
+async def publish_to(scene: Scene, heard: Heard) -> None:
+    """Publish to a Redis in trouble, and write down all that is said of it."""
+    url = scene.url if "@" in scene.url else scene.url.replace("://", f"://{LOGIN}")
+    fleet = Fleet(url, service="chat")
+    async with Orchestrator(ScriptedProbe(), policy=POLICY, observers=[fleet]) as startup:
+        await startup.wait_for(Stage.READY)
+        with anyio.move_on_after(1):
+            while fleet.figures.connects < 4:
+                await anyio.sleep(0.01)
+    heard.hear(fleet, fleet.figures, startup.explain())
+
+
+def everything_in(store: RedisServer) -> list[object]:
+    """What the keys of the fleet hold."""
+    with redis.Redis(port=store.port, decode_responses=True, protocol=2) as client:
+        keys = fleet_keys("chat")
+        assert {*keys, SERVICES_KEY} == set(client.keys("*"))
+        found = [client.xrange(keys.events), client.hgetall(keys.instances)]
+        return [*found, client.zrange(keys.leases, 0, -1), client.zrange(SERVICES_KEY, 0, -1)]
+
+
 class Talkative(Probe):
     """Raises with a password in its text, as clients do."""
 
@@ -153,7 +177,7 @@ async def test_nothing_that_anybody_reads_holds_the_password(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     heard = Heard()
-    with all_faults() as scenes:
+    with RedisServer() as store, all_faults() as scenes:
         for scene in scenes:
             scene.inflict()
         probes: list[Probe] = [probe for scene in scenes for probe in planted(scene)]
@@ -163,13 +187,22 @@ async def test_nothing_that_anybody_reads_holds_the_password(
 
         async def one(probe: Probe) -> None:
             async with limiter:
-                await listen_to(probe, heard)
+                await listen_to(probe, heard, store.url)
+
+        async def publish(scene: Scene) -> None:
+            async with limiter:
+                await publish_to(scene, heard)
 
         async with anyio.create_task_group() as tasks:
             for probe in probes:
                 tasks.start_soon(one, probe)
+            for scene in scenes:
+                tasks.start_soon(publish, scene)
         for scene in scenes:
             scene.heal()
+        published = everything_in(store)
+        heard.hear(*published)
+        assert "rejected the login" in str(published)
     said = heard.everything(caplog)
     assert len(probes) > 100
     assert "rejected the login" in said
