@@ -1,4 +1,4 @@
-"""The page: one file, and a policy that lets it run nothing but itself."""
+"""A page: one file once its parts are in it, and a policy that lets it run nothing but itself."""
 
 import base64
 import hashlib
@@ -7,12 +7,23 @@ import re
 from importlib.resources import files
 
 _TITLE = "@@title@@"
+_PART = re.compile(r"@@([a-z]+\.[a-z]+)@@\n")
 
 
-def render(title: str) -> bytes:
-    """The page with its title."""
-    source = files("orchestrator.web").joinpath("page.html").read_text(encoding="utf-8")
+def render(title: str, name: str = "page.html", room: str = "orchestrator.web") -> bytes:
+    """A page with its title, and with the parts that all pages share.
+
+    Args:
+        title: Its title.
+        name: The file that the page is in.
+        room: The package that the file is in.
+    """
+    source = _PART.sub(lambda found: _text("orchestrator.web", found[1]), _text(room, name))
     return source.replace(_TITLE, html.escape(title)).encode()
+
+
+def _text(room: str, name: str) -> str:
+    return files(room).joinpath(name).read_text(encoding="utf-8")
 
 
 def policy(page: bytes) -> str:

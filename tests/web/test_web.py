@@ -21,7 +21,7 @@ from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, lifespan
 from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
-from orchestrator.web import _history, _stream, web_app, web_mount, web_paths
+from orchestrator.web import _event_stream, _history, _stream, web_app, web_mount, web_paths
 from tests.asgi.gate_support import (
     HANG_UP,
     App,
@@ -357,7 +357,7 @@ class Sluggish(Caller):
 async def test_a_client_that_takes_nothing_costs_no_memory_and_loses_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_stream, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(_event_stream, "SEND_SECONDS", 0.05)
     async with a_service(max_streams=1) as service, anyio.create_task_group() as tasks:
         slow = Sluggish(service.app, http_scope("/events"))
         tasks.start_soon(slow.run)

@@ -1,13 +1,13 @@
 """The page as text: whether its colours can be read, and that it needs nothing else."""
 
 import re
-from importlib.resources import files
 
 import pytest
 
+from orchestrator.web._page import render
 from states import TABLE, Stage
 
-PAGE = files("orchestrator.web").joinpath("page.html").read_text(encoding="utf-8")
+PAGE = render("Chat").decode()
 STAGES = [stage.value for stage in Stage]
 
 
