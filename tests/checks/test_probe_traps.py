@@ -35,6 +35,7 @@ from tests.checks.checks_support import asked, server, until_idle, why
 from tests.checks.test_grpc_probe import grpc_server
 from tests.checks.test_kafka_probe import broker
 from tests.checks.test_probes import response
+from tests.redis_server import RedisServer, swallowing
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,6 +129,30 @@ async def test_a_resolver_that_never_answers_costs_one_thread_for_each_check(
         for probe in probes:
             await probe.aclose()
     await until(lambda: not started())
+
+
+@pytest.mark.anyio
+async def test_a_dead_address_of_a_name_does_not_hide_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def two_addresses(_host: str, port: int, *_: object, **__: object) -> list[object]:
+        places = [("127.0.0.1", dead), ("127.0.0.1", port)]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place) for place in places]
+
+    with swallowing() as dead, healthy("two.test") as probes, RedisServer() as redis:
+        monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
+        probes.append(RedisProbe(f"redis://two.test:{redis.port}"))
+        reasons: list[str] = []
+
+        async def ask(probe: Probe) -> None:
+            reasons.append(await why(probe, 6))
+            await probe.aclose()
+
+        async with anyio.create_task_group() as tasks:
+            for probe in probes:
+                tasks.start_soon(ask, probe)
+        assert reasons == [""] * len(probes)
+        monkeypatch.undo()
 
 
 HANGS = """
