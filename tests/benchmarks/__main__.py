@@ -28,6 +28,7 @@ PARTS = {
     "checks": 120,
     "release": 300,
     "herd": 90,
+    "fleet": 60,
     "scale": 120,
     "telemetry": 90,
 }

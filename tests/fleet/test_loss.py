@@ -193,6 +193,20 @@ def test_a_master_that_lives_on_as_a_replica_is_left_with_back_off() -> None:
         assert one.publisher.connects < 12
 
 
+def test_in_a_large_fleet_each_beats_more_rarely_and_its_lease_lasts_longer(
+    server: RedisServer, client: "redis.Redis"
+) -> None:
+    client.zadd(KEYS.leases, {f"other.{number}": 1e12 for number in range(3000)})
+    with publishing(server.url) as one:
+        one.change()
+        one.until_told()
+        wait_until(lambda: one.state_in(client).beat_seconds > 2)
+        state = one.state_in(client)
+        assert one.publisher.fleet_size == 3001
+        assert state.beat_seconds == pytest.approx(6, abs=0.1)
+        assert state.lease_seconds == pytest.approx(18, abs=0.1)
+
+
 def test_a_gap_is_told_by_the_sequence_and_counted(
     server: RedisServer, client: "redis.Redis"
 ) -> None:
