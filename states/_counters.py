@@ -14,6 +14,8 @@ from states._facts import (
 from states._policy import Policy
 from states._stages import Stage
 
+_BOOTING, _PROBING, _GRACE, _READY, _DEGRADED = Stage  # a member is slow to look up
+
 _ROUNDING_SECONDS = 1e-6
 """Sums of floating-point seconds may fall short of a whole by less than this."""
 
@@ -23,8 +25,8 @@ class Counters:
 
     def __init__(self, policy: Policy, conditions: Mapping[str, bool], started_at: float) -> None:
         self.policy = policy
-        self.stage = Stage.BOOTING
-        self.engine_stage = Stage.BOOTING.value
+        self.stage = _BOOTING
+        self.engine_stage = _BOOTING.value
         self.since = started_at
         self.last_at = started_at
         self.in_startup = True
@@ -56,7 +58,7 @@ class Counters:
         """Take the fact into the counters. Nothing here can fail."""
         span = fact.at - self.last_at
         self.last_at = fact.at
-        if self.stage is Stage.GRACE:
+        if self.stage is _GRACE:
             self._count_time(span)
         match fact:
             case ProbeSucceeded():
@@ -122,12 +124,12 @@ class Counters:
         self.since = at
         self.proved_seconds = self.unproved_seconds = 0.0
         self.stalled_at, self.stalls = None, 0
-        if self.stage is Stage.READY:
+        if stage is _READY:
             self.in_startup = False
             self.ready_since = at
-        elif self.stage is Stage.DEGRADED:
+        elif stage is _DEGRADED:
             self.in_startup = False
-            if previous is Stage.READY and self.ready_since is not None:
+            if previous is _READY and self.ready_since is not None:
                 calm = at - self.ready_since >= self.policy.flap_window_seconds
                 self.falls = 1 if calm else self.falls + 1
 
@@ -155,9 +157,9 @@ class Counters:
         """When the next `TimerFired` is wanted."""
         if self.draining_since is not None:
             return None
-        if self.stage is Stage.PROBING_REDIS:
+        if self.stage is _PROBING:
             return self.budget_ends_at
-        if self.stage is not Stage.GRACE:
+        if self.stage is not _GRACE:
             return None
         if not self.grace_left_seconds:
             # Served. With conditions missing only the budget can end the wait.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
 
-from transitions import EventData, Machine
+from transitions import Machine
 
 from states._counters import Counters, declared
 from states._errors import IllegalFact
@@ -31,18 +31,12 @@ that saves a steady service most of what an answer costs."""
 _LEGAL = {stage.value: legal for stage, legal in LEGAL.items()}  # a member is slow to look up
 
 
-def _guarded(hold: Callable[[Counters, Fact], bool]) -> Callable[[EventData], bool]:
-    """A guard as the engine calls it."""
-
-    def holds(event: EventData) -> bool:
-        return hold(event.model, *event.args)  # type: ignore[arg-type]  # what it was triggered with
-
-    return holds
-
-
 @cache
-def _engine() -> dict[type[Fact], Callable[[Counters, Fact], object]]:
+def _engine() -> dict[type[Fact], Callable[[Counters, Counters, Fact], object]]:
     """Build the table into a `transitions.Machine`; return what to call for each type of fact.
+
+    That takes the counters as the engine's model, and what the guards are called with: the
+    counters, and the fact.
 
     The engine keeps nothing of its own, so that one serves all machines of a process: to build it
     takes as long as many transitions, and each check has a machine.
@@ -56,14 +50,12 @@ def _engine() -> dict[type[Fact], Callable[[Counters, Fact], object]]:
         initial=Stage.BOOTING.value,
         model_attribute="engine_stage",
         auto_transitions=False,
-        send_event=True,
         name=ENGINE_NAME,
     )
     for row in TABLE:
-        guard = _guarded(HOLDS[row.guard])
         for fact in row.facts:
             machine.add_transition(
-                fact.__name__, row.source.value, row.target.value, conditions=guard
+                fact.__name__, row.source.value, row.target.value, conditions=HOLDS[row.guard]
             )
     return {fact: machine.events[fact.__name__].trigger for row in TABLE for fact in row.facts}
 
@@ -130,7 +122,7 @@ class StartupMachine:
             raise IllegalFact(f"condition {fact.name!r} was never declared; declared: {known}")
         counters.count(fact)
         if counters.draining_since is None and type(fact) in _TAKEN[counters.engine_stage]:
-            self._trigger[type(fact)](counters, fact)
+            self._trigger[type(fact)](counters, counters, fact)
         reached = _STAGES[counters.engine_stage]
         if reached is previous:
             return None
