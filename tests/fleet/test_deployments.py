@@ -1,18 +1,26 @@
-"""Publishing to a cluster, and to a Redis that ends connections."""
+"""Publishing to a cluster, by sentinels, over TLS, and to a Redis that ends connections."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from orchestrator.fleet import _publisher
-from tests.faults.scenes import wait_until
+from orchestrator.fleet import Fleet, _publisher
+from tests.certificates import HAVE_OPENSSL, make_certificates
+from tests.faults.net_scenes import Sentinel
+from tests.faults.scenes import SECRET, wait_until
 from tests.fleet.published import KEYS, admin, publishing, told
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import NO_TLS, RedisServer, find_redis_server, free_port, has_tls
 
 HALF = 16384 // 2
+
+
+def up_to(last: int) -> list[int]:
+    return list(range(1, last + 1))
 
 
 @contextmanager
@@ -74,3 +82,65 @@ def test_a_redis_that_ends_idle_connections_gets_every_beat(
         assert told(client) == [1, 2, 3, 4]
         assert one.publisher.said == set()
         assert caplog.text == ""
+
+
+@pytest.mark.long
+def test_the_master_that_sentinels_name_gets_all_of_it_also_after_a_failover() -> None:
+    quickly = ("--repl-diskless-sync-delay", "0")
+    with ExitStack() as stack:
+        master = stack.enter_context(RedisServer(None, *quickly))
+        of_it = ("--replicaof", "127.0.0.1", str(master.port))
+        replica = stack.enter_context(RedisServer(None, *quickly, *of_it))
+        client = stack.enter_context(admin(replica))
+        sentinel = stack.enter_context(Sentinel(master.port))
+        with redis.Redis(port=sentinel.server.port) as asked:
+            wait_until(lambda: len(asked.sentinel_slaves("chat")) == 1, 60)
+        fleet = Fleet.from_sentinel([sentinel.address], "chat", service="chat")
+        with publishing(fleet._settings) as one:
+            one.change(5)
+            one.until_told()
+            wait_until(lambda: told(client) == up_to(5))
+            master.kill()
+            one.change(5)
+            wait_until(lambda: told(client) == up_to(10), 60)
+
+
+class Login(redis.CredentialProvider):
+    """Gives a token, as a cloud's identity does; how often is counted."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def get_credentials(self) -> tuple[str, str]:
+        self.times += 1
+        return "default", SECRET
+
+
+@pytest.mark.skipif(not HAVE_OPENSSL, reason="needs openssl for certificates")
+def test_over_tls_with_a_login_that_is_asked_for_each_connection(tmp_path: Path) -> None:
+    if not has_tls(find_redis_server()):
+        pytest.skip(NO_TLS)
+    make_certificates(tmp_path)
+    port, login = free_port(), Login()
+    options = (
+        *("--tls-port", str(port), "--tls-auth-clients", "no", "--requirepass", SECRET),
+        *("--tls-cert-file", str(tmp_path / "server.pem")),
+        *("--tls-key-file", str(tmp_path / "server.key")),
+        *("--tls-ca-cert-file", str(tmp_path / "ca.pem")),
+    )
+    with RedisServer(None, *options) as server:
+        ca = str(tmp_path / "ca.pem")
+        address: Any = {"host": "127.0.0.1", "port": port, "ssl": True, "ssl_ca_certs": ca}
+        secured = redis.Redis(**address, credential_provider=login)
+        fleet = Fleet.from_client(secured, service="chat")
+        with (
+            redis.Redis(port=server.port, password=SECRET, decode_responses=True) as client,
+            publishing(fleet._settings) as one,
+        ):
+            one.change(3)
+            one.until_told()
+            client.client_kill_filter(_type="normal", skipme=True)
+            one.change()
+            one.until_told()
+            assert told(client) == [1, 2, 3, 4]
+            assert login.times == one.publisher.connects == 2
