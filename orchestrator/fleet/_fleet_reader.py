@@ -131,6 +131,9 @@ class FleetReader:
         self._truth_at = -_SHORTEST_TRUTH_SECONDS
         self._reached: bool | None = None
         self._begins = True
+        # What the book knows was given out must be delivered, also where the connection breaks
+        # before the turn ends.
+        self._steps: list[ReadStep] = []
 
     def connect(self, source: FleetSource) -> Delivery:
         """Begin on a new connection."""
@@ -145,7 +148,7 @@ class FleetReader:
         self._presences.reach(self._now())
         begins, self._begins = self._begins, False
         before, self._reached = self._reached, True
-        delivery = self._delivery([], [])
+        delivery = self._delivery()
         news: list[FleetNews] = [Contact(reached=True)] if before is False else []
         if begins:  # whoever begins looks at the instances themselves
             return delivery._replace(news=news, seen=dict(book.seen))
@@ -155,18 +158,19 @@ class FleetReader:
         """The connection is gone, for this reason."""
         first, self._reached = self._reached is not False, False
         self._presences.lose()
-        news: list[FleetNews] = [Contact(reached=False, reason=reason)] if first else []
-        return self._delivery(news, [])
+        delivery = self._delivery()
+        contact: list[FleetNews] = [Contact(reached=False, reason=reason)] if first else []
+        return delivery._replace(news=delivery.news + contact)
 
     def turn(self, source: FleetSource, block_seconds: float = BLOCK_SECONDS) -> Delivery:
         """Wait for changes, and do what is due."""
         book = self.book
-        steps = book.settle(at_end=False)
-        entries = source.entries_after(book.place, 0.0 if steps else block_seconds)
+        self._steps += book.settle(at_end=False)
+        entries = source.entries_after(book.place, 0.0 if self._steps else block_seconds)
         for one in entries:
-            steps += book.read(one.id, one.entry, again=one.again)
-        steps += book.settle(at_end=not entries)
-        looked_up = {step.entry.incarnation for step in steps if isinstance(step, ReadChange)}
+            self._steps += book.read(one.id, one.entry, again=one.again)
+        self._steps += book.settle(at_end=not entries)
+        looked_up = {step.entry.incarnation for step in self._steps if isinstance(step, ReadChange)}
         if self._now() >= self._leases_due:
             looked_up |= self._read_leases(source)
         if looked_up:
@@ -175,7 +179,7 @@ class FleetReader:
             if order_of(source.last_id() or FIRST_PLACE) < order_of(book.place):
                 book.go_back()
             self._read_truth(source)
-        return self._delivery([], steps)
+        return self._delivery()
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -211,7 +215,7 @@ class FleetReader:
 
     # -- telling ----------------------------------------------------------------------------------
 
-    def _delivery(self, news: list[FleetNews], steps: list[ReadStep]) -> Delivery:
+    def _delivery(self) -> Delivery:
         book, presences = self.book, self._presences
         signs = {
             incarnation: LifeSigns(state.left, state.stuck_since is not None, state.lease_seconds)
@@ -221,6 +225,8 @@ class FleetReader:
         judged = presences.judge(signs, now)
         changed = self._update_instances()
         at = self.instances
+        news: list[FleetNews] = []
+        steps, self._steps = self._steps, []
         for step in steps:
             if isinstance(step, Gap):
                 if step.incarnation in at:

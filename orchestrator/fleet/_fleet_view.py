@@ -4,7 +4,7 @@ The thread's deliveries come in on the event loop, by `take`. Whoever iterates i
 own, which `cursor` says: it may be far behind what the thread has read.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Self
@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from orchestrator._errors import OrchestratorError
-from orchestrator.fleet._changes import ChangeBook
+from orchestrator.fleet._changes import MOST_INSTANCES, ChangeBook
 from orchestrator.fleet._cursor import encode_cursor
 from orchestrator.fleet._fleet_reader import Delivery
 from orchestrator.fleet._group_source import Membership
@@ -61,7 +61,7 @@ class FleetView:
         self._news: deque[FleetNews | str] = deque()
         self._dropped: dict[str, Missed] = {}
         self._place = book.place
-        self._seen = dict(book.seen)
+        self._seen = OrderedDict(book.seen)
         self._given = ""
         self._closed = False
         self._changed = anyio.Event()
@@ -89,8 +89,8 @@ class FleetView:
     @property
     def cursor(self) -> str:
         """Where to go on after the last news that iterating gave: give it to `follow(cursor=)`."""
-        seen = {one: number for one, number in self._seen.items() if one in self.instances}
-        return encode_cursor(self._place, seen)
+        # Also of those that are not there now: what Redis has lost comes again, and is known then.
+        return encode_cursor(self._place, self._seen)
 
     def __aiter__(self) -> Self:
         return self
@@ -114,13 +114,19 @@ class FleetView:
 
     def _give(self, one: FleetNews) -> FleetNews:
         if isinstance(one, Change):
-            self._seen[one.instance.incarnation] = one.changed.sequence
+            self._note(one.instance.incarnation, one.changed.sequence)
             self._place = one.place or self._place
             self._given = one.place
         elif isinstance(one, Missed):
             incarnation = one.instance.incarnation
-            self._seen[incarnation] = self._seen.get(incarnation, 0) + one.count
+            self._note(incarnation, self._seen.get(incarnation, 0) + one.count)
         return one
+
+    def _note(self, incarnation: str, sequence: int) -> None:
+        self._seen[incarnation] = sequence
+        self._seen.move_to_end(incarnation)
+        while len(self._seen) > MOST_INSTANCES:
+            self._seen.popitem(last=False)
 
     async def _change(self) -> None:
         if self._changed.is_set():
@@ -134,7 +140,7 @@ class FleetView:
         if delivery.instances is not None:
             self.instances = MappingProxyType(dict(delivery.instances))
         if delivery.seen is not None:
-            self._seen, self._place = dict(delivery.seen), delivery.place
+            self._seen, self._place = OrderedDict(delivery.seen), delivery.place
         self.failure = failure
         self.contact = Contact(failure is None, failure.reason if failure else "")
         if self._news and isinstance(self._news[-1], str):

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from hypothesis import given, settings
@@ -30,6 +31,7 @@ events: st.SearchStrategy[Event] = st.tuples(
             "states",
             "behind",
             "clock",
+            "break",
         ]
     ),
     st.integers(0, 5),
@@ -52,6 +54,7 @@ class Follower:
         self.missed: dict[str, int] = defaultdict(int)
         self.began_at: Mapping[str, int] = {}
         self.at = 0.0
+        self.connected = False
         self.reader = self._new(None)
 
     def _new(self, before: ChangeBook | None) -> FleetReader:
@@ -63,6 +66,10 @@ class Follower:
     def _happen(self) -> None:
         if self.happening:
             self.happening.pop(0)()
+
+    def _break(self) -> None:
+        self.connected = False
+        raise ConnectionError
 
     def does(self, event: Event) -> Callable[[], None]:
         kind, number = event
@@ -77,6 +84,7 @@ class Follower:
             "states": redis.lose_states,
             "behind": partial(redis.fall_behind, number),
             "clock": redis.turn_clock_back,
+            "break": self._break,
         }
         return happens[kind]
 
@@ -86,12 +94,17 @@ class Follower:
         self.redis.at = self.at
         if action == "resume":
             self.reader = self._new(self.reader.book)
-        if action == "turn":
-            self.take(self.reader.turn(self.redis))
-        else:
-            self.take(self.reader.connect(self.redis))
+        try:
+            if action == "turn" and self.connected:
+                self.take(self.reader.turn(self.redis))
+            else:
+                self.take(self.reader.connect(self.redis))
+                self.connected = True
+        except ConnectionError:
+            self.take(self.reader.lose("the connection broke"))
         while self.happening:
-            self.happening.pop(0)()
+            with suppress(ConnectionError):
+                self.happening.pop(0)()
 
     def take(self, delivery: Delivery) -> None:
         if delivery.seen is not None and not self.began_at:
@@ -111,6 +124,7 @@ class Follower:
 
     def settle(self) -> None:
         """All publishers beat, and the reader goes on until nothing comes any more."""
+        self.act("turn", [])  # or connect again
         for _ in range(2):
             for name in NAMES:
                 if self.redis.sequences[name]:
