@@ -180,7 +180,6 @@ DRIVER = Path("orchestrator/_core/driver.py")
 IN_ONE_TASK = {"_errors", "_ports", "_probing", "_core", "_gate"}
 """The rooms of the start-up itself."""
 WITH_A_THREAD = {
-    Path("orchestrator/_probing/abandonable.py"),
     Path("orchestrator/_probing/worker.py"),
     Path("orchestrator/_probing/interruption.py"),
 }

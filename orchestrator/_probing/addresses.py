@@ -20,14 +20,14 @@ class Place:
     """One server to try.
 
     Attributes:
-        kind: What it is, for a person: `PostgreSQL`.
+        kind: What it is, for a person: `PostgreSQL`; empty where its address says it all.
         host: Its name or address; what a certificate must be for.
         port: Its port.
         path: The path of a Unix socket, instead of host and port.
         address: The address, where the name need not be looked up.
     """
 
-    kind: str
+    kind: str = ""
     host: str = ""
     port: int = 0
     path: str = ""
@@ -36,12 +36,11 @@ class Place:
     @property
     def where(self) -> str:
         """The place in words, as one printable line; the kind alone where it is not known yet."""
-        if self.path:
-            return one_line(f"{self.kind} at {self.path}", _MOST_PLACE_CHARACTERS)
-        if not self.host:
+        if not self.path and not self.host:
             return self.kind
-        words = one_line(f"{self.kind} at {bracketed(self.host)}", _MOST_PLACE_CHARACTERS)
-        return f"{words}:{self.port}"
+        words = f"{self.kind} at " if self.kind else ""
+        words = one_line(f"{words}{self.path or bracketed(self.host)}", _MOST_PLACE_CHARACTERS)
+        return words if self.path else f"{words}:{self.port}"
 
 
 def literal_address(host: str, port: int) -> list[Address]:

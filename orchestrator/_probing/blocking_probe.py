@@ -77,7 +77,6 @@ class BlockingProbe(Probe, Generic[_SessionT]):
 
         Raises:
             ValueError: When `timeout_seconds` is not a positive number.
-            anyio.BusyResourceError: When another attempt is under way.
         """
         if not 0 < timeout_seconds < math.inf:
             raise ValueError(f"timeout_seconds is {timeout_seconds!r}; it must be above 0")

@@ -5,19 +5,13 @@ import socket
 import ssl
 import time
 
-MOST_BYTES = 256 * 1024
-"""What one attempt may read. The longest greetings have some thousand bytes."""
+from orchestrator._probing.deadline_socket import NOTHING_YET, DeadlineSocket, TooMuchError
 
 _READ_BYTES = 4096
-_NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class TooMuchError(Exception):
-    """More came than any answer has."""
-
-
-class DeadlineStream:
-    """Every call ends at one deadline, however slowly the other side sends.
+class DeadlineStream(DeadlineSocket):
+    """A connection whose bytes are kept until they are taken.
 
     What was read stays until the next `write`: an attempt that ended in the middle of an answer is
     followed by one that reads it again from its beginning.
@@ -25,19 +19,16 @@ class DeadlineStream:
     Args:
         sock: The socket, connected.
         until: When to give up, in monotonic seconds.
+
+    Attributes:
+        asked_at: When the last `write` began, in monotonic seconds.
     """
 
     def __init__(self, sock: socket.socket, until: float) -> None:
-        self._sock = sock
+        super().__init__(sock, until)
         self._buffer = bytearray()
         self._position = 0
         self.asked_at = time.monotonic()
-        self.begin(until)
-
-    def begin(self, until: float) -> None:
-        """Count anew, for an attempt that ends then."""
-        self._until = until
-        self._bytes_left = MOST_BYTES
 
     def rewind(self) -> None:
         """Read again what came since the last `write`."""
@@ -48,14 +39,7 @@ class DeadlineStream:
         del self._buffer[: self._position]
         self._position = 0
         self.asked_at = time.monotonic()
-        # A server that turns its clients away says why and closes: what it said is still there to
-        # be read, and if it said nothing, reading fails likewise.
-        with contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
-            try:
-                self._sock.settimeout(self._left())
-                self._sock.sendall(data)
-            except _NOTHING_YET:
-                raise TimeoutError from None
+        self.sendall(data)
 
     def read(self, size: int) -> bytes:
         """Exactly so many bytes.
@@ -70,20 +54,30 @@ class DeadlineStream:
             if end - len(self._buffer) > self._bytes_left:
                 raise TooMuchError
             self._fill()
-        data = bytes(self._buffer[self._position : end])
-        self._position = end
-        return data
+        return self._taken(size)
+
+    def receive(self, most: int) -> bytes:
+        """What comes next, at least one byte.
+
+        Raises:
+            TimeoutError: When nothing came in time.
+            ConnectionResetError: When the other side ended the connection instead.
+            TooMuchError: When it, with all before, is more than an answer may have.
+        """
+        if self._position == len(self._buffer):
+            self._fill()
+        return self._taken(most)
 
     def has_extra(self) -> bool:
         """Whether more has come by now than was read."""
-        with contextlib.suppress(*_NOTHING_YET, TimeoutError, OSError):
+        with contextlib.suppress(*NOTHING_YET, TimeoutError, OSError):
             self._sock.settimeout(0)
             self._buffer += self._sock.recv(_READ_BYTES)
         return len(self._buffer) > self._position
 
     def start_tls(self, context: ssl.SSLContext, host: str | None) -> None:
         """Do the TLS handshake on it."""
-        self._sock.settimeout(self._left() or 0.001)  # 0 would mean: do not wait
+        self._sock.settimeout(self.seconds_left() or 0.001)  # 0 would mean: do not wait
         self._sock = context.wrap_socket(self._sock, server_hostname=host)
 
     @property
@@ -92,28 +86,25 @@ class DeadlineStream:
         sock = self._sock
         return sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
 
+    @property
+    def alpn_protocol(self) -> str | None:
+        """What was agreed on in TLS, by its name in ALPN; `None` for nothing."""
+        sock = self._sock
+        return sock.selected_alpn_protocol() if isinstance(sock, ssl.SSLSocket) else None
+
     def say_goodbye(self, data: bytes) -> None:
         """Send what can be sent without waiting."""
         with contextlib.suppress(OSError, ValueError):
             self._sock.settimeout(0)
             self._sock.send(data)
 
-    def close(self) -> None:
-        """Let go of the socket."""
-        self._sock.close()
-
     def _fill(self) -> None:
-        # Once the time is up it is tried without waiting: where this thread was not let run in
-        # time, the answer may have been there long ago.
-        self._sock.settimeout(self._left())
-        try:
-            data = self._sock.recv(_READ_BYTES)
-        except _NOTHING_YET:
-            raise TimeoutError from None
+        data = self.recv(_READ_BYTES)
         if not data:
             raise ConnectionResetError
         self._buffer += data
-        self._bytes_left -= len(data)
 
-    def _left(self) -> float:
-        return max(0.0, self._until - time.monotonic())
+    def _taken(self, most: int) -> bytes:
+        data = bytes(self._buffer[self._position : self._position + most])
+        self._position += len(data)
+        return data

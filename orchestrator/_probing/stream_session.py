@@ -1,38 +1,28 @@
 """The blocking side of a probe that speaks a server's protocol itself, in the worker's thread.
 
-A subclass says where to connect, how to log in, what to ask and what the answer must be. Here is
-what is the same for all of them:
-
-- Each place gets an equal share of the attempt, so that a dead one cannot hide the next.
-- What the last place has accepted may outlast the attempt, for as long as the policy's
-  `answer_patience_seconds`: to give it up would make a busy server do its work again.
-- The connection stays open between attempts. One that has answered before may miss an answer twice;
-  then it is taken for half open. Whatever else goes wrong on it says nothing about the server, so
-  the same attempt asks again, on a new connection.
+A subclass says where to connect, how to log in, what to ask and what the answer must be. Each place
+gets an equal share of the attempt, so that a dead one cannot hide the next. What the last place has
+accepted may outlast the attempt, for as long as the policy's `answer_patience_seconds`: to give it
+up would make a busy server do its work again. `connection_session` says when the connection is
+asked again, kept, or given up.
 """
 
 import socket
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from orchestrator._probing.addresses import Address, Place, connect, literal_address, look_up
-from orchestrator._probing.blocking_probe import held_up
-from orchestrator._probing.deadline_stream import DeadlineStream, TooMuchError
-from orchestrator._probing.interruption import InterruptedByUs, Interruption
+from orchestrator._probing.connection_session import ConnectionSession
+from orchestrator._probing.deadline_socket import TooMuchError
+from orchestrator._probing.deadline_stream import DeadlineStream
+from orchestrator._probing.interruption import InterruptedByUs
 from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator._probing.socket_failures import failure_of_socket
-from orchestrator._probing.worker import Answer
 from states import Failure, FailureKind
-
-_MOST_UNANSWERED = 3
-_LATE_SECONDS = 0.1
-"""Every wait ends at its deadline. A thread that finds out so much later was not let run."""
-
-_OF_TIME = frozenset({"TimeoutError", "ConnectTimeout"})
 
 
 class StreamPhase(StrEnum):
@@ -53,16 +43,13 @@ _ENDLESS = {StreamPhase.RESOLVE, StreamPhase.SETTINGS, StreamPhase.TLS}
 _PlaceT = TypeVar("_PlaceT", bound=Place)
 
 
-class StreamSession(ABC, Generic[_PlaceT]):
+class StreamSession(ConnectionSession, Generic[_PlaceT]):
     """One connection to a server. Subclass it and write the four abstract methods.
 
     Args:
         place: Where the first attempt will ask, for what is said before.
 
     Attributes:
-        interruption: How an attempt is ended from outside.
-        accepted_at: When the server accepted a new connection on which it has not answered yet, in
-            monotonic seconds; 0 for none.
         phase: What is being done now.
         plain: How to ask without TLS, for a person.
         goodbye: What is sent, if that needs no waiting, before the connection is closed.
@@ -72,14 +59,11 @@ class StreamSession(ABC, Generic[_PlaceT]):
     goodbye = b""
 
     def __init__(self, place: _PlaceT) -> None:
-        self.interruption = Interruption()
-        self.accepted_at = 0.0
+        super().__init__()
         self.phase = StreamPhase.CONNECT
         self._place = place
         self._stream: DeadlineStream | None = None
-        self._answers = False
         self._is_waiting = False
-        self._unanswered = 0
 
     # -- what a subclass says ---------------------------------------------------------------------
 
@@ -141,59 +125,35 @@ class StreamSession(ABC, Generic[_PlaceT]):
 
     # -- in the worker's thread -------------------------------------------------------------------
 
-    def ask(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> Answer:
-        """Ask over the open connection, or a new one; see `worker.Session`."""
-        warm = self._answers
-        failure = self._ask_once(deadline, timeout_seconds, patience_seconds)
-        of_time = failure is not None and failure.error_type in _OF_TIME
-        if failure is not None and not of_time and warm and not self.interruption.interrupted:
-            failure = self._ask_once(deadline, timeout_seconds, patience_seconds)
-            of_time = failure is not None and failure.error_type in _OF_TIME
-        now = time.monotonic()
-        if failure is None or not of_time or now - deadline < _LATE_SECONDS:
-            return Answer(failure, of_time)
-        asked_at = now if self._stream is None else self._stream.asked_at
-        void = now - asked_at < timeout_seconds
-        return Answer(held_up(failure, now - deadline), of_time, void)
+    def exchange(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> None:
+        """Ask over the open connection, or log in anew."""
+        if self._answers and self._stream is not None:
+            self._exchange(self._stream, deadline)
+        else:
+            self._begin(deadline, patience_seconds)
 
-    def close(self) -> None:
-        """Let go of the connection."""
-        self.interruption.release()
+    def disconnect(self) -> None:
+        """Close the connection, if there is one."""
         stream, self._stream = self._stream, None
+        self._is_waiting = False
         if stream is not None:
-            if self._answers:
+            if self._answers and self.goodbye:
                 stream.say_goodbye(self.goodbye)
             stream.close()
-        self._answers = self._is_waiting = False
-        self._unanswered = 0
 
-    def _ask_once(
-        self, deadline: float, timeout_seconds: float, patience_seconds: float
-    ) -> Failure | None:
-        try:
-            if self._answers and self._stream is not None:
-                self._exchange(self._stream, deadline)
-            else:
-                self._begin(deadline, patience_seconds)
-        except Exception as error:  # every exception is a failed attempt
-            failure = self.failure_of(error, timeout_seconds)
-            if not (self._answers and self._may_be_late(failure)):
-                self.close()
-            return failure
-        finally:
-            self.accepted_at = 0.0
-        self._unanswered = 0
-        if self._stream is None or self._stream.has_extra():
-            # The next answer could not be told from what is left over, and the socket would be
-            # readable for ever.
-            self.close()
-        return None
+    def has_extra(self) -> bool:
+        """Whether more came than was asked for."""
+        return self._stream is None or self._stream.has_extra()
 
-    def _may_be_late(self, failure: Failure) -> bool:
-        if failure.error_type != "TimeoutError" or self.interruption.interrupted:
-            return False
-        self._unanswered += 1
-        return self._unanswered < _MOST_UNANSWERED
+    @property
+    def asked_at(self) -> float | None:
+        """When the last question was sent."""
+        return None if self._stream is None else self._stream.asked_at
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether it was sent as a whole, and not answered."""
+        return self._is_waiting
 
     def _exchange(self, stream: DeadlineStream, until: float) -> None:
         self.phase = StreamPhase.ASK
@@ -226,23 +186,27 @@ class StreamSession(ABC, Generic[_PlaceT]):
                 if is_last or self.interruption.interrupted:
                     raise
             else:
-                self._answers = True
                 return
 
     def connect_to(
         self, place: _PlaceT, until: float, patience_seconds: float = 0.0
     ) -> DeadlineStream:
         """A connection that the server has accepted, and that may take for `patience_seconds`."""
-        addresses = self._addresses(place)
+        addresses = self.addresses_of(place)
         self.phase = StreamPhase.CONNECT
         sock = connect(addresses, until, self.interruption.adopt)
         if patience_seconds:
             self.accepted_at = time.monotonic()
             until = max(until, self.accepted_at + patience_seconds)
+        return self.use(sock, until)
+
+    def use(self, sock: socket.socket, until: float) -> DeadlineStream:
+        """Take a connection that was accepted for the one to ask on."""
         self._stream = DeadlineStream(sock, until)
         return self._stream
 
-    def _addresses(self, place: _PlaceT) -> list[Address]:
+    def addresses_of(self, place: _PlaceT) -> list[Address]:
+        """The addresses of a place; a name is looked up."""
         if place.path:
             return [(socket.AF_UNIX, place.path)]
         host = place.address or place.host

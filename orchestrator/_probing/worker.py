@@ -9,10 +9,12 @@ connection. What happens to a question that is given up depends on what the thre
 
 - It can be interrupted: the socket is shut down, and the thread is free at once.
 - The server has accepted a new connection (`Session.accepted_at`): the thread goes on with it, for
-  as long as its patience lasts. How that ends is kept as `_late`. A failure becomes the answer of
-  the next question; after a success the next one is asked, on a connection that answers.
+  as long as its patience lasts. How that ends is kept as `_late`, and `IfLate` says what it means
+  to the next question.
 - No deadline can end it, as a hung resolver: the next question waits for it, and is asked with what
   it gave. So there is never more than one thread, and nothing is started twice.
+
+Where several checks share one probe, their questions are asked in turn.
 
 After a fork neither the thread nor the connection is ours: the child begins anew, and leaves the
 parent's connection as it is.
@@ -24,7 +26,9 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
@@ -33,17 +37,32 @@ from orchestrator._probing.interruption import Interruption
 from states import Failure, FailureKind
 
 
+class IfLate(Enum):
+    """What an answer that comes after its attempt means to the next question."""
+
+    COUNTS = auto()
+    """A failure answers it. After a success it is asked, on a connection that answers."""
+    ANSWERS_WAITING = auto()
+    """It answers a question that has waited for it; any later one is asked."""
+    SAYS_NOTHING = auto()
+    """The question is asked: there was no answer in time, say, and no more is known."""
+
+    def answers(self, failure: Failure | None, waited: bool) -> bool:
+        """Whether the next question need not be asked, which may have waited for this end."""
+        return waited if self is IfLate.ANSWERS_WAITING else failure is not None
+
+
 class Answer(NamedTuple):
     """How a question ended.
 
     Attributes:
         failure: Why it failed; `None` for a success.
-        of_time: Whether that says no more than that there was no answer in time.
+        if_late: What it means after its attempt.
         void: Whether this process did not run meanwhile, so that it says nothing at all.
     """
 
     failure: Failure | None
-    of_time: bool = False
+    if_late: IfLate = IfLate.COUNTS
     void: bool = False
 
 
@@ -163,7 +182,7 @@ class Worker(Generic[_SessionT]):
         # One for each thing that the thread should look at. A condition variable would wake it
         # while the lock is still held, and so twice.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._next: Question | None = None
+        self._waiting: deque[Question] = deque()
         self._running: Question | None = None
         self._late: Answer | None = None
         self._stopped = False
@@ -172,7 +191,8 @@ class Worker(Generic[_SessionT]):
     @property
     def busy(self) -> bool:
         """Whether a question is under way or waiting, possibly given up or of another process."""
-        return self._running is not None or self._next is not None or self._process != os.getpid()
+        has_some = self._running is not None or bool(self._waiting)
+        return has_some or self._process != os.getpid()
 
     @property
     def is_held_up(self) -> bool:
@@ -197,34 +217,30 @@ class Worker(Generic[_SessionT]):
         return self._late is not None
 
     def submit(self, question: Question) -> None:
-        """Have the question asked.
+        """Have the question asked, after those that came before.
 
         Raises:
             anyio.ClosedResourceError: After `stop`.
-            anyio.BusyResourceError: When another question is under way.
         """
         if self._process != os.getpid() and not self._stopped:
             self._leave_parent()
         with self._lock:
             if self._stopped:
                 raise anyio.ClosedResourceError
-            running = self._running
-            if self._next is not None or (running is not None and not running.given_up):
-                raise anyio.BusyResourceError("asking another question")
-            if running is not None:
+            if self._running is not None or self._waiting:
                 question.started_at = time.perf_counter()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            self._next = question
+            self._waiting.append(question)
         self._wake.put(None)
 
     def give_up(self, question: Question) -> None:
         """End the question's attempt, and free the thread from it unless it outlasts that."""
         with self._lock:
             question.given_up = True
-            if self._next is question:
-                self._next = None
+            if question in self._waiting:
+                self._waiting.remove(question)
             elif self._running is question and not self.session.accepted_at:
                 self.session.interruption.interrupt()
 
@@ -234,7 +250,7 @@ class Worker(Generic[_SessionT]):
             self._leave_parent()
         with self._lock:
             self._stopped = True
-            self._next = None
+            self._waiting.clear()
             if self._running is not None:
                 self.session.interruption.interrupt()
             else:
@@ -251,14 +267,16 @@ class Worker(Generic[_SessionT]):
 
     def _run(self) -> None:
         while (question := self._take()) is not None:
+            waited = question.started_at > 0
             question.start()
             answer, self._late = self._late, None
-            if answer is None or answer.failure is None:
+            if answer is None or not answer.if_late.answers(answer.failure, waited):
                 answer = self._ask(question)
             with self._lock:
                 self._running = None
                 interrupted = self.session.interruption.interrupted
-                if question.given_up and not interrupted and not answer.of_time:
+                says_nothing = interrupted or answer.if_late is IfLate.SAYS_NOTHING
+                if question.given_up and not says_nothing:
                     self._late = answer
                 if self._stopped:
                     self.session.close()
@@ -280,8 +298,8 @@ class Worker(Generic[_SessionT]):
             self._wake.get()
             with self._lock:
                 # What woke us may have been given up by now.
-                if self._next is not None or self._stopped:
-                    self._running, self._next = self._next, None
+                if self._waiting or self._stopped:
+                    self._running = self._waiting.popleft() if self._waiting else None
                     self.session.interruption.rearm()
                     return self._running
 

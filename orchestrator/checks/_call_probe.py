@@ -9,7 +9,7 @@ import anyio
 from orchestrator._hardening.arguments import refuse_generator, wrong_type
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line
 from orchestrator._ports import Probe, ProbeResult, Target
-from orchestrator._probing.abandonable import AbandonableProbe, failed
+from orchestrator._probing.call_session import CallProbe, failed
 from orchestrator._probing.cancellable import CancellableProbe
 from orchestrator._runtime.clock import LoopClock
 from orchestrator._runtime.tasks import came_by_signal, must_pass
@@ -51,32 +51,33 @@ def call(function: CallFunction, *, name: str = "") -> Probe:
     return _SyncCall(function, target)
 
 
-class _SyncCall(AbandonableProbe):
-    def __init__(self, function: CallFunction, target: Target) -> None:
-        super().__init__()
+class _Calling:
+    """What runs in the thread, and what it has left to be awaited."""
+
+    def __init__(self, function: CallFunction) -> None:
         self._function = function
-        self._target = target
-        self._awaitable: Awaitable[object] | None = None
+        self.awaitable: Awaitable[object] | None = None
 
-    @property
-    def target(self) -> Target:
-        """The function, by name."""
-        return self._target
-
-    def ask(self, deadline: float) -> Failure | None:
+    def call(self) -> Failure | None:
         """Call it."""
         outcome = self._function()
         if inspect.isawaitable(outcome):
-            _discard(self._awaitable)
-            self._awaitable = outcome
+            _discard(self.awaitable)
+            self.awaitable = outcome
             return None
         return _verdict(outcome)
+
+
+class _SyncCall(CallProbe):
+    def __init__(self, function: CallFunction, target: Target) -> None:
+        self._calling = _Calling(function)
+        super().__init__(self._calling.call, target)
 
     async def attempt(self, timeout_seconds: float) -> ProbeResult:
         """Call it in a thread, and await here what it returns, if that can be awaited."""
         began_at = LoopClock().now()
         result = await super().attempt(timeout_seconds)
-        awaitable, self._awaitable = self._awaitable, None
+        awaitable, self._calling.awaitable = self._calling.awaitable, None
         left_seconds = timeout_seconds - (LoopClock().now() - began_at)
         if awaitable is None or result.failure is not None or left_seconds <= 0:
             _discard(awaitable)
@@ -92,8 +93,9 @@ class _SyncCall(AbandonableProbe):
         return ProbeResult(timeout_seconds, self.timed_out(timeout_seconds))
 
     async def aclose(self) -> None:
-        """Let go of what was not awaited."""
-        _discard(self._awaitable)
+        """Let go of the thread, and of what was not awaited."""
+        await super().aclose()
+        _discard(self._calling.awaitable)
 
 
 class _AsyncCall(CancellableProbe):

@@ -8,6 +8,7 @@ when TLS fails, loading it takes 0.4 s, and what went wrong stands only in its t
 import re
 import ssl
 from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
 from urllib.parse import unquote
 
@@ -16,15 +17,11 @@ from orchestrator._hardening.extras import needs
 from orchestrator._hardening.text import mistake_in
 from orchestrator._http.grpc_health import SERVICE, ServingStatus, request_for, status_in
 from orchestrator._ports import Target
+from orchestrator._probing.addresses import Place
+from orchestrator._probing.blocking_probe import BlockingProbe
+from orchestrator._probing.deadline_stream import DeadlineStream
 from orchestrator._probing.protocol_fault import ProtocolFault
-from orchestrator.checks._socket_probe import (
-    Link,
-    SocketProbe,
-    TlsChoice,
-    host_and_port,
-    require_tls,
-    shared_context,
-)
+from orchestrator.checks._exchange_session import ExchangeSession, TlsChoice, require_tls
 
 _ADDRESS = re.compile(r"(?:dns:(?:///)?)?(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@\"'${}]+):([0-9]{1,5})")
 _UNIX = re.compile(r"unix:(?://(?=/))?(.+)")
@@ -63,88 +60,106 @@ _PERMANENT = {
 """What the same call gets again until somebody changes the server or this check."""
 
 
-class GrpcProbe(SocketProbe):
-    """See `grpc`."""
+_Headers = list[tuple[str, str]]
+
+
+class GrpcSession(ExchangeSession):
+    """One call of `Check`.
+
+    Args:
+        place: Who is asked.
+        tls: How to check its certificate.
+        h2: The package.
+        metadata: Sent with the call.
+        request: Its message.
+    """
 
     protocol = "gRPC"
+    alpn = ("h2",)
 
     def __init__(
-        self, address: str, service: str, *, tls: TlsChoice, metadata: Mapping[str, str]
+        self, place: Place, tls: TlsChoice, h2: ModuleType, metadata: _Headers, request: bytes
     ) -> None:
-        self._h2 = _load_h2()
-        self._host, self._port = _place(address)
-        super().__init__(host_and_port(self._host, self._port))
-        self._service = require(service, str, "service", "write grpc('chat:50051', 'chat.Chat')")
-        self._tls = require_tls(tls)
-        self._metadata = _checked(metadata)
-
-    @property
-    def target(self) -> Target:
-        """The server."""
-        return Target(
-            "grpc", self._host, self._port or None, operation="grpc.health.v1.Health/Check"
-        )
-
-    def talk(self, deadline: float) -> None:
-        """Call `Check` once."""
-        context = self._tls if isinstance(self._tls, ssl.SSLContext) else None
-        if self._tls is True:
-            context = shared_context("h2")
-        link = self.open(self._host, self._port, deadline, context)
-        if isinstance(link.sock, ssl.SSLSocket) and link.sock.selected_alpn_protocol() != "h2":
-            own = (
-                " (the SSLContext needs set_alpn_protocols(['h2']))" if context is self._tls else ""
-            )
-            reason = f"{self.where} did not agree on HTTP/2 in TLS{own}"
-            raise ProtocolFault("InvalidResponse", reason, permanent=True)
-        call = _HealthCall(self._h2, link, self)
-        call.begin(self._headers(), request_for(self._service))
-        self._judge(call.finish())
-
-    def _headers(self) -> list[tuple[str, str]]:
-        return [
+        super().__init__(place, tls)
+        self._h2 = h2
+        self._request = request
+        self._headers: _Headers = [
             (":method", "POST"),
-            (":scheme", "https" if self._tls else "http"),
+            (":scheme", "https" if tls else "http"),
             (":path", f"/{SERVICE}/Check"),
-            (":authority", self.where if self._port else "localhost"),
+            (":authority", "localhost" if place.path else place.where),
             ("content-type", "application/grpc"),
             ("te", "trailers"),
             ("user-agent", "startup-orchestrator"),
-            *self._metadata,
+            *metadata,
         ]
 
-    def _judge(self, message: bytes) -> None:
+    def secure(self, stream: DeadlineStream, place: Place) -> None:
+        """Agree on TLS, and in it on HTTP/2."""
+        super().secure(stream, place)
+        if self._tls and stream.alpn_protocol != "h2":
+            own = isinstance(self._tls, ssl.SSLContext)
+            hint = " (the SSLContext needs set_alpn_protocols(['h2']))" if own else ""
+            reason = f"{{where}} did not agree on HTTP/2 in TLS{hint}"
+            raise ProtocolFault("InvalidResponse", reason, permanent=True)
+
+    def hear_from(self, stream: DeadlineStream) -> None:
+        """Call, and judge the answer."""
+        call = _HealthCall(self._h2, stream, self)
+        call.begin(self._headers, self._request)
         try:
-            status = status_in(message)
+            status = status_in(call.finish())
         except ValueError:
             raise self.wrong_answer() from None
         if status is not ServingStatus.SERVING:
             unknown = status is ServingStatus.SERVICE_UNKNOWN
             what = _PERMANENT["NOT_FOUND"] if unknown else f"says {status.name}"
-            raise ProtocolFault(status.name, f"{self.where} {what}", permanent=unknown)
+            raise ProtocolFault(status.name, f"{{where}} {what}", permanent=unknown)
+
+
+class GrpcProbe(BlockingProbe[GrpcSession]):
+    """See `grpc`."""
+
+    def __init__(
+        self, address: str, service: str, *, tls: TlsChoice, metadata: Mapping[str, str]
+    ) -> None:
+        h2 = _load_h2()
+        self._place = _place(address)
+        require(service, str, "service", "write grpc('chat:50051', 'chat.Chat')")
+        headers, request = _checked(metadata), request_for(service)
+        super().__init__(
+            partial(GrpcSession, self._place, require_tls(tls), h2, headers, request), "grpc-probe"
+        )
+
+    @property
+    def target(self) -> Target:
+        """The server."""
+        place = self._place
+        operation = "grpc.health.v1.Health/Check"
+        return Target("grpc", place.path or place.host, place.port or None, operation=operation)
 
 
 class _HealthCall:
     """One call with one message each way, on one connection."""
 
-    def __init__(self, h2: ModuleType, link: Link, probe: GrpcProbe) -> None:
+    def __init__(self, h2: ModuleType, stream: DeadlineStream, session: GrpcSession) -> None:
         self._h2 = h2
-        self._link = link
-        self._probe = probe
+        self._stream = stream
+        self._session = session
         config = h2.config.H2Configuration(client_side=True, header_encoding=None)
         self._wire = h2.connection.H2Connection(config)
         self._headers: dict[bytes, bytes] = {}
         self._body = b""
         self._heard = False
 
-    def begin(self, headers: list[tuple[str, str]], message: bytes) -> None:
+    def begin(self, headers: _Headers, message: bytes) -> None:
         """Send the request."""
         wire = self._wire
         wire.initiate_connection()
         stream = wire.get_next_available_stream_id()
         wire.send_headers(stream, headers)
         wire.send_data(stream, b"\0" + len(message).to_bytes(4, "big") + message, end_stream=True)
-        self._link.send(wire.data_to_send())
+        self._stream.write(wire.data_to_send())
 
     def finish(self) -> bytes:
         """Read the answer; return its message.
@@ -152,40 +167,40 @@ class _HealthCall:
         Raises:
             ProtocolFault: When there is none.
         """
-        while not self._take(self._link.receive()):
+        while not self._take(self._stream.receive(_MOST_MESSAGE_BYTES)):
             if answer := self._wire.data_to_send():
-                self._link.send(answer)
+                self._stream.write(answer)
         name = self._status_name()
         if name is not None:
             what = _PERMANENT.get(name, f"answered {name}")
-            reason = f"{self._probe.where} {what}"
+            reason = f"{{where}} {what}"
             raise ProtocolFault(name, reason, permanent=name in _PERMANENT)
         size = int.from_bytes(self._body[1:5], "big")
         if self._body[:1] != b"\0" or len(self._body) != size + 5:
-            raise self._probe.wrong_answer()
+            raise self._session.wrong_answer()
         return self._body[5:]
 
     def _take(self, data: bytes) -> bool:
         """Take what came; return whether that was the end of the answer."""
         if not self._heard and data.startswith(b"\x15\x03"):  # an alert
-            raise self._probe.wants_tls()
+            raise self._session.wants_tls()
         if not self._heard and data[3:4] not in (b"", b"\x04"):  # every server begins with SETTINGS
-            raise self._probe.wrong_server()
+            raise self._session.wrong_server()
         self._heard = True
         events = self._h2.events
         try:
             came = self._wire.receive_data(data)
         except self._h2.exceptions.ProtocolError:
-            raise self._probe.wrong_server() from None
+            raise self._session.wrong_server() from None
         for event in came:
             if isinstance(event, events.ResponseReceived | events.TrailersReceived):
                 self._headers.update(event.headers)
             elif isinstance(event, events.DataReceived):
                 self._body += event.data
                 if len(self._body) > _MOST_MESSAGE_BYTES:
-                    raise self._probe.wrong_answer()
+                    raise self._session.wrong_answer()
             elif isinstance(event, events.StreamReset | events.ConnectionTerminated):
-                reason = f"{self._probe.where} ended the call without an answer"
+                reason = "{where} ended the call without an answer"
                 raise ProtocolFault("UNAVAILABLE", reason)
             elif isinstance(event, events.StreamEnded):
                 return True
@@ -200,10 +215,10 @@ class _HealthCall:
             return _STATUS.get(int(status) if status.isdigit() else -1, "UNKNOWN")
         answered = self._headers.get(b":status", b"")
         if answered == b"200" or not answered.isdigit():
-            raise self._probe.wrong_server()
+            raise self._session.wrong_server()
         if int(answered) in _OF_HTTP:
             return _OF_HTTP[int(answered)]
-        raise ProtocolFault("HTTPStatus", f"{self._probe.where} answered HTTP {int(answered)}")
+        raise ProtocolFault("HTTPStatus", f"{{where}} answered HTTP {int(answered)}")
 
 
 def grpc(
@@ -247,19 +262,18 @@ def _load_h2() -> ModuleType:
     return h2
 
 
-def _place(address: str) -> tuple[str, int]:
-    """Host and port; the path of a Unix socket, and 0."""
+def _place(address: str) -> Place:
     require(address, str, "address", "write grpc('users.internal:50051')")
     if found := _UNIX.fullmatch(address):
-        return unquote(found[1]), 0
+        return Place(path=unquote(found[1]))
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found[2]) <= MOST_PORT:
         write = "cannot be used; write HOST:PORT, [::1]:PORT or unix:/path"
         raise ValueError(f"address {mistake_in(address, write)}")
-    return found[1].strip("[]"), int(found[2])
+    return Place(host=found[1].strip("[]"), port=int(found[2]))
 
 
-def _checked(metadata: Mapping[str, str]) -> list[tuple[str, str]]:
+def _checked(metadata: Mapping[str, str]) -> _Headers:
     given: object = metadata
     if not isinstance(given, Mapping):
         write = "write metadata={'authorization': 'Bearer ...'}"

@@ -4,9 +4,13 @@ It speaks HTTP/1.1 with the standard library, one request on one connection in a
 so a total deadline holds, whatever the server does, and it works on asyncio and trio alike.
 """
 
+import io
 import json
+import socket
 import ssl
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from http.client import (
     BadStatusLine,
     HTTPConnection,
@@ -14,13 +18,17 @@ from http.client import (
     HTTPResponse,
     RemoteDisconnected,
 )
+from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._hardening.text import mistake_in
 from orchestrator._ports import Target
+from orchestrator._probing.addresses import Place
+from orchestrator._probing.blocking_probe import BlockingProbe
+from orchestrator._probing.deadline_stream import DeadlineStream
 from orchestrator._probing.protocol_fault import ProtocolFault
-from orchestrator.checks._socket_probe import SocketProbe, host_and_port, shared_context
+from orchestrator.checks._exchange_session import ExchangeSession, TlsChoice
 
 _MOST_BYTES = 64 * 1024
 """How much of an answer is read for a field of JSON."""
@@ -34,12 +42,110 @@ _TLS_ALERT = "\x15\x03"
 """What a server says on a plain connection that it expects TLS on."""
 
 
-class HttpProbe(SocketProbe):
-    """See `http`."""
+@dataclass(frozen=True, slots=True)
+class _HttpQuestion:
+    """What to ask, and which answers are right; see `http`."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    status: Collection[int]
+    field: tuple[str, object] | None
+
+
+class HttpSession(ExchangeSession):
+    """One request.
+
+    Args:
+        place: Who is asked.
+        tls: How to check its certificate.
+        question: What to ask.
+    """
 
     protocol = "HTTP"
     plain = "write http://"
-    secure = "write https://"
+    with_tls = "write https://"
+
+    def __init__(self, place: Place, tls: TlsChoice, question: _HttpQuestion) -> None:
+        super().__init__(place, tls)
+        self._question = question
+
+    def ask_on(self, stream: DeadlineStream) -> None:
+        """Send the request."""
+        question = self._question
+        connection = HTTPConnection(self._place.host, self._place.port)
+        connection.sock = _as_socket(stream)
+        headers = {"Connection": "close", **question.headers}
+        try:
+            connection.request(question.method, question.path, headers=headers)
+        except UnicodeError:
+            raise self.wrong_server() from None
+
+    def hear_from(self, stream: DeadlineStream) -> None:
+        """Look at status and body."""
+        question = self._question
+        response = HTTPResponse(_as_socket(stream), method=question.method)
+        try:
+            response.begin()
+            if response.status not in question.status:
+                reason = f"{{where}} answered {response.status}"
+                permanent = response.status in _PERMANENT
+                raise ProtocolFault("HTTPStatus", reason, permanent=permanent)
+            if question.field is not None:
+                _look_for(response, *question.field)
+        except RemoteDisconnected:
+            raise ConnectionResetError from None
+        except BadStatusLine as error:
+            is_alert = str(error).startswith(_TLS_ALERT)
+            raise (self.wants_tls() if is_alert else self.wrong_server()) from None
+        except (HTTPException, UnicodeError):
+            raise self.wrong_server() from None
+
+
+class _StreamAsSocket(io.RawIOBase):
+    """What `http.client` needs of a socket, so that each of its reads keeps the deadline."""
+
+    def __init__(self, stream: DeadlineStream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def sendall(self, data: bytes) -> None:
+        self._stream.write(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # a memoryview it is
+        try:
+            data = self._stream.receive(len(buffer))
+        except ConnectionResetError:  # which ends a body, too
+            return 0
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _as_socket(stream: DeadlineStream) -> socket.socket:
+    return cast("socket.socket", _StreamAsSocket(stream))
+
+
+def _look_for(response: HTTPResponse, name: str, wanted: object) -> None:
+    """Compare a field of the body."""
+    try:
+        found: object = json.loads(response.read(_MOST_BYTES))
+    except ValueError:
+        raise ProtocolFault("NotJson", "{where} did not answer with JSON") from None
+    for key in name.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    if found != wanted:
+        reason = f"in the answer of {{where}}, {name} does not have the expected value"
+        raise ProtocolFault("WrongValue", reason)
+
+
+class HttpProbe(BlockingProbe[HttpSession]):
+    """See `http`."""
 
     def __init__(
         self,
@@ -51,59 +157,20 @@ class HttpProbe(SocketProbe):
         field: tuple[str, object] | None,
         tls: ssl.SSLContext | None,
     ) -> None:
-        self._parts = _checked(url)
-        super().__init__(host_and_port(self._parts.hostname or "", self._port))
+        parts = _checked(url)
+        is_secure = parts.scheme == "https"
+        self._host, self._port = parts.hostname or "", parts.port or (443 if is_secure else 80)
         self._method = require(method, str, "method", "write method='HEAD'")
-        self._status = status
-        self._headers = dict(headers)
-        self._field = field
-        self._tls = tls
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        question = _HttpQuestion(method, path, dict(headers), status, field)
+        place = Place(host=self._host, port=self._port)
+        make_session = partial(HttpSession, place, is_secure and (tls or True), question)
+        super().__init__(make_session, "http-probe")
 
     @property
     def target(self) -> Target:
         """The service; nothing of the URL behind the port."""
-        host = self._parts.hostname or ""
-        return Target("http", host, self._port, operation=self._method)
-
-    @property
-    def _port(self) -> int:
-        return self._parts.port or (443 if self._parts.scheme == "https" else 80)
-
-    def talk(self, deadline: float) -> None:
-        """Make one request."""
-        parts, host = self._parts, self._parts.hostname or ""
-        tls = (self._tls or shared_context()) if parts.scheme == "https" else None
-        link = self.open(host, self._port, deadline, tls)
-        connection = HTTPConnection(host, self._port)
-        connection.sock = link.sock
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        try:
-            connection.request(self._method, path, headers={"Connection": "close", **self._headers})
-            response = connection.getresponse()
-            if response.status not in self._status:
-                reason = f"{self.where} answered {response.status}"
-                permanent = response.status in _PERMANENT
-                raise ProtocolFault("HTTPStatus", reason, permanent=permanent)
-            if self._field is not None:
-                self._look(response, *self._field)
-        except RemoteDisconnected:
-            raise ConnectionResetError from None
-        except BadStatusLine as error:
-            is_alert = str(error).startswith(_TLS_ALERT)
-            raise (self.wants_tls() if is_alert else self.wrong_server()) from None
-        except (HTTPException, UnicodeError):
-            raise self.wrong_server() from None
-
-    def _look(self, response: HTTPResponse, name: str, wanted: object) -> None:
-        try:
-            found: object = json.loads(response.read(_MOST_BYTES))
-        except ValueError:
-            raise ProtocolFault("InvalidJson", f"{self.where} did not answer with JSON") from None
-        for key in name.split("."):
-            found = found.get(key) if isinstance(found, dict) else None
-        if found != wanted:
-            reason = f"in the answer of {self.where}, {name} does not have the expected value"
-            raise ProtocolFault("WrongValue", reason)
+        return Target("http", self._host, self._port, operation=self._method)
 
 
 def http(

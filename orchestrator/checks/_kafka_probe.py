@@ -15,29 +15,23 @@ import os
 import re
 import selectors
 import socket
-import ssl
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
+from functools import partial
 
 from orchestrator._hardening.arguments import MOST_PORT, require, require_items, wrong_type
 from orchestrator._hardening.text import bracketed, mistake_in
 from orchestrator._ports import Target
-from orchestrator._probing.addresses import literal_address, look_up
+from orchestrator._probing.addresses import Place
+from orchestrator._probing.blocking_probe import BlockingProbe
 from orchestrator._probing.protocol_fault import ProtocolFault
+from orchestrator._probing.stream_session import StreamPhase
+from orchestrator.checks._exchange_session import ExchangeSession, TlsChoice, require_tls
 from orchestrator.checks._kafka_wire import KafkaConversation, KafkaError
 from orchestrator.checks._scram import Scram, ScramError
-from orchestrator.checks._socket_probe import (
-    SocketProbe,
-    TlsChoice,
-    host_and_port,
-    left_until,
-    require_tls,
-    shared_context,
-)
 from states import Failure
 
-BrokerAddress = tuple[str, int]
 Sasl = tuple[str, str, str]
 """The mechanism, such as `SCRAM-SHA-512`, the name and the password."""
 
@@ -51,75 +45,72 @@ _UNSUPPORTED_MECHANISM, _ILLEGAL_STATE, _AUTHENTICATION_FAILED = 33, 34, 58
 _PARTS_OF_SASL = 3
 
 
-class KafkaProbe(SocketProbe):
-    """See `kafka`."""
+class KafkaSession(ExchangeSession):
+    """Asks a bootstrap server for the brokers, and then one of them.
 
-    where: str
-    doing: str
+    Args:
+        bootstrap: The bootstrap servers, in order.
+        tls: How to check certificates.
+        sasl: How to log in to a bootstrap server.
+    """
 
     protocol = "Kafka"
 
-    def __init__(
-        self, bootstrap: str | Iterable[str], *, tls: TlsChoice, sasl: Sasl | None
-    ) -> None:
-        self._bootstrap = _places(bootstrap)
-        super().__init__(host_and_port(*self._bootstrap[0]))
-        self._tls = require_tls(tls)
-        self._sasl = _checked(sasl)
+    def __init__(self, bootstrap: list[Place], tls: TlsChoice, sasl: Sasl | None) -> None:
+        super().__init__(bootstrap[0], tls)
+        self._bootstrap = bootstrap
+        self._sasl = sasl
         self._advertised = 0
+        self._is_greeted = False
 
-    @property
-    def target(self) -> Target:
-        """The first bootstrap server."""
-        host, port = self._bootstrap[0]
-        return Target("kafka", host, port, operation="metadata")
-
-    def talk(self, deadline: float) -> None:
-        """Ask a bootstrap server for the brokers, and then one of them."""
+    def exchange(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> None:
+        """Ask once, on new connections."""
         self._advertised = 0
         answered, brokers = self._ask_for_brokers(deadline)
         if not brokers:
-            raise ProtocolFault("NoBroker", f"{self.where} knows of no broker yet")
+            raise ProtocolFault("NoBroker", "{where} knows of no broker yet")
         if answered in brokers:
             return
         self._advertised = len(brokers)
         with contextlib.suppress(OSError):
-            possible = [place for place in brokers if _is_possible(*place)]
+            possible = [place for place in brokers if _is_possible(place)]
             with closing(self._accepting(possible, deadline)) as accepting:
                 for place, sock, until in accepting:
                     # Without a login: who we are is nothing for whatever address we are sent to.
                     with contextlib.suppress(OSError, ProtocolFault):
-                        self._begin(place, sock, until)
+                        self._greet(place, sock, until)
                         return
         raise self._none_reachable()
 
     def timed_out(self, timeout_seconds: float) -> Failure:
-        """Say what the attempt was at."""
+        """What is missing of an attempt of `timeout_seconds`."""
         if self._advertised:
-            return self._none_reachable().failure
+            return self.failure_of(self._none_reachable(), timeout_seconds)
         return super().timed_out(timeout_seconds)
 
     def _none_reachable(self) -> ProtocolFault:
         reason = (
-            f"no broker reachable: {self.where} answers, but at none of the addresses that the"
+            "no broker reachable: {where} answers, but at none of the addresses that the"
             f" brokers advertise ({self._advertised}) does one answer; see advertised.listeners"
         )
         return ProtocolFault("NoBrokerReachable", reason)
 
-    def _ask_for_brokers(self, deadline: float) -> tuple[BrokerAddress, list[BrokerAddress]]:
+    def _ask_for_brokers(self, deadline: float) -> tuple[Place, list[Place]]:
         """The bootstrap server that answers, and the brokers that it knows of."""
         failed: ProtocolFault | OSError | None = None
-        self.where = host_and_port(*self._bootstrap[0])
+        self._place = self._bootstrap[0]
         with closing(self._accepting(self._bootstrap, deadline)) as accepting:
             for place, sock, until in accepting:
-                self.where = host_and_port(*place)
+                self._place, self._is_greeted = place, False
                 try:
-                    conversation, version = self._begin(place, sock, until)
+                    conversation, version = self._greet(place, sock, until)
+                    self._is_greeted = True
                     if self._sasl is not None:
-                        self.doing = "logging in"
+                        self.phase = StreamPhase.LOGIN
                         self._log_in(conversation, *self._sasl)
-                    self.doing = "asking for the brokers"
-                    return place, conversation.brokers(version)
+                    self.phase = StreamPhase.ASK
+                    found = conversation.brokers(version)
+                    return place, [Place(host=host, port=port) for host, port in found]
                 except ConnectionError:
                     failed = self._closed()
                 except ProtocolFault as fault:
@@ -132,29 +123,27 @@ class KafkaProbe(SocketProbe):
         raise failed
 
     def _closed(self) -> ProtocolFault | ConnectionError:
-        if self._sasl is not None or self.doing != "asking for the brokers":
+        if self._sasl is not None or not self._is_greeted:
             return ConnectionResetError()
-        reason = (
-            f"{self.where} closed the connection when asked for the brokers: does it require SASL?"
-        )
+        reason = "{where} closed the connection when asked for the brokers: does it require SASL?"
         return ProtocolFault("ConnectionClosed", reason)
 
-    def _begin(
-        self, place: BrokerAddress, sock: socket.socket, until: float
+    def _greet(
+        self, place: Place, sock: socket.socket, until: float
     ) -> tuple[KafkaConversation, int]:
         """Agree on TLS and a version."""
-        self.adopt(sock)
-        context = self._tls if isinstance(self._tls, ssl.SSLContext) else None
-        if self._tls is True:
-            context = shared_context()
-        link = self.secured(sock, place[0], until, context)
-        conversation = KafkaConversation(link, self.wrong_server, self.wants_tls)
+        self.close()
+        self.interruption.adopt(sock)
+        stream = self.use(sock, until)
+        self.secure(stream, place)
+        self.phase = StreamPhase.ASK
+        conversation = KafkaConversation(stream, self.wrong_server, self.wants_tls)
         try:
             version = conversation.metadata_version()
         except KafkaError as error:
-            raise ProtocolFault("KafkaError", f"{self.where} gave error {error.code}") from None
+            raise ProtocolFault("KafkaError", f"{{where}} gave error {error.code}") from None
         if version is None:
-            reason = f"{self.where} speaks no version of Kafka that is known here"
+            reason = "{where} speaks no version of Kafka that is known here"
             raise ProtocolFault("WrongVersion", reason, permanent=True)
         return conversation, version
 
@@ -177,14 +166,14 @@ class KafkaProbe(SocketProbe):
                 _AUTHENTICATION_FAILED: "does not accept the name or the password",
             }
             if error.code not in known:
-                raise ProtocolFault("KafkaError", f"{self.where} gave error {error.code}") from None
+                raise ProtocolFault("KafkaError", f"{{where}} gave error {error.code}") from None
             what = known[error.code]
         if what:
-            raise ProtocolFault("AuthenticationError", f"{self.where} {what}", permanent=True)
+            raise ProtocolFault("AuthenticationError", f"{{where}} {what}", permanent=True)
 
     def _accepting(
-        self, places: list[BrokerAddress], deadline: float
-    ) -> Generator[tuple[BrokerAddress, socket.socket, float], None, None]:
+        self, places: list[Place], deadline: float
+    ) -> Generator[tuple[Place, socket.socket, float], None, None]:
         """Those that accept a connection, as they do so, and until when each may answer.
 
         Raises:
@@ -195,8 +184,10 @@ class KafkaProbe(SocketProbe):
             try:
                 last = self._connect_to_all(places[:_MOST_PLACES], selector)
                 while selector.get_map():
-                    self.doing, self._connecting = "connecting", True
-                    for key, _ in selector.select(left_until(deadline)):
+                    self.phase = StreamPhase.CONNECT
+                    if not (ready := selector.select(max(0.0, deadline - time.monotonic()))):
+                        raise TimeoutError
+                    for key, _ in ready:
                         sock = _socket_of(key)
                         selector.unregister(sock)
                         if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -213,14 +204,13 @@ class KafkaProbe(SocketProbe):
             raise last or TimeoutError()
 
     def _connect_to_all(
-        self, places: list[BrokerAddress], selector: selectors.BaseSelector
+        self, places: list[Place], selector: selectors.BaseSelector
     ) -> OSError | None:
         """Begin to connect to every address; return why the last of those failed that did."""
         last: OSError | None = None
         for place in places:
-            self.doing, self._connecting = "looking up the name", True
             try:
-                addresses = literal_address(*place) or look_up(*place)
+                addresses = self.addresses_of(place)
             except OSError as error:
                 last = error
                 continue
@@ -236,15 +226,33 @@ class KafkaProbe(SocketProbe):
         return last
 
 
-def _is_possible(host: str, port: int) -> bool:
+def _is_possible(place: Place) -> bool:
     """Whether a broker may be there: what it advertises is whatever somebody has configured."""
-    return 0 < port <= MOST_PORT and _PLACE.fullmatch(bracketed(host)) is not None
+    is_name = _PLACE.fullmatch(bracketed(place.host)) is not None
+    return is_name and 0 < place.port <= MOST_PORT
 
 
 def _socket_of(key: selectors.SelectorKey) -> socket.socket:
     sock = key.fileobj
     assert isinstance(sock, socket.socket)
     return sock
+
+
+class KafkaProbe(BlockingProbe[KafkaSession]):
+    """See `kafka`."""
+
+    def __init__(
+        self, bootstrap: str | Iterable[str], *, tls: TlsChoice, sasl: Sasl | None
+    ) -> None:
+        places = _places(bootstrap)
+        self._first = places[0]
+        make_session = partial(KafkaSession, places, require_tls(tls), _checked(sasl))
+        super().__init__(make_session, "kafka-probe")
+
+    @property
+    def target(self) -> Target:
+        """The first bootstrap server."""
+        return Target("kafka", self._first.host, self._first.port, operation="metadata")
 
 
 def kafka(
@@ -273,7 +281,7 @@ def kafka(
     return KafkaProbe(bootstrap, tls=tls, sasl=sasl)
 
 
-def _places(bootstrap: str | Iterable[str]) -> list[BrokerAddress]:
+def _places(bootstrap: str | Iterable[str]) -> list[Place]:
     write = "write kafka('kafka-1:9092,kafka-2:9092')"
     given: object = bootstrap
     if isinstance(given, str):
@@ -289,7 +297,7 @@ def _places(bootstrap: str | Iterable[str]) -> list[BrokerAddress]:
         if found is None or not 0 < port <= MOST_PORT:
             invalid = "has an invalid server address; write HOST:PORT"
             raise ValueError(f"bootstrap {mistake_in(text, invalid)}")
-        places.append((found[1].strip("[]"), port))
+        places.append(Place(host=found[1].strip("[]"), port=port))
     if not places:
         raise ValueError(f"bootstrap {mistake_in('', '')}")
     return places

@@ -9,7 +9,7 @@ and `SaslAuthenticate` 0, which every broker since 1.0 has, and 4.x still has.
 import struct
 from collections.abc import Callable
 
-from orchestrator.checks._socket_probe import Link
+from orchestrator._probing.deadline_stream import DeadlineStream
 
 _METADATA, _HANDSHAKE, _API_VERSIONS, _AUTHENTICATE = 3, 17, 18, 36
 _NEWEST_METADATA = 4
@@ -37,13 +37,13 @@ class KafkaConversation:
     """Requests and answers on one connection.
 
     Args:
-        link: The connection.
+        stream: The connection.
         wrong_server: Makes the error for what is no answer of a broker.
         wants_tls: Makes the error for one that speaks TLS.
     """
 
-    def __init__(self, link: Link, wrong_server: _Raise, wants_tls: _Raise) -> None:
-        self._link = link
+    def __init__(self, stream: DeadlineStream, wrong_server: _Raise, wants_tls: _Raise) -> None:
+        self._stream = stream
         self._wrong_server = wrong_server
         self._wants_tls = wants_tls
         self._number = 0
@@ -99,14 +99,14 @@ class KafkaConversation:
     def _ask(self, key: int, version: int, body: bytes) -> "_KafkaFields":
         self._number += 1
         header = struct.pack(">hhih", key, version, self._number, len(_CLIENT)) + _CLIENT
-        self._link.send(struct.pack(">i", len(header) + len(body)) + header + body)
-        start = self._link.exactly(4)
+        self._stream.write(struct.pack(">i", len(header) + len(body)) + header + body)
+        start = self._stream.read(4)
         if start.startswith(b"\x15\x03"):  # an alert
             raise self._wants_tls()
         size = int.from_bytes(start, "big", signed=True)
         if not 4 <= size <= _MOST_BYTES:  # noqa: PLR2004  the correlation number
             raise self._wrong_server()
-        answer = _KafkaFields(self._link.exactly(size), self._wrong_server)
+        answer = _KafkaFields(self._stream.read(size), self._wrong_server)
         if answer.int32() != self._number:
             raise self._wrong_server()
         return answer

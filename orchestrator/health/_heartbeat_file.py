@@ -21,7 +21,7 @@ from orchestrator._hardening.log_thread import Log
 from orchestrator._hardening.text import one_line
 from orchestrator._http.health_paths import HEALTH_PATHS
 from orchestrator._ports import Target
-from orchestrator._probing.abandonable import AbandonableProbe, failed
+from orchestrator._probing.call_session import CallProbe, failed
 from states import Failure
 
 logger = Log("orchestrator.health")
@@ -29,21 +29,16 @@ logger = Log("orchestrator.health")
 _WRITE_SECONDS = 0.5
 
 
-class _Writing(AbandonableProbe):
+class _Writing:
     """Replaces the file by what is to be said, or removes it where there is nothing."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self._path = path
         self.text = ""
         self.written = ""
 
-    @property
-    def target(self) -> Target:
-        return Target(system="file", address=str(self._path))
-
-    def ask(self, deadline: float) -> Failure | None:
-        """Do it."""
+    def write(self) -> Failure | None:
+        """Do it. Called in a thread."""
         text, path = self.text, self._path
         try:
             if not text:
@@ -83,27 +78,29 @@ class _HeartbeatFile:
     async def follow(self, events: Subscription) -> None:
         """Runs beside the start-up, on its event loop."""
         writing = _Writing(self._path)
+        in_thread = CallProbe(writing.write, Target("file", str(self._path)))
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._beat, writing)
+                tasks.start_soon(self._beat, writing, in_thread)
                 async for _ in events:
                     self.changed()
                 tasks.cancel_scope.cancel()
         finally:
             writing.text = ""
             with anyio.CancelScope(shield=True):
-                await writing.attempt(_WRITE_SECONDS)
+                await in_thread.attempt(_WRITE_SECONDS)
                 if writing.written:  # that was one which had begun before
-                    await writing.attempt(_WRITE_SECONDS)
+                    await in_thread.attempt(_WRITE_SECONDS)
+                await in_thread.aclose()
 
-    async def _beat(self, writing: _Writing) -> None:
+    async def _beat(self, writing: _Writing, in_thread: CallProbe) -> None:
         while True:
             self._changed = anyio.Event()
             verdicts = {path: self._answers.verdict(path)[0] for path in HEALTH_PATHS}
             if verdicts["/livez"] is not HealthVerdict.FAIL:
                 lines = [f"{path[1:]} {verdict}" for path, verdict in verdicts.items()]
                 writing.text = "\n".join([*lines, f"stage {self._startup.stage}", ""])
-                self._say((await writing.attempt(_WRITE_SECONDS)).failure)
+                self._say((await in_thread.attempt(_WRITE_SECONDS)).failure)
             with anyio.move_on_after(self._interval_seconds):
                 await self._changed.wait()
 

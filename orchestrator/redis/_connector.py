@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator._probing.addresses import Address, connect, literal_address, look_up
 from orchestrator._probing.interruption import InterruptedByUs, Interruption
-from orchestrator.redis._deadline_socket import DeadlineSocket
 from orchestrator.redis._errors import ApplicationError
 from orchestrator.redis._expect import RedisCommand
 from orchestrator.redis._pipelined_connection import PipelinedConnection
 from orchestrator.redis._progress import ProbePhase, Progress
+from orchestrator.redis._reply_socket import ReplySocket
 from orchestrator.redis._sentinels import Sentinels
 from orchestrator.redis._settings import RedisSettings
 
@@ -123,7 +123,7 @@ class Connector:
                 progress.phase = ProbePhase.TLS
             sock.settimeout(max(until - time.monotonic(), 0.001))
             secured = redis_py.wrap(sock)
-            bounded = DeadlineSocket(secured, deadline, settings.answer_seconds, until)
+            bounded = ReplySocket(secured, deadline, settings.answer_seconds, until)
             opened = PipelinedConnection(redis_py, bounded)
             on_failure.callback(opened.close)
             if settings.options.get("redis_connect_func") is not None:

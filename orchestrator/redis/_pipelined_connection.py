@@ -4,10 +4,10 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator._hardening.log_thread import logger
-from orchestrator.redis._deadline_socket import DeadlineSocket
 from orchestrator.redis._error_replies import is_passed_over
 from orchestrator.redis._errors import NotRedisError
 from orchestrator.redis._expect import RedisCommand
+from orchestrator.redis._reply_socket import ReplySocket
 
 if TYPE_CHECKING:
     from orchestrator.redis._redis_py_connections import ProbeConnection
@@ -26,7 +26,7 @@ class PipelinedConnection:
         asked_at: When the last of what was asked was on its way, in monotonic seconds.
     """
 
-    def __init__(self, redis_py: "ProbeConnection", socket: DeadlineSocket) -> None:
+    def __init__(self, redis_py: "ProbeConnection", socket: ReplySocket) -> None:
         self._redis_py = redis_py
         self.socket = socket
         self.greeting: list[RedisCommand] = []

@@ -137,7 +137,6 @@ class RedisProbe(BlockingProbe[RedisSession]):
 
         Raises:
             ValueError: When `timeout_seconds` is not a positive number.
-            anyio.BusyResourceError: When another attempt is under way.
         """
         result = await super().attempt(timeout_seconds)
         failure = result.failure

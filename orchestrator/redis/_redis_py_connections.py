@@ -20,7 +20,6 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
-from orchestrator.redis._deadline_socket import DeadlineSocket
 from orchestrator.redis._errors import (
     ApplicationError,
     BadOptionsError,
@@ -30,6 +29,7 @@ from orchestrator.redis._errors import (
 from orchestrator.redis._expect import RedisCommand
 from orchestrator.redis._greeting import Greeter, Recording, greeting_of, run_function
 from orchestrator.redis._redis_py_options import for_probe, of_url, refused_option
+from orchestrator.redis._reply_socket import ReplySocket
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._tls_faults import fault_of_ours
 
@@ -47,7 +47,7 @@ class ProbeConnection(Protocol):
     def wrap(self, sock: socket.socket) -> socket.socket:
         """Do the TLS handshake, where there is one."""
 
-    def start(self, sock: DeadlineSocket) -> None:
+    def start(self, sock: ReplySocket) -> None:
         """Begin to use `sock`; with a function of the application's that greets, run it."""
 
     def disconnect(self) -> None:
@@ -152,7 +152,7 @@ class _Opened:
     def wrap(self, sock: socket.socket) -> socket.socket:
         return sock
 
-    def start(self, sock: DeadlineSocket) -> None:
+    def start(self, sock: ReplySocket) -> None:
         self._socket = sock
         self.connect()
 

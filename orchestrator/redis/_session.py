@@ -4,13 +4,10 @@ All of it runs in the worker's thread, except where it says otherwise.
 """
 
 import math
-import time
 from collections import deque
 
-from orchestrator._probing.blocking_probe import held_up
-from orchestrator._probing.interruption import Interruption
+from orchestrator._probing.connection_session import ConnectionSession
 from orchestrator._probing.socket_failures import CLOSED
-from orchestrator._probing.worker import Answer
 from orchestrator.redis._connector import Connector
 from orchestrator.redis._error_replies import OLD_LOGIN
 from orchestrator.redis._expect import RedisCommand, commands_of
@@ -20,35 +17,23 @@ from orchestrator.redis._progress import ProbePhase, Situation
 from orchestrator.redis._settings import RedisSettings
 from states import Failure
 
-_MOST_UNANSWERED = 3
-"""So many attempts may wait for one PING in vain, on a connection that has answered before. Then it
-is taken for half open: the other side may have forgotten it, and would never answer."""
 
-
-_LATE_SECONDS = 0.1
-"""Every wait ends at the deadline. A thread that finds out so much later was not let run, because
-other threads held the interpreter or the machine had no time for it."""
-
-
-class RedisSession:
+class RedisSession(ConnectionSession):
     """One connection to one Redis, kept from attempt to attempt.
 
     Args:
         settings: Where Redis is and how to log in.
-
-    Attributes:
-        interruption: How an attempt is ended from outside.
     """
 
+    of_time = OF_TIME
+
     def __init__(self, settings: RedisSettings) -> None:
-        self.interruption = Interruption()
+        super().__init__()
         self._connector = Connector(settings, self.interruption)
         self._commands = commands_of(settings.expect)
         self._connect_seconds = settings.connect_seconds or math.inf
         self._connection: PipelinedConnection | None = None
         self._pending: deque[RedisCommand] = deque()
-        self._unanswered = 0
-        self._patience_seconds = 0.0
 
     # -- from other threads -----------------------------------------------------------------------
 
@@ -72,6 +57,10 @@ class RedisSession:
         """When Redis accepted a new connection on which it has not answered yet; 0 for none."""
         return self._connector.progress.accepted_at
 
+    @accepted_at.setter
+    def accepted_at(self, at: float) -> None:
+        self._connector.progress.accepted_at = at
+
     @property
     def is_endless(self) -> bool:
         """Whether no deadline can end what is under way."""
@@ -88,79 +77,12 @@ class RedisSession:
 
     # -- in the worker's thread -------------------------------------------------------------------
 
-    def ask(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> Answer:
-        """PING, over the open connection or a new one.
-
-        Args:
-            deadline: When the attempt ends, in monotonic seconds.
-            timeout_seconds: How long it may take.
-            patience_seconds: How long a new connection that was accepted may take, if longer.
-        """
-        self._patience_seconds = patience_seconds
-        failure = self._ask_again(deadline, timeout_seconds)
-        of_time = failure is not None and failure.error_type in OF_TIME
-        now = time.monotonic()
-        if failure is None or not of_time or now - deadline < _LATE_SECONDS:
-            return Answer(failure, of_time)
-        asked_at = now if self._connection is None else self._connection.asked_at
-        void = now - asked_at < timeout_seconds
-        return Answer(held_up(failure, now - deadline), of_time, void)
-
-    def _ask_again(self, deadline: float, timeout_seconds: float) -> Failure | None:
-        warm = self._connection is not None
-        failure = self._ask_once(deadline, timeout_seconds)
-        if failure is None:
-            return None
-        if failure.error_type == OLD_LOGIN and self._connector.name_user:
-            # A server before version 6 knows no user names. redis-py asks again without, too.
-            self._connector.name_user = False
-            return self._ask_once(deadline, timeout_seconds)
-        if failure.error_type == CLOSED and warm and not self.interruption.interrupted:
-            # That the old connection has ended says nothing about Redis: many servers and proxies
-            # close what was idle.
-            return self._ask_once(deadline, timeout_seconds)
-        return failure
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self.interruption.release()
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-        self._pending.clear()
-        self._unanswered = 0
-
-    def _ask_once(self, deadline: float, timeout_seconds: float) -> Failure | None:
-        before = self._connection
-        try:
-            self._exchange(deadline)
-        except Exception as error:  # every exception is a failed attempt
-            failure = _classified(error, self.situation(timeout_seconds))
-            warm = before is not None and self._connection is before
-            if not (warm and self._may_be_late(failure)):
-                self.close()
-            return failure
-        finally:
-            self._connector.progress.accepted_at = 0.0
-        self._unanswered = 0
-        self._refuse_extras()
-        return None
-
-    def _may_be_late(self, failure: Failure) -> bool:
-        """Whether to go on waiting, in the next attempt, for an answer that has not come yet."""
-        late = failure.error_type == "TimeoutError" and self._pending
-        if not late or self.interruption.interrupted:
-            return False
-        self._unanswered += 1
-        return self._unanswered < _MOST_UNANSWERED
-
-    def _exchange(self, deadline: float) -> None:
+    def exchange(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> None:
+        """PING, over the open connection or a new one."""
         connection = self._connection
         fresh = connection is None
         if connection is None:
-            connection, sent = self._connector.connect(
-                deadline, self._commands, self._patience_seconds
-            )
+            connection, sent = self._connector.connect(deadline, self._commands, patience_seconds)
             self._connection = connection
             self._pending.extend(sent)
         else:
@@ -173,16 +95,40 @@ class RedisSession:
             self._pending.popleft()
         if not fresh and self._connector.has_moved(deadline):
             self.close()
-            self._exchange(deadline)
+            self.exchange(deadline, timeout_seconds, patience_seconds)
 
-    def _refuse_extras(self) -> None:
-        """Close a connection on which more has come than was asked for.
+    def failure_of(self, error: Exception, timeout_seconds: float) -> Failure:
+        """Why an attempt failed, from the exception that ended it."""
+        return _classified(error, self.situation(timeout_seconds))
 
-        Its next PONG could not be told from what is left over, and its socket would be readable
-        for ever.
-        """
-        if self._connection is None or self._connection.has_extra():
-            self.close()
+    def asks_again(self, failure: Failure, warm: bool) -> bool:
+        """Whether to ask again: where the old connection was closed, or for an old server."""
+        if failure.error_type == OLD_LOGIN and self._connector.name_user:
+            # A server before version 6 knows no user names. redis-py asks again without, too.
+            self._connector.name_user = False
+            return True
+        return warm and failure.error_type == CLOSED
+
+    def disconnect(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._pending.clear()
+
+    def has_extra(self) -> bool:
+        """Whether more came than was asked for, or Redis has closed."""
+        return self._connection is None or self._connection.has_extra()
+
+    @property
+    def asked_at(self) -> float | None:
+        """When the last of what was asked was on its way."""
+        return None if self._connection is None else self._connection.asked_at
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether a reply is missing."""
+        return bool(self._pending)
 
 
 def _classified(error: Exception, at: Situation) -> Failure:

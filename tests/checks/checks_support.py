@@ -9,11 +9,15 @@ from contextlib import contextmanager
 import anyio
 
 from orchestrator import Probe, ProbeResult
+from orchestrator._probing.blocking_probe import BlockingProbe
 
 
 @contextmanager
-def server(*answers: bytes, hold: float = 0.0) -> Iterator[int]:
-    """Answers each connection with the next of these, and closes; with `hold`, only later."""
+def server(*answers: bytes, hold: float = 0.0, heard: list[bytes] | None = None) -> Iterator[int]:
+    """Answers each connection with the next of these, and closes; with `hold`, only later.
+
+    What it was asked goes into `heard`.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -23,7 +27,9 @@ def server(*answers: bytes, hold: float = 0.0) -> Iterator[int]:
             except OSError:
                 return
             with sock:
-                sock.recv(65536)
+                asked = sock.recv(65536)
+                if heard is not None:
+                    heard.append(asked)
                 time.sleep(hold)
                 sock.sendall(answer)
 
@@ -49,6 +55,13 @@ async def why(probe: Probe, timeout_seconds: float = 5.0) -> str:
 
 def threads_of_checks() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name == "startup-check"]
+
+
+async def until_parked(probe: Probe) -> None:
+    assert isinstance(probe, BlockingProbe)
+    with anyio.fail_after(30):
+        while probe._worker.busy:  # a thread has no event that can be awaited
+            await anyio.sleep(0.005)
 
 
 async def until_idle() -> None:

@@ -154,7 +154,7 @@ async def test_what_is_no_grpc_server_is_told_apart(answer: bytes, reason: str) 
 async def test_a_server_that_is_silent_ends_with_the_attempt_and_leaves_no_thread() -> None:
     with server(b"", hold=0.3) as port:
         reason = await why(grpc_probe(f"127.0.0.1:{port}"), 0.1)
-        assert reason == f"127.0.0.1:{port} gave no answer within 0.1 s (waiting for the answer)"
+        assert reason == f"127.0.0.1:{port} gave no answer within 0.1 s, on an accepted connection"
     await until_idle()
     assert "refused" in await why(grpc_probe(f"127.0.0.1:{free_port()}"))
 

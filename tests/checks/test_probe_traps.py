@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator import Check, Orchestrator, Policy, Probe, Stage
 from orchestrator.checks import (
-    _socket_probe,
+    _exchange_session,
     amqp,
     call,
     file,
@@ -206,7 +206,7 @@ async def test_tls_settings_are_read_once_and_only_for_tls(monkeypatch: pytest.M
         made.append(make())
         return made[-1]
 
-    monkeypatch.setattr(_socket_probe, "_contexts", {})
+    monkeypatch.setattr(_exchange_session, "_contexts", {})
     monkeypatch.setattr(ssl, "create_default_context", counted)
     with server(*[b"no TLS"] * 30) as port:
         plain = [http(f"http://127.0.0.1:{port}/") for _ in range(4)]

@@ -307,13 +307,13 @@ def test_a_heartbeat_that_cannot_be_is_refused(
 async def test_a_heartbeat_that_cannot_be_written_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried, ask = [], _heartbeat_file._Writing.ask
+    tried, write = [], _heartbeat_file._Writing.write
 
-    def counted(writing: _heartbeat_file._Writing, deadline: float) -> Failure | None:
-        tried.append(deadline)
-        return ask(writing, deadline)
+    def counted(writing: _heartbeat_file._Writing) -> Failure | None:
+        tried.append(writing.text)
+        return write(writing)
 
-    monkeypatch.setattr(_heartbeat_file._Writing, "ask", counted)
+    monkeypatch.setattr(_heartbeat_file._Writing, "write", counted)
     startup = Orchestrator(ScriptedProbe("ok"), policy=Policy(grace_seconds=0.01))
     heartbeat_file(startup, tmp_path / "nowhere" / "health", interval_seconds=0.01)
     async with startup:

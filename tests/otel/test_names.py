@@ -99,7 +99,12 @@ async def run_checks_and_tasks(traced: Traced) -> None:
         postgres("postgresql://u:p@d/chat").target,
     )
     checks = [Check(f"check {n}", Asking(targets[n]), required=False) for n in range(len(targets))]
-    probes = (tcp("127.0.0.1", 1), http("http://127.0.0.1:1/"), file("/nowhere"), call(print))
+    probes: tuple[Probe, ...] = (
+        tcp("127.0.0.1", 1),
+        http("http://127.0.0.1:1/"),
+        file("/nowhere"),
+        call(print),
+    )
     checks += [Check(f"probe {n}", probe, required=False) for n, probe in enumerate(probes)]
     tasks = [Task(f"task {n}", fail, after=["redis"], most_restarts=2) for n in range(12)]
     # On the event loop's own clock: these probes answer in real time.

@@ -11,7 +11,7 @@ import pytest
 from orchestrator import Orchestrator, Policy, Stage
 from orchestrator._probing.blocking_probe import BlockingProbe
 from orchestrator._probing.interruption import InterruptedByUs, Interruption
-from orchestrator._probing.worker import Answer
+from orchestrator._probing.worker import Answer, IfLate
 from states import Failure, FailureKind
 from tests.redis_server import FakeServer, silent
 
@@ -44,7 +44,7 @@ class GreetingSession:
                 self._socket = sock
                 return Answer(None)
         except TimeoutError:
-            failure = Answer(self.timed_out(timeout_seconds), of_time=True)
+            failure = Answer(self.timed_out(timeout_seconds), IfLate.SAYS_NOTHING)
         except (OSError, InterruptedByUs) as error:
             failure = Answer(Failure(FailureKind.TRANSIENT, type(error).__name__, "not there"))
         else:

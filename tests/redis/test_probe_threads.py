@@ -303,18 +303,29 @@ async def test_a_probe_that_is_used_again_and_again_keeps_one_worker() -> None:
     assert workers() <= before + 1
 
 
-async def test_two_attempts_at_once_are_refused() -> None:
-    with FakeServer(silent) as fake:
-        async with probing(fake.url) as probe, anyio.create_task_group() as tasks:
+async def test_attempts_of_a_probe_that_several_checks_share_are_made_in_turn() -> None:
+    connections: list[int] = []
+    let_go = threading.Event()
+
+    def answer(sock: socket.socket) -> None:
+        connections.append(1)
+        let_go.wait()
+        greeted_then(b"+PONG\r\n")(sock)
+
+    with FakeServer(answer) as fake:
+        async with probing(fake.url) as probe:
+            types: list[str | None] = []
 
             async def ask() -> None:
-                await probe.attempt(30)
+                types.append(await error_type(probe, 20))
 
-            tasks.start_soon(ask)
-            await until(lambda: fake.accepted)
-            with pytest.raises(anyio.BusyResourceError):
-                await probe.attempt(1)
-            tasks.cancel_scope.cancel()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(ask)
+                await until(lambda: connections)
+                let_go.set()
+            assert types == [None] * 3
+    assert len(probe_threads()) <= 1
 
 
 # -- the end of the process -----------------------------------------------------------------------

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from orchestrator._probing.abandonable import failed
+from orchestrator._probing.call_session import failed
 from states import Failure
 
 

@@ -49,7 +49,6 @@ class PostgresProbe(BlockingProbe[PostgresSession]):
 
         Raises:
             ValueError: When `timeout_seconds` is not a positive number.
-            anyio.BusyResourceError: When another attempt is under way.
         """
         result = await super().attempt(timeout_seconds)
         if result.failure is None and not result.void and self._watch is not None:

@@ -1,0 +1,84 @@
+"""Any blocking function as a probe: it runs in the probe's own thread.
+
+When its time is up it is left behind, and never started twice: the next attempt waits for it to
+end. If it ends well, that is the answer; otherwise the function is called again. A call that never
+returns costs one thread, and the process ends without it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from orchestrator._ports import Probe, Target
+from orchestrator._probing.blocking_probe import BlockingProbe
+from orchestrator._probing.interruption import Interruption
+from orchestrator._probing.worker import Answer, IfLate
+from states import Failure, FailureKind
+
+BlockingCall = Callable[[], Failure | None]
+"""Says why it failed, or `None`. An exception is a transient failure of which only the type is
+shown."""
+
+
+class _NoInterruption(Interruption):
+    def interrupt(self) -> None:
+        """A function goes on to its end, which may be the answer to the next attempt."""
+
+
+class CallSession:
+    """A function, asked as if it were a connection.
+
+    Args:
+        function: It blocks for as long as it likes.
+    """
+
+    accepted_at = 0.0
+    is_endless = True
+
+    def __init__(self, function: BlockingCall) -> None:
+        self.interruption: Interruption = _NoInterruption()
+        self._function = function
+
+    def ask(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> Answer:
+        """Call it."""
+        try:
+            failure = self._function()
+        except BaseException as error:
+            # `sys.exit` in a probe ends its attempt, and no more.
+            failure = failed(type(error).__name__)
+        return Answer(failure, IfLate.ANSWERS_WAITING if failure is None else IfLate.SAYS_NOTHING)
+
+    def timed_out(self, timeout_seconds: float) -> Failure:
+        """What is missing of an attempt whose time is up."""
+        return failed("TimeoutError", f"no answer within {timeout_seconds:g} s")
+
+    def close(self) -> None:
+        """There is no connection."""
+
+    def abandon(self) -> None:
+        """There is no connection."""
+
+
+class CallProbe(BlockingProbe[CallSession]):
+    """A probe whose question is a function that blocks.
+
+    Args:
+        function: It must not refer to the probe.
+        target: What it asks, for telemetry.
+    """
+
+    changed = Probe.changed  # one that ends late must not be called again before its time
+
+    def __init__(self, function: BlockingCall, target: Target) -> None:
+        super().__init__(partial(CallSession, function), "startup-check")
+        self._target = target
+
+    @property
+    def target(self) -> Target:
+        """What is asked."""
+        return self._target
+
+
+def failed(error_type: str, reason: str = "") -> Failure:
+    """A failure in our own words; without any, by the type of the exception alone."""
+    reason = reason or f"it ended with {error_type}"
+    return Failure(FailureKind.TRANSIENT, error_type, reason)

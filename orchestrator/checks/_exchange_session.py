@@ -1,0 +1,124 @@
+"""A session whose protocol takes a new connection for each attempt: one exchange, then it closes.
+
+The probes here speak their protocols themselves, and use no client library where that would run
+threads of its own, keep time of its own, or write to standard error.
+"""
+
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+
+from orchestrator._hardening.arguments import wrong_type
+from orchestrator._probing.addresses import Place
+from orchestrator._probing.deadline_stream import DeadlineStream
+from orchestrator._probing.protocol_fault import ProtocolFault
+from orchestrator._probing.stream_session import StreamPhase, StreamSession
+
+TlsChoice = ssl.SSLContext | bool
+"""How to check the server's certificate; `True` as the system does, `False` for no TLS."""
+
+_contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
+_making = threading.Lock()
+
+
+def shared_context(*protocols: str) -> ssl.SSLContext:
+    """The TLS settings of the system, read once: it takes milliseconds, and a megabyte each.
+
+    Args:
+        protocols: What is spoken over TLS, as ALPN names it.
+    """
+    with _making:
+        if protocols not in _contexts:
+            context = ssl.create_default_context()
+            if protocols:
+                context.set_alpn_protocols(list(protocols))
+            _contexts[protocols] = context
+        return _contexts[protocols]
+
+
+def require_tls(tls: TlsChoice) -> TlsChoice:
+    """The choice of TLS.
+
+    Raises:
+        TypeError: When it is none.
+    """
+    given: object = tls
+    if not isinstance(given, bool | ssl.SSLContext):
+        raise wrong_type(given, "tls", "a bool or an ssl.SSLContext", "write tls=True")
+    return tls
+
+
+class ExchangeSession(StreamSession[Place]):
+    """Connects, agrees on TLS, asks once and closes. Subclass it and say what is asked.
+
+    Only the TLS handshake may outlast the attempt. To give it up would have a busy server do its
+    work again, and with many instances it would never come to an end. What is asked then has the
+    time of an attempt of its own; a server that has taken the question and says nothing is asked
+    anew, since another one may answer behind the same address.
+
+    Args:
+        place: Who is asked.
+        tls: How to check its certificate.
+
+    Attributes:
+        protocol: What is spoken, in words.
+        alpn: Its names in ALPN.
+        with_tls: How to ask with TLS, for a person.
+    """
+
+    keeps_open = False
+    plain = "write tls=False"
+    with_tls = "write tls=True"
+    protocol = "the protocol"
+    alpn: tuple[str, ...] = ()
+
+    def __init__(self, place: Place, tls: TlsChoice = False) -> None:
+        super().__init__(place)
+        self._tls = tls
+        self._deadline = self._timeout_seconds = 0.0
+
+    def places(self) -> Sequence[Place]:
+        """The only one."""
+        return [self._place]
+
+    def exchange(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> None:
+        """Ask once, on a new connection."""
+        self._deadline, self._timeout_seconds = deadline, timeout_seconds
+        super().exchange(deadline, timeout_seconds, patience_seconds)
+
+    def log_in(self, stream: DeadlineStream, place: Place) -> None:
+        """Agree on TLS; from there on the attempt has no more than its time."""
+        self.secure(stream, place)
+        if (now := time.monotonic()) > self._deadline:
+            stream.begin(now + self._timeout_seconds)
+        else:
+            self.accepted_at = 0.0
+            stream.begin(self._deadline)
+
+    def secure(self, stream: DeadlineStream, place: Place) -> None:
+        """Agree on TLS, where it was chosen."""
+        context = shared_context(*self.alpn) if self._tls is True else self._tls
+        if isinstance(context, ssl.SSLContext):
+            self.phase = StreamPhase.TLS
+            stream.start_tls(context, place.host)
+
+    def ask_on(self, stream: DeadlineStream) -> None:
+        """Send the question."""
+
+    def hear_from(self, stream: DeadlineStream) -> None:
+        """Read the answer. What is wrong is raised."""
+
+    def wrong_server(self) -> ProtocolFault:
+        """What answers there is something else, which waiting does not change."""
+        reason = f"{{where}} answers, but does not speak {self.protocol}"
+        return ProtocolFault("InvalidResponse", reason, permanent=True)
+
+    def wrong_answer(self) -> ProtocolFault:
+        """It speaks the protocol, and answered what is never due."""
+        reason = f"{{where}} answered, but not as {self.protocol} has it: is it a proxy?"
+        return ProtocolFault("WrongAnswer", reason, permanent=True)
+
+    def wants_tls(self) -> ProtocolFault:
+        """It speaks TLS, and was asked without."""
+        return ProtocolFault("TlsMismatch", f"{{where}} wants TLS: {self.with_tls}", permanent=True)
