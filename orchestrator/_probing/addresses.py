@@ -1,5 +1,6 @@
 """From a host and a port to a connected socket, within a deadline."""
 
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -10,6 +11,12 @@ from orchestrator._hardening.text import bracketed, one_line
 
 Address: TypeAlias = tuple[int, tuple[object, ...] | str]
 """A socket family, and an address in the form that the family has."""
+
+_NO_HOST = re.compile(r"[\s@/?#\\]")
+"""Characters that no host has. In a URL, one of them is most likely a part of a password."""
+
+_MOST_HOST_CHARACTERS = 254
+"""RFC 1035: 253, and the dot at the end."""
 
 _MOST_PLACE_CHARACTERS = 300
 """A host has 253 at most, and the path of a Unix socket 107."""
@@ -41,6 +48,13 @@ class Place:
         words = f"{self.kind} at " if self.kind else ""
         words = one_line(f"{words}{self.path or bracketed(self.host)}", _MOST_PLACE_CHARACTERS)
         return words if self.path else f"{words}:{self.port}"
+
+
+def is_host(text: str) -> bool:
+    """Whether it can be the name or the address of a host."""
+    return (
+        0 < len(text) <= _MOST_HOST_CHARACTERS and not _NO_HOST.search(text) and text.isprintable()
+    )
 
 
 def literal_address(host: str, port: int) -> list[Address]:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator._hardening.arguments import wrong_type
+from orchestrator._probing.addresses import is_host
 from orchestrator.redis._settings import (
     DEFAULT_HOST,
     DEFAULT_PORT,
     RedisSettings,
-    is_host,
     is_port,
     is_socket_path,
 )

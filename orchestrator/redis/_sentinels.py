@@ -11,13 +11,14 @@ from dataclasses import replace
 
 from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
+from orchestrator._probing.addresses import is_host
 from orchestrator._probing.interruption import InterruptedByUs
 from orchestrator.redis._errors import AttemptError
 from orchestrator.redis._expect import RedisCommand, address_of
 from orchestrator.redis._failures import classify
 from orchestrator.redis._pipelined_connection import PipelinedConnection
 from orchestrator.redis._progress import ProbePhase, Progress
-from orchestrator.redis._settings import RedisSettings, is_host, is_port
+from orchestrator.redis._settings import RedisSettings, is_port
 from orchestrator.redis._url import settings_of_url
 from states import FailureKind
 

@@ -1,30 +1,21 @@
 """Where a Redis is and how to log in there: what a URL, a client or sentinels are turned into."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator._hardening.arguments import MOST_PORT
-from orchestrator._hardening.text import bracketed, one_line
+from orchestrator._hardening.text import one_line
 from orchestrator._ports import Probe, Target
+from orchestrator._probing.addresses import Place
 from orchestrator.redis._expect import Expect
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 6379
 
-_MOST_PLACE_CHARACTERS = 300
-"""A host has 253 at most, and the path of a Unix socket 107."""
-
-_MOST_HOST_CHARACTERS = 254
-"""RFC 1035: 253, and the dot at the end."""
-
 _TLS_CONNECTS_PER_SECOND = 2000.0
 """One core makes 2,900 handshakes a second with P-256, 1,850 with RSA-2048, 290 with RSA-4096."""
-
-_NO_HOST = re.compile(r"[\s@/?#\\]")
-"""Characters that no host has. In a URL, one of them is most likely a part of a password."""
 
 _MOST_PATH_BYTES = 107
 """unix(7): `sun_path` has 108 bytes on Linux, and its last is zero."""
@@ -70,11 +61,8 @@ class RedisSettings:
     def where(self) -> str:
         """The place in words, such as `redis at 127.0.0.1:6379`: one printable line."""
         if self.sentinels:
-            return one_line(f"redis master {self.service_name!r}", _MOST_PLACE_CHARACTERS)
-        if self.path:
-            return one_line(f"redis at {self.path}", _MOST_PLACE_CHARACTERS)
-        words = one_line(f"redis at {bracketed(self.host)}", _MOST_PLACE_CHARACTERS)
-        return f"{words}:{self.port}"
+            return one_line(f"redis master {self.service_name!r}")
+        return Place("redis", self.host, self.port, self.path).where
 
     @property
     def connects_per_second(self) -> float:
@@ -90,13 +78,6 @@ class RedisSettings:
         if self.path:
             return Target(address=self.path, namespace=str(self.db))
         return Target(address=self.host, port=self.port, namespace=str(self.db))
-
-
-def is_host(text: str) -> bool:
-    """Whether it can be the name or the address of a host."""
-    return (
-        0 < len(text) <= _MOST_HOST_CHARACTERS and not _NO_HOST.search(text) and text.isprintable()
-    )
 
 
 def is_port(number: int) -> bool:

@@ -10,11 +10,11 @@ from urllib.parse import ParseResult, parse_qs, unquote, urlparse
 
 from orchestrator._hardening.arguments import wrong_type
 from orchestrator._hardening.text import mistake_in
+from orchestrator._probing.addresses import is_host
 from orchestrator.redis._settings import (
     DEFAULT_HOST,
     DEFAULT_PORT,
     RedisSettings,
-    is_host,
     is_port,
     is_socket_path,
 )

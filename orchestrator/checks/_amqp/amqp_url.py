@@ -4,21 +4,20 @@ https://www.rabbitmq.com/docs/uri-spec and /uri-query-parameters; pika, aio-pika
 differ from it in that an empty path means the virtual host `/`, and in the names of options.
 """
 
-import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from orchestrator._hardening.arguments import wrong_type
 from orchestrator._hardening.text import mistake_in
-from orchestrator._probing.addresses import Place
+from orchestrator._probing.addresses import Place, is_host
 from orchestrator._probing.tls_files import TlsFiles
 
 _SCHEMES = {"amqp": False, "pyamqp": False, "amqps": True}
+_DEFAULT_HOST = "localhost"
 _PORTS = {False: 5672, True: 5671}
 _MOST_NAME_BYTES = 255
 """The longest short string of AMQP."""
 
-_NO_HOST = re.compile(r"[\s@/?#\\]")
 
 _AUTHORITIES = ("cafile", "cacertfile", "ca_certs", "ssl_ca_certs")
 _CERTIFICATE = ("certfile", "ssl_certfile")
@@ -98,7 +97,7 @@ def _broker(url: str) -> Broker:
         raise ValueError(
             "the AMQP URL has a '#', '/', '?' or '@' in its password: percent-encode it"
         )
-    if _NO_HOST.search(host) or not host.isprintable() or port == 0:
+    if not is_host(host or _DEFAULT_HOST) or port == 0:
         raise ValueError("the AMQP URL has an invalid host or port")
     user = unquote(parts.username or "") or "guest"
     vhost = unquote(parts.path[1:]) or "/"
@@ -106,7 +105,7 @@ def _broker(url: str) -> Broker:
         raise ValueError("the AMQP URL has a virtual host of more than 255 bytes")
     return Broker(
         "RabbitMQ",
-        host or "localhost",
+        host or _DEFAULT_HOST,
         port or _PORTS[tls],
         user=user,
         password="guest" if parts.password is None else unquote(parts.password),

@@ -1,20 +1,18 @@
 """From the options of libpq to what a connection is made with."""
 
 import os
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator._hardening.arguments import MOST_PORT
-from orchestrator._probing.addresses import Place
+from orchestrator._probing.addresses import Place, is_host
 from orchestrator._probing.tls_files import TlsFiles
 from orchestrator.checks._postgres.libpq_files import completed, home, password_from
 
 DEFAULT_PORT = 5432
 _SOCKET_DIRECTORIES = ("/run/postgresql", "/var/run/postgresql", "/tmp")  # noqa: S108  libpq's own
-_NO_HOST = re.compile(r"[\s@?#\\]")
 
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -156,7 +154,7 @@ def _server(host: str, address: str, port: str, wants: str) -> PostgresServer:
         host = there[0] if there else "localhost"
     if host.startswith("/"):
         return PostgresServer("PostgreSQL", "", number, f"{host}/{_socket(number)}", wants=wants)
-    if _NO_HOST.search(host + address) or not host.isprintable():
+    if not all(map(is_host, filter(None, (host, address)))):
         raise ValueError(
             "the DSN has an invalid host name: special characters in the password must be"
             " percent-encoded"

@@ -1,6 +1,7 @@
 """The demo's application, once for each way of protecting early clients."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
@@ -73,31 +74,69 @@ def policy_of(options: ServiceOptions) -> Policy:
     )
 
 
-def status_of(startup: Orchestrator, gate: ReadinessGate, max_loop_stall_seconds: float) -> Status:
-    """How a service with an orchestrator is now."""
-    explained = startup.explain()
-    failure = explained.last_failure
-    counts = gate.counts
-    return Status(
-        at=time.monotonic(),
-        max_loop_stall_seconds=max_loop_stall_seconds,
-        stage=explained.stage,
-        attempts=explained.attempts,
-        last_failure=failure.reason if failure else "",
-        waits_for=list(explained.waits_for),
-        held=gate.held,
-        admitted=counts.admitted,
-        refused=counts.refused + counts.overflow + counts.timed_out,
-    )
+class GatedService(ABC):
+    """With an orchestrator and the readiness gate. Subclass it and make both.
 
-
-class Gated:
-    """With an orchestrator and the readiness gate."""
+    Args:
+        options: What the service is given.
+        send: Takes the reports.
+    """
 
     def __init__(self, options: ServiceOptions, send: SendReport) -> None:
         self._tracing = Tracing(send)
         self._chat = Chat(options.redis_url, options.settle_seconds)
-        self._startup = startup = Orchestrator(
+        self._startup = self._make_startup(options, send)
+        self._gate = self._make_gate()
+        self.app: ASGIApp = self._gate
+
+    @abstractmethod
+    def _make_startup(self, options: ServiceOptions, send: SendReport) -> Orchestrator:
+        """The orchestrator; the chat is there already."""
+
+    @abstractmethod
+    def _make_gate(self) -> ReadinessGate:
+        """The gate, around an application with `_lifespan`."""
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
+        # Nothing is waited for: the port opens at once, and the gate decides.
+        async with self._chat.connected(), self._startup:
+            try:
+                yield
+            finally:
+                self._startup.stop()  # a task that ends with its service is no outage
+
+    def status(self, max_loop_stall_seconds: float) -> Status:
+        """How it is now."""
+        explained = self._startup.explain()
+        failure = explained.last_failure
+        counts = self._gate.counts
+        return Status(
+            at=time.monotonic(),
+            max_loop_stall_seconds=max_loop_stall_seconds,
+            stage=explained.stage,
+            attempts=explained.attempts,
+            last_failure=failure.reason if failure else "",
+            waits_for=list(explained.waits_for),
+            held=self._gate.held,
+            admitted=counts.admitted,
+            refused=counts.refused + counts.overflow + counts.timed_out,
+        )
+
+    async def drain(self) -> None:
+        """Close those who stay, one by one."""
+        await self._startup.drain("the demo ends")
+
+    def close(self) -> None:
+        """Flush the spans."""
+        self._tracing.close()
+
+
+class Gated(GatedService):
+    """The chat, which needs Redis and its background task."""
+
+    def _make_startup(self, options: ServiceOptions, send: SendReport) -> Orchestrator:
+        return Orchestrator(
             RedisProbe(options.redis_url),
             policy=policy_of(options),
             conditions=[Task(CONDITION, self._chat.listen, after=["redis"])],
@@ -107,33 +146,14 @@ class Gated:
                 OpenTelemetryObserver(tracer_provider=self._tracing.provider),
             ],
         )
+
+    def _make_gate(self) -> ReadinessGate:
+        startup = self._startup
         chat = Starlette(
             routes=[WebSocketRoute("/chat", self._chat.handle), Mount("/", health_app(startup))],
             lifespan=self._lifespan,
         )
-        self._gate = ReadinessGate(chat, startup, metrics=OpenTelemetryGateMetrics())
-        self.app: ASGIApp = self._gate
-
-    @asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
-        # Nothing is waited for: the port opens at once, and the gate decides.
-        async with self._chat.connected(), self._startup:
-            try:
-                yield
-            finally:
-                self._startup.stop()  # a listener that ends with its service is no outage
-
-    def status(self, max_loop_stall_seconds: float) -> Status:
-        """How it is now."""
-        return status_of(self._startup, self._gate, max_loop_stall_seconds)
-
-    async def drain(self) -> None:
-        """Close those who stay, one by one."""
-        await self._startup.drain("the demo ends")
-
-    def close(self) -> None:
-        """Flush the spans."""
-        self._tracing.close()
+        return ReadinessGate(chat, startup, metrics=OpenTelemetryGateMetrics())
 
 
 class Ungated:

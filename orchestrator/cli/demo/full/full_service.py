@@ -10,7 +10,6 @@ from dataclasses import replace
 from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 from starlette.routing import Mount, WebSocketRoute
-from starlette.types import ASGIApp
 
 from orchestrator import (
     Check,
@@ -24,8 +23,7 @@ from orchestrator import (
 )
 from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, health_app
 from orchestrator.checks import http
-from orchestrator.cli.demo.apps import SendReport, StageReporter, policy_of, status_of
-from orchestrator.cli.demo.chat import Chat
+from orchestrator.cli.demo.apps import GatedService, SendReport, StageReporter, policy_of
 from orchestrator.cli.demo.full.falls import (
     CHECK_INTERVAL_SECONDS,
     CHECK_TIMEOUT_SECONDS,
@@ -36,9 +34,7 @@ from orchestrator.cli.demo.reports import (
     ConditionReport,
     OrderReport,
     ServiceOptions,
-    Status,
 )
-from orchestrator.cli.demo.tracing import Tracing
 from orchestrator.otel import OpenTelemetryObserver
 from orchestrator.redis import RedisProbe
 from orchestrator.settings._check_list import probe_of
@@ -54,15 +50,13 @@ _WORK_SECONDS = 0.1
 _OUTBOX_READS_SECONDS = 0.3
 
 
-class FullService:
-    """With an orchestrator, the gate, checks and tasks."""
+class FullService(GatedService):
+    """With checks and tasks as well."""
 
-    def __init__(self, options: ServiceOptions, send: SendReport) -> None:
-        self._tracing = Tracing(send)
-        self._chat = Chat(options.redis_url, options.settle_seconds)
+    def _make_startup(self, options: ServiceOptions, send: SendReport) -> Orchestrator:
         self._runs = 0
         self._hangs = False
-        self._startup = startup = Orchestrator(
+        startup = Orchestrator(
             RedisProbe(options.redis_url),
             # It falls again and again here; that is no flapping.
             policy=replace(policy_of(options), flap_window_seconds=0.0),
@@ -78,6 +72,10 @@ class FullService:
         def account(event: StageChanged) -> None:
             send(AccountReport(event.at, str(startup.account())))
 
+        return startup
+
+    def _make_gate(self) -> ReadinessGate:
+        startup = self._startup
         chat = Starlette(
             routes=[
                 WebSocketRoute("/chat", self._chat.handle),
@@ -86,8 +84,7 @@ class FullService:
             ],
             lifespan=self._lifespan,
         )
-        self._gate = ReadinessGate(chat, startup, bypass=[*HEALTH_PATHS, *web_paths(PAGE)])
-        self.app: ASGIApp = self._gate
+        return ReadinessGate(chat, startup, bypass=[*HEALTH_PATHS, *web_paths(PAGE)])
 
     def _conditions(self, options: ServiceOptions) -> list[ConditionSpec]:
         asked: dict[str, Probe] = {UPSTREAM: http(options.upstream_url)}
@@ -128,25 +125,10 @@ class FullService:
             await asyncio.sleep(_WORK_SECONDS)
 
     @asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
+    async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
         asyncio.get_running_loop().add_signal_handler(HANG, setattr, self, "_hangs", True)
-        async with self._chat.connected(), self._startup:
-            try:
-                yield
-            finally:
-                self._startup.stop()  # a task that ends with its service is no outage
-
-    def status(self, max_loop_stall_seconds: float) -> Status:
-        """How it is now."""
-        return status_of(self._startup, self._gate, max_loop_stall_seconds)
-
-    async def drain(self) -> None:
-        """Close those who stay, one by one."""
-        await self._startup.drain("the demo ends")
-
-    def close(self) -> None:
-        """Flush the spans."""
-        self._tracing.close()
+        async with super()._lifespan(app):
+            yield
 
 
 class _ConditionReporter(Observer):
