@@ -1,12 +1,12 @@
-"""What runs beside a start-up: callbacks and gates today, each in a task of its own.
+"""What runs beside a start-up: callbacks, gates, the pod, the drain, each in a task of its own.
 
-A companion is an async function. It is begun with the start-up, or when it is registered later, and
-gets a row of events of its own: the latest change of stage at once, then each later one. The row
-ends when the orchestrator is stopped or left, and then the companion has to end too: it has 1 s for
-what it has not seen, is then cancelled, and is abandoned 0.5 s later.
+A companion is an async function. It begins with the start-up, or when it is registered later, and
+gets its own stream of events: the latest change of stage first, then each new one. The stream ends
+when the orchestrator is stopped or left, and then the companion has to end too: it has 1 s for the
+events that it has not seen, is then cancelled, and is abandoned 0.5 s later.
 
-Its task is no child of the orchestrator's: whatever it raises or swallows, and whoever cancels it,
-the machine goes on and the service can end.
+Its task is not a child of the orchestrator's: whatever it raises or swallows, and whoever cancels
+it, the machine goes on and the service can end.
 """
 
 from collections.abc import Callable, Coroutine
@@ -23,10 +23,24 @@ from orchestrator._runtime.tasks import take_back_cancel
 
 # What a coroutine yields and is sent is the event loop's business.
 Companion = Callable[[Subscription], Coroutine[Any, Any, None]]
-"""Runs beside one start-up until its row of events ends."""
+"""Runs beside one start-up until its stream of events ends."""
 
 _DRAIN_SECONDS = 1.0
 _CANCEL_SECONDS = 0.5
+
+
+async def respond_to(
+    events: Subscription,
+    respond: Callable[[], None],
+    *,
+    beside: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Respond to each event, and run something beside that until the last one."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(beside)
+        async for _ in events:
+            respond()
+        tasks.cancel_scope.cancel()
 
 
 class Companions:
@@ -44,7 +58,7 @@ class Companions:
         self._fail = fail
         self._tasks: set[SpawnedTask] = set()
         self._patience = anyio.CancelScope()
-        self._idle: anyio.Event | None = None  # while somebody waits for it
+        self._idle: anyio.Event | None = None  # while it is waited for
 
     @property
     def run_here(self) -> bool:
@@ -112,7 +126,7 @@ class Companions:
             await companion(events)
         except BaseException as error:
             if isinstance(error, GeneratorExit):
-                raise  # nobody runs it any more
+                raise  # its event loop is gone
             if ends_process(error):
                 self._fail(error)
                 raise

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 from orchestrator._core.order import PROBE
@@ -135,12 +135,7 @@ class Condition:
         self._held.append((_caller(inspect.currentframe()), life))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         if self._leave_block(_caller(inspect.currentframe())) != self._life():
             return  # a block of an earlier start-up, or of a fork's parent: it has no say any more
         # Only the type: the text of an exception of the application may hold anything.

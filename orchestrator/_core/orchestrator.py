@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import Random
-from types import TracebackType
 from typing import Self, TypeVar
 
 from orchestrator._core.callbacks import Callback, call_back
@@ -267,10 +266,7 @@ class Orchestrator(Draining):
         return self
 
     async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, _kind: object, error: BaseException | None, *_traceback: object
     ) -> None:
         if self._life is not None:
             await self._life.end(error)

@@ -1,7 +1,5 @@
 """What is under way behind a gate, and how it ends in a drain."""
 
-from types import TracebackType
-
 import anyio
 
 from orchestrator._gate.admission import Admission
@@ -31,12 +29,7 @@ class InFlight:
     def __enter__(self) -> None:
         self.inside += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.inside -= 1
         if not self.inside and self._none_left is not None:
             self._none_left.set()

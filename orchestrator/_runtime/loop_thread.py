@@ -5,7 +5,6 @@ import atexit
 import contextlib
 import threading
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from orchestrator._errors import AlreadyStarted
@@ -65,12 +64,7 @@ class LoopThread(Generic[EnteredT]):
     def __enter__(self) -> EnteredT:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 

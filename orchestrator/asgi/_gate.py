@@ -158,33 +158,44 @@ class ReadinessGate(GateFace):
         given: object = app
         if isinstance(given, Orchestrator) or not callable(given):
             raise wrong_type(given, "app", "an ASGI application", write)
-        if not isinstance(health, bool) and not callable(health):
-            raise wrong_type(health, "health", "a bool or an ASGI application", "see health_app")
         self._websocket_only = websocket_only
         self._bypass = passing(bypass)
         self._mount_hint = MountHint()
         self._late_start = LateStart(startup) if manage_lifespan else None
-        if pod is not None and health is not True:
-            raise ValueError("pod needs health=True; or give it to health_app(startup, pod=pod)")
-        if health is True:
-            health = health_app(startup, admit_degraded=admit_degraded, pod=pod)
-        self._health: ASGIApp | Literal[False] = health
+        self._health = self._health_of(health, pod, admit_degraded=admit_degraded)
         self._refusal = Refusal(startup, self._retry_after, accept_then_close=accept_then_close)
-        # The application as it is for the lifespan, for HTTP, for WebSockets, and for those that
-        # bypass the gate: their closes are counted, but none is closed when degraded.
-        self._lifespan: ASGIApp = app
-        self._http: ASGIApp = WithStartup(app, startup) if admit_degraded else app
-        self._websocket = self._bypassing_websocket = self._http
-        admission, open_sockets = self._admission, self._open_sockets
-        report = admission.closed if count_closes else _uncounted
-        if count_closes or open_sockets.close_on_degrade or startup.policy.drain_limit_seconds:
-            self._websocket = CloseWatch(self._http, report, open_sockets)
-            self._bypassing_websocket = CloseWatch(self._http, report, OpenSockets(None))
+        self._wrap(app, admit_degraded=admit_degraded, count_closes=count_closes)
         # Looked up for every request.
+        admission = self._admission
         self._turnstile, self._counts = admission.turnstile, admission.counts
         self._stats = admission.stats
         self._shutdown = Shutdown(startup, admission, on_signals=stop_on_sigterm)
         self._made.add(self)
+
+    def _health_of(
+        self, health: bool | ASGIApp, pod: Workers | None, *, admit_degraded: bool
+    ) -> ASGIApp | Literal[False]:
+        if not isinstance(health, bool) and not callable(health):
+            raise wrong_type(health, "health", "a bool or an ASGI application", "see health_app")
+        if pod is not None and health is not True:
+            raise ValueError("pod needs health=True; or give it to health_app(startup, pod=pod)")
+        if health is not True:
+            return health
+        return health_app(self._startup, admit_degraded=admit_degraded, pod=pod)
+
+    def _wrap(self, app: ASGIApp, *, admit_degraded: bool, count_closes: bool) -> None:
+        """The application as it is for the lifespan, for HTTP, for WebSockets, and for a bypass.
+
+        The closes of WebSockets that bypass the gate are counted, but none is closed when degraded.
+        """
+        startup, admission, open_sockets = self._startup, self._admission, self._open_sockets
+        self._lifespan: ASGIApp = app
+        self._http: ASGIApp = WithStartup(app, startup) if admit_degraded else app
+        self._websocket = self._bypassing_websocket = self._http
+        report = admission.closed if count_closes else _uncounted
+        if count_closes or open_sockets.close_on_degrade or startup.policy.drain_limit_seconds:
+            self._websocket = CloseWatch(self._http, report, open_sockets)
+            self._bypassing_websocket = CloseWatch(self._http, report, OpenSockets(None))
 
     # -- requests ----------------------------------------------------------------------------------
 

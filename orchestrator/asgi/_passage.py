@@ -1,7 +1,6 @@
 """A request on its way through the turnstile: what its handler does, as seen from outside."""
 
 from collections.abc import Awaitable
-from types import TracebackType
 
 from orchestrator._gate.visit import Visit
 from orchestrator._http.asgi_types import Message, Receive, Send
@@ -54,12 +53,7 @@ class Passage:
     def __enter__(self) -> None:
         """The handler begins."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, *_traceback: object) -> None:
         """The handler has ended, or raised."""
         if self._visit is not None:
             if isinstance(error, Exception):

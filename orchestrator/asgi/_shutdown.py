@@ -3,7 +3,6 @@
 import math
 import signal
 from collections.abc import Callable
-from types import TracebackType
 
 import anyio
 import anyio.lowlevel
@@ -50,12 +49,7 @@ class Shutdown:
         """One more."""
         self._unanswered += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """It is answered or admitted."""
         self._unanswered -= 1
         if not self._unanswered:

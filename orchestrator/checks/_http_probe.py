@@ -136,7 +136,7 @@ def _look_for(response: HTTPResponse, name: str, wanted: object) -> None:
     try:
         found: object = json.loads(response.read(_MOST_BYTES))
     except ValueError:
-        raise ProtocolFault("NotJson", "{where} did not answer with JSON") from None
+        raise ProtocolFault("InvalidJson", "{where} did not answer with JSON") from None
     for key in name.split("."):
         found = found.get(key) if isinstance(found, dict) else None
     if found != wanted:

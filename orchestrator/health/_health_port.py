@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Collection
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Self
 
 import anyio
@@ -72,12 +72,7 @@ class HealthPort:
             await up.event.wait()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         task, ended, self._task = self._task, self._ended, None
         if task is not None and ended is not None:
             task.cancel()
@@ -112,12 +107,7 @@ class HealthPort:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 

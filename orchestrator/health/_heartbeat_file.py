@@ -8,10 +8,12 @@ for. Each time the file is replaced as a whole, so nobody reads half of it.
 import contextlib
 import math
 import os
+from functools import partial
 from pathlib import Path
 
 import anyio
 
+from orchestrator._core.companions import respond_to
 from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.health_answers import HealthAnswers, Workers
@@ -80,11 +82,7 @@ class _HeartbeatFile:
         writing = _Writing(self._path)
         in_thread = CallProbe(writing.write, Target("file", str(self._path)))
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._beat, writing, in_thread)
-                async for _ in events:
-                    self.changed()
-                tasks.cancel_scope.cancel()
+            await respond_to(events, self.changed, beside=partial(self._beat, writing, in_thread))
         finally:
             writing.text = ""
             with anyio.CancelScope(shield=True):

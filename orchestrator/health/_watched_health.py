@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import anyio
 
+from orchestrator._core.companions import respond_to
 from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.health_answers import HealthAnswers, Workers
@@ -80,11 +81,7 @@ class WatchedHealth(HealthAnswers):
         self._loop, self._beat_at = EventLoop(), time.monotonic()
         self._life = life = self._startup.life_number
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._beat)
-                async for _ in events:
-                    self._tell()
-                tasks.cancel_scope.cancel()
+            await respond_to(events, self._tell, beside=self._beat)
         finally:
             if self._life == life:
                 self._life = -1  # it has ended, which is all that there is to say

@@ -17,6 +17,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
+from orchestrator._core.companions import respond_to
 from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.health_answers import Verdicts
@@ -169,11 +170,7 @@ class Pod:
         """Runs beside the start-up."""
         self._enter()
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._beat)
-                async for _ in events:
-                    self._report()
-                tasks.cancel_scope.cancel()
+            await respond_to(events, self._report, beside=self._beat)
         finally:
             self._leave()
             self._begin_anew()  # for the next start-up

@@ -20,44 +20,57 @@ OTLP_ENDPOINT = "http://localhost:4318"
 _PACKAGES = ("rich", "starlette", "uvicorn", "websockets")
 
 
+_Connections = Annotated[int, typer.Option(help="How many WebSocket clients connect.")]
+_Compare = Annotated[
+    bool, typer.Option("--compare", help="Run without a gate and with a blocking sleep too.")
+]
+_Full = Annotated[
+    bool,
+    typer.Option(
+        "--full",
+        help="With PostgreSQL, an HTTP service and two tasks, too: each is late, and falls.",
+    ),
+]
+_Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")
+]
+_RedisDelay = Annotated[
+    float, typer.Option(help="Seconds from the service's start to that of Redis.")
+]
+_Settle = Annotated[
+    float, typer.Option(help="Seconds that the background task needs once Redis answers.")
+]
+_Grace = Annotated[float, typer.Option(help="Seconds of grace.")]
+_Port = Annotated[int, typer.Option(help="The service's port; 0 takes a free one.")]
+_Outage = Annotated[
+    bool, typer.Option(help="Kill Redis once the service is ready, and start it again.")
+]
+_Otlp = Annotated[
+    str | None,
+    typer.Option(
+        "--otlp",
+        metavar="[ENDPOINT]",
+        help=f"Send the traces to a collector too; by default to {OTLP_ENDPOINT}.",
+    ),
+]
+_Traces = Annotated[
+    bool, typer.Option("--traces", help="Print the traces in a small terminal and a pipe, too.")
+]
+
+
 def demo(  # noqa: PLR0913  each is an option of the command line
     *,
-    connections: Annotated[int, typer.Option(help="How many WebSocket clients connect.")] = 200,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Run without a gate and with a blocking sleep too.")
-    ] = False,
-    full: Annotated[
-        bool,
-        typer.Option(
-            "--full",
-            help="With PostgreSQL, an HTTP service and two tasks, too: each is late, and falls.",
-        ),
-    ] = False,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")
-    ] = None,
-    redis_delay: Annotated[
-        float, typer.Option(help="Seconds from the service's start to that of Redis.")
-    ] = 1.0,
-    settle: Annotated[
-        float, typer.Option(help="Seconds that the background task needs once Redis answers.")
-    ] = 0.4,
-    grace: Annotated[float, typer.Option(help="Seconds of grace.")] = 0.5,
-    port: Annotated[int, typer.Option(help="The service's port; 0 takes a free one.")] = 0,
-    outage: Annotated[
-        bool, typer.Option(help="Kill Redis once the service is ready, and start it again.")
-    ] = True,
-    otlp: Annotated[
-        str | None,
-        typer.Option(
-            "--otlp",
-            metavar="[ENDPOINT]",
-            help=f"Send the traces to a collector too; by default to {OTLP_ENDPOINT}.",
-        ),
-    ] = None,
-    traces: Annotated[
-        bool, typer.Option("--traces", help="Print the traces in a small terminal and a pipe, too.")
-    ] = False,
+    connections: _Connections = 200,
+    compare: _Compare = False,
+    full: _Full = False,
+    json: _Json = None,
+    redis_delay: _RedisDelay = 1.0,
+    settle: _Settle = 0.4,
+    grace: _Grace = 0.5,
+    port: _Port = 0,
+    outage: _Outage = True,
+    otlp: _Otlp = None,
+    traces: _Traces = False,
 ) -> int:
     """Start a chat service with Redis late and clients early, and lose none of them.
 

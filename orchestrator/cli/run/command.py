@@ -15,6 +15,57 @@ from orchestrator.cli._shell.options import (
 )
 from orchestrator.cli._shell.process import named
 
+_Port = Annotated[int, typer.Option(help="The port of the health endpoints.")]
+_Host = Annotated[str, typer.Option(help="Their address; all of the machine's if not given.")]
+_Start = Annotated[
+    str,
+    typer.Option(
+        metavar="WHEN",
+        help="Start CMD when-ready or at-once.",
+        autocompletion=lambda: ["when-ready", "at-once"],
+    ),
+]
+_ExitWhenDegraded = Annotated[
+    bool,
+    typer.Option(
+        "--exit-when-degraded",
+        help="End with 124 or 78, as wait does, when the start-up fails before CMD is started.",
+    ),
+]
+_DrainWhenDegraded = Annotated[
+    bool,
+    typer.Option("--drain-when-degraded", help="Fail /readyz in outages after the start-up."),
+]
+_Details = Annotated[
+    bool,
+    typer.Option(
+        "--details",
+        help="Let the endpoints tell what is waited for, to everybody; with the status page.",
+    ),
+]
+_AllowedHosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOST",
+        help="Tell details only to requests for this host, such as localhost:*; repeat it.",
+    ),
+]
+_Subreaper = Annotated[
+    bool,
+    typer.Option("--subreaper", help="Inherit orphans below, as process 1 does (Linux)."),
+]
+_ChildReady = Annotated[
+    str,
+    typer.Option(
+        metavar="WHEN",
+        help="When a CMD that reports nothing is ready: once it is started, only once it has"
+        " reported, or after so many seconds without a word.",
+        autocompletion=lambda: ["started", "reported", "5"],
+    ),
+]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")]
+_Json = Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")]
+
 
 def run(  # noqa: PLR0913  each is an option of the command line
     *,
@@ -22,59 +73,18 @@ def run(  # noqa: PLR0913  each is an option of the command line
     check: Checks = None,
     optional: OptionalChecks = None,
     timeout: Timeout = None,
-    port: Annotated[int, typer.Option(help="The port of the health endpoints.")] = 8081,
-    host: Annotated[
-        str, typer.Option(help="Their address; all of the machine's if not given.")
-    ] = "",
-    start: Annotated[
-        str,
-        typer.Option(
-            metavar="WHEN",
-            help="Start CMD when-ready or at-once.",
-            autocompletion=lambda: ["when-ready", "at-once"],
-        ),
-    ] = "when-ready",
-    exit_when_degraded: Annotated[
-        bool,
-        typer.Option(
-            "--exit-when-degraded",
-            help="End with 124 or 78, as wait does, when the start-up fails before CMD is started.",
-        ),
-    ] = False,
-    drain_when_degraded: Annotated[
-        bool,
-        typer.Option("--drain-when-degraded", help="Fail /readyz in outages after the start-up."),
-    ] = False,
-    details: Annotated[
-        bool,
-        typer.Option(
-            "--details",
-            help="Let the endpoints tell what is waited for, to everybody; with the status page.",
-        ),
-    ] = False,
-    allowed_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST",
-            help="Tell details only to requests for this host, such as localhost:*; repeat it.",
-        ),
-    ] = None,
-    subreaper: Annotated[
-        bool,
-        typer.Option("--subreaper", help="Inherit orphans below, as process 1 does (Linux)."),
-    ] = False,
+    port: _Port = 8081,
+    host: _Host = "",
+    start: _Start = "when-ready",
+    exit_when_degraded: _ExitWhenDegraded = False,
+    drain_when_degraded: _DrainWhenDegraded = False,
+    details: _Details = False,
+    allowed_host: _AllowedHosts = None,
+    subreaper: _Subreaper = False,
     account: WithAccount = False,
-    child_ready: Annotated[
-        str,
-        typer.Option(
-            metavar="WHEN",
-            help="When a CMD that reports nothing is ready: once it is started, only once it has"
-            " reported, or after so many seconds without a word.",
-            autocompletion=lambda: ["started", "reported", "5"],
-        ),
-    ] = "5",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")] = False,
+    child_ready: _ChildReady = "5",
+    quiet: _Quiet = False,
+    json: _Json = False,
     command: Command = None,
 ) -> int:
     """Run CMD once Redis, and whatever else is named, is ready; stay beside it as its parent.
