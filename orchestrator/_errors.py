@@ -5,7 +5,7 @@ def ends_process(error: BaseException) -> bool:
     """Whether an exception asks for the end of the process, by itself or among others.
 
     Ctrl-C and `sys.exit` in a signal's handler arrive in whatever runs just then. Everything else
-    that code of the application raises, cancellations that nobody ordered among it, ends nothing.
+    that code of the application raises, stray cancellations among it, ends nothing.
     """
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup((KeyboardInterrupt, SystemExit)) is not None
@@ -37,7 +37,7 @@ class ConditionOrderError(OrchestratorError, ValueError):
 
 
 class Stopped(OrchestratorError):
-    """The orchestrator was left while somebody waited for a stage."""
+    """The orchestrator was left while a stage was still awaited."""
 
 
 class StartupTimeout(OrchestratorError, TimeoutError):

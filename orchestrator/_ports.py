@@ -171,7 +171,7 @@ class Probe(ABC):
 
 @dataclass(frozen=True, slots=True)
 class StartupContext:
-    """What an observer is told before the first fact.
+    """What an observer gets before the first fact.
 
     Attributes:
         policy: The policy in force.
@@ -258,7 +258,7 @@ class Observer:
     def kept(self, fact: KeptFact) -> None:
         """Called for what happens inside of checks and tasks, in order with the facts.
 
-        Since nothing depends on it, it is told together with the next fact.
+        Since nothing depends on it, it is delivered with the next fact.
         """
 
     def stopped(self, at: float) -> None:

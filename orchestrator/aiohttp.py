@@ -47,7 +47,7 @@ class _PacedRequest:
 
     Args:
         request: The request.
-        admission: Is told of closes.
+        admission: Counts closes.
         visit: Where slots are asked for; `None` where none are needed.
     """
 

@@ -50,7 +50,7 @@ __all__ = ["ProcessRequest", "process_request"]
 _INTERNAL_ERROR = 1011
 
 _LOOK_SECONDS = 0.1
-"""How often a held handshake looks whether the server closes, of which it is told by no event."""
+"""How often a held handshake looks whether the server closes, for which there is no event."""
 
 
 def process_request(

@@ -77,7 +77,7 @@ class Counters:
 
         A longer gap is a stall. The loop was due to run within half of `stall_seconds`, so that
         much of it counts, or a loop that stalls again and again would never be through. But not
-        before the loop has run on for as long: nobody wakes up with the grace served.
+        before the loop has run on for as long: no process wakes up with the grace served.
         """
         stall = self.policy.stall_seconds
         if self.stalled_at is not None and self.last_at - self.stalled_at >= stall / 2:

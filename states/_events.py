@@ -15,7 +15,7 @@ class Missing(NamedTuple):
         name: The name of a required condition that does not hold; `None` stands for an answer to
             the probe.
         reason: Why, in one line for a person: the last one given for the condition, or why the last
-            attempt failed. Empty where nobody said, or no attempt has ended.
+            attempt failed. Empty where none was given, or no attempt has ended.
         error_type: The `error_type` of the failed attempt; empty where there is none.
     """
 
@@ -55,7 +55,7 @@ class ConditionState:
     Attributes:
         required: Whether ready needs it; one that is not required only reports.
         satisfied: Whether it holds.
-        reason: The last reason given; empty where nobody gave one.
+        reason: The last reason given; empty where none was given.
         since: When `satisfied` last changed, in monotonic seconds.
     """
 

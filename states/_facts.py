@@ -92,7 +92,7 @@ class ConditionChanged:
         at: When, in monotonic seconds.
         name: The name under which the condition was declared.
         satisfied: Whether it holds now.
-        reason: One line for a person; empty where nobody gave one. Never a secret.
+        reason: One line for a person; empty where none was given. Never a secret.
     """
 
     at: float
@@ -130,4 +130,4 @@ class DrainBegan:
 
 
 Fact = BootFinished | ProbeSucceeded | ProbeFailed | ConditionChanged | TimerFired | DrainBegan
-"""Everything that a machine can be told."""
+"""Every fact that a machine can be fed."""

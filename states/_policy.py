@@ -120,7 +120,7 @@ class Policy:
         10.0,
         "How long a new connection that Redis has accepted may take for TLS, greeting and first"
         " answer. Attempts fail in their own time; the next ones go on with the same connection,"
-        " since giving it up costs a busy Redis as much as answering, and nobody gets in.",
+        " since giving it up costs a busy Redis as much as answering, and no one gets in.",
     )
     failures_to_degrade: int = field(
         default=3,

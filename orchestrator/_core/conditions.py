@@ -137,7 +137,7 @@ class Condition:
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         if self._leave_block(_caller(inspect.currentframe())) != self._life():
-            return  # a block of an earlier start-up, or of a fork's parent: it has no say any more
+            return  # a block of an earlier start-up, or of a fork's parent: it no longer counts
         # Only the type: the text of an exception of the application may hold anything.
         reason = f"its task ended with {kind.__name__}" if kind else "its task ended"
         self._tell(self.name, False, reason_of(reason))

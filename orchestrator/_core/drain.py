@@ -7,7 +7,7 @@ Its phases, of which the first request for a drain begins the first:
   returned, but leaves `drain_close_seconds` of the limit.
 - Nothing new is taken. Gates refuse, close their open WebSockets evenly over `drain_close_seconds`,
   and wait until all that runs in them has ended.
-- It is over: all has ended, `drain_limit_seconds` have passed since it began, somebody cut it
+- It is over: all has ended, `drain_limit_seconds` have passed since it began, someone cut it
   short, or the orchestrator is left.
 
 Its task is a companion of the start-up, and each callback has a task of its own: one that raises,
@@ -155,7 +155,7 @@ class Drain:
             self._scope.cancel()
 
     async def run(self, events: Subscription) -> None:
-        """Drain; a companion, which ends with its row of events."""
+        """Drain; a companion, which ends with its stream of events."""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._drain, tasks.cancel_scope)

@@ -1,8 +1,8 @@
 """The driver: one task that turns time, probe results and conditions into facts.
 
 Results and conditions are put into one inbox; one loop takes them, stamps them with the time, feeds
-the machine and tells feed and observers. So the state is committed before anyone is told, and no
-locks are needed. Attempts run in a task of their own, one at a time (`_probing/prober.py`).
+the machine and passes it to feed and observers. So the state is committed before anyone sees it,
+and no locks are needed. Attempts run in a task of their own, one at a time (`_probing/prober.py`).
 """
 
 import math
@@ -52,12 +52,12 @@ class Driver:
     """Feeds one machine for as long as `run` runs.
 
     Args:
-        machine: The machine; nobody else may feed it.
+        machine: The machine; nothing else may feed it.
         feed: Where changes of stage are published.
         probe: What is asked.
         pacer: When it is asked.
         clock: The time.
-        observers: Who is told of every fact.
+        observers: They get every fact.
         policy: The total time of one attempt, and the least time between two.
         turns: When it is asked in ready, if not by the pacer. An answer is then taken where it
             arrives, without waking up for it: it changes nothing, and so costs half as much. Only
@@ -249,7 +249,7 @@ class Driver:
         self._call_observers(lambda observer: observer.kept(fact))
 
     def _schedule(self, fact: Fact, changed: StageChanged | None) -> None:
-        """Say when the next attempt is due, as far as this fact has a say in it."""
+        """Reschedule the next attempt, if this fact requires it."""
         if isinstance(fact, ProbeSucceeded | ProbeFailed):
             self.loop_lag_seconds = fact.loop_lag_seconds
             self._see_blocked(fact.loop_lag_seconds)

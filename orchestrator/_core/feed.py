@@ -2,7 +2,7 @@
 
 How it works. Every event has a number, its `sequence`. The feed keeps the last `HISTORY` events,
 and a subscription is only the number that it wants next. So a subscriber costs no queue, a slow one
-delays nobody, and nobody can miss the final stage.
+delays no one, and no one can miss the final stage.
 
 A subscriber that has seen all joins the *open batch* of those who wait; a batch that has had
 `BATCH` joins is closed, and the next one is opened. An event, or the end of the feed, resumes the
@@ -43,7 +43,7 @@ class Feed:
         self._batches: dict[WaitBatch, None] = {}  # ordered, and quick to leave
         self._open: WaitBatch | None = None  # the last of them
         self._places = 0  # so many may still join it
-        self._make_batch: Callable[[], WaitBatch] | None = None  # known once somebody waits
+        self._make_batch: Callable[[], WaitBatch] | None = None  # known once someone waits
         self._to_resume: deque[tuple[WaitBatch, StageChanged | None]] = deque()
         self._slice = BATCH
         self._work = anyio.Event()
@@ -140,7 +140,7 @@ class Feed:
 
 
 class Subscription:
-    """An endless row of events: the latest at once, then each later one, once and in order.
+    """An endless stream of events: the latest first, then each new one exactly once, in order.
 
     It ends when the orchestrator is left. Iterate over it with `async for`; dropping it is enough
     to unsubscribe.
@@ -179,7 +179,7 @@ class Subscription:
                 feed.leave(batch, waiting)
                 raise
             if event is not None and self._next == wanted:
-                break  # it has waited for just this one, and nobody shares its place
+                break  # it has waited for just this one, and no one shares its place
         else:
             event = feed.event(self._next)
         self._missed += event.sequence - self._next

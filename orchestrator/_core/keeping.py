@@ -150,7 +150,7 @@ def order_of(kept: Mapping[str, KeptCondition]) -> dict[str, tuple[str, ...]]:
 
 
 def refuse_kept(name: str, kept: Mapping[str, KeptCondition]) -> None:
-    """Let nobody else set a condition that keeps itself.
+    """Refuse to set a condition from outside that keeps itself.
 
     Raises:
         DuplicateCondition: When it is one.

@@ -243,10 +243,10 @@ class Life(LifeAccess):
             await self.driver.run()
         finally:
             if not self.stopping:
-                self._leaving.set()  # nobody asked for it, and without it there is no start-up
+                self._leaving.set()  # no one asked for it, and without it there is no start-up
 
     def _see_cancelled(self) -> None:
-        """Say it if this ends and nobody has asked for that."""
+        """Log it if this ends without being asked to."""
         if self.running and not self._detached:
             self.running = False
             logger.warning(

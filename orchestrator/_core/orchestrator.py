@@ -99,8 +99,8 @@ class Orchestrator(Draining):
         life = self._require_running()
         if not life.loop.is_current:
             raise WrongThread(
-                "a row of events is read on the event loop on which the orchestrator was entered;"
-                " elsewhere use wait_for, or stage and explain"
+                "a stream of events is read on the event loop on which the orchestrator was"
+                " entered; elsewhere use wait_for, or stage and explain"
             )
         return life.feed.subscribe()
 

@@ -61,7 +61,7 @@ class Parts:
     first: bool
 
     def in_force(self) -> "Parts":
-        """These; where the orchestrator is disabled, nobody is asked and nothing is required."""
+        """These; where the orchestrator is disabled, nothing is asked or required."""
         if self.enabled:
             return self
         logger.warning(
@@ -79,7 +79,7 @@ class Parts:
         return replace(self, probe=probe, policy=policy, conditions=conditions, kept=kept)
 
     def context(self, target: Target, started_at: float, machine: StartupMachine) -> StartupContext:
-        """What observers are told before the first fact."""
+        """What observers get before the first fact."""
         # Side by side: what lies between these two readings makes every date wrong by as much.
         now, unix_nanoseconds = self.clock.now(), time.time_ns()
         after = order_of(self.kept)
@@ -178,7 +178,7 @@ def target_of(probe: Probe) -> Target:
     """What a probe asks; unknown where it does not say so, which ends no start-up."""
     try:
         return require(probe.target, Target, "target", "return a Target")
-    except Exception as error:  # only the type is told: its text may hold a secret
+    except Exception as error:  # only its type is shown: its text may hold a secret
         what = type(error).__name__
         logger.error("the target of a %s is not known: %s", type(probe).__name__, what)
         return Target(system="")

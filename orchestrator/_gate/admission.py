@@ -31,13 +31,13 @@ _STOPPED_AT_ONCE = 16
 
 _RELEASE_SECONDS = 2.0
 """How long a request may wait in the queue at least once the service is ready: one that is refused
-then, because nobody may wait, would come back for as long as the service is busy."""
+then, because no one may wait, would come back for as long as the service is busy."""
 
 _INTERNAL_ERROR = 1011
 _FAILURES = (APPLICATION_ERROR, _INTERNAL_ERROR)
 _COMES_BACK = (Outcome.REFUSED, Outcome.OVERFLOW, Outcome.TIMED_OUT)
 
-# A task's other two type arguments are nobody's business, as in `TaskGroup.start_soon`.
+# A task's other two type arguments do not matter here, as in `TaskGroup.start_soon`.
 Watch = Callable[[Ticket], Coroutine[Any, Any, None]]
 """Notices that a held client has left."""
 
@@ -45,7 +45,7 @@ AtRest = Callable[[], Awaitable[object]]
 
 
 class Admission:
-    """Decides for each request of one gate. See `HoldingOptions` for what it can be told.
+    """Decides for each request of one gate. See `HoldingOptions` for its options.
 
     Args:
         startup: The orchestrator.
@@ -95,7 +95,7 @@ class Admission:
         self.stats.watched_by_metrics(self)
         startup.accompany(self._follow)
 
-    # -- what is the case --------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------
 
     @property
     def held(self) -> int:
@@ -136,7 +136,7 @@ class Admission:
         return startup.stage is Stage.DEGRADED or recovering(startup)
 
     def refuses_at_once(self) -> bool:
-        """Whether nobody is held, since waiting would be of no use."""
+        """Whether no one is held, since waiting won't help."""
         startup = self.startup
         if self.stopped or self._ends() or self._is_not_entered():
             return True
@@ -262,7 +262,7 @@ class Admission:
     async def stop_bit_by_bit(self) -> None:
         """The same, but so that the first have their answer before the last are looked at.
 
-        All at once they would take each step together, and the server might be told to end before
+        All at once they would take each step together, and the server might have to end before
         the last step of any.
         """
         self._stopped_life = self.startup.life_number

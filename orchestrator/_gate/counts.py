@@ -1,4 +1,4 @@
-"""What the gate has counted, and who is told."""
+"""What the gate has counted, and who gets it."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -43,10 +43,10 @@ class GateStats:
     Args:
         on_admission: Called with the outcome of each request.
         on_close: Called with each close code that the application causes.
-        metrics: Is told how long each held request waited; it reads the rest by itself.
+        metrics: Gets how long each held request waited; it reads the rest by itself.
 
     Attributes:
-        tells: Whether somebody wants to hear of each admission.
+        tells: Whether anyone listens to each admission.
     """
 
     def __init__(

@@ -137,7 +137,7 @@ class HealthAnswers:
             return refusal(HTTPStatus.BAD_REQUEST, "The query has too many parameters.")
         asked = {name} if name else exclude
         if any(verdict_of(one, self._startup) is None for one in asked):
-            # The name is not repeated: what a client sends is shown to nobody.
+            # The name is not repeated: what a client sends is never shown.
             return refusal(HTTPStatus.NOT_FOUND, "There is no condition of this name.")
         if asked:
             verdict, output = self._verdict_besides(name, exclude), self._startup.ended or ""
@@ -156,7 +156,7 @@ class HealthAnswers:
         if output:
             told["output"] = output
         if details:
-            # Nothing that can be told in addition may take the verdict away.
+            # Whatever fails in the details, the verdict stays.
             try:
                 told |= self._details()
             except Exception as error:  # it is logged

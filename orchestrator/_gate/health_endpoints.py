@@ -14,7 +14,7 @@ from orchestrator._http.responses import answer_other, oversized, respond
 
 
 class MountHint:
-    """Says once that a request which is held may be for a health endpoint nobody declared.
+    """Says once that a request which is held may be for a health endpoint that was not declared.
 
     Held, such a check fails, and a platform restarts the service again and again.
     """
@@ -91,8 +91,8 @@ class HealthApp:
 
     Args:
         answers: The answers.
-        hosts: The hosts that details are told to; `None` for all.
-        details: Whether details are told at all.
+        hosts: The hosts that may see details; `None` for all.
+        details: Whether details are shown at all.
     """
 
     def __init__(

@@ -127,7 +127,7 @@ class HoldQueue:
         return None
 
     def is_full(self, route: str | None, least: int) -> bool:
-        """Whether nobody else may wait, where so many may in any case."""
+        """Whether no one else may wait, where so many may in any case."""
         if len(self.waiting) >= max(self._max_held, least):
             return True
         return route is not None and self.by_route[route] >= max(self._limits[route], least)

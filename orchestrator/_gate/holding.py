@@ -1,4 +1,4 @@
-"""What every gate can be told, whatever the server."""
+"""The options of every gate, whatever the server."""
 
 import math
 from collections.abc import Callable, Mapping

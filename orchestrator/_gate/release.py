@@ -8,7 +8,7 @@ long as an early one waits, slots are never added. Each is early only once, so t
 start-up does: slots grow by a quarter each second, and shrink when a handler fails. After a minute
 of `ready`, failures and pauses hold that up no longer, so no service is throttled for ever.
 
-**The end** comes once nobody has waited for a calm second, and those who were refused early have
+**The end** comes once no one has waited for a calm second, and those who were refused early have
 had the time to come back.
 """
 
@@ -18,10 +18,10 @@ from collections.abc import Callable
 from orchestrator._ports import Clock
 
 _CALM_TICKS = 20
-"""1 s in which nobody waited."""
+"""1 s in which no one waited."""
 
 _GROW_AFTER_TICKS = 200
-"""10 s in which somebody waited, and not fewer at the end than at the beginning."""
+"""10 s in which someone waited, and not fewer at the end than at the beginning."""
 
 _OLD_TICKS = 1200
 """60 s of `ready`, after which nothing holds up growth but early clients who wait."""
@@ -62,12 +62,12 @@ class Release:
     def begin(self) -> None:
         """The service is not ready; what comes is a new release."""
         self.slots = self.least_slots
-        self._opened_at = self._early_until = math.inf  # nobody came since it opened
+        self._opened_at = self._early_until = math.inf  # no one came since it opened
         self._open_ticks = self._calm_ticks = self._full_ticks = 0
         self._smallest_backlog = math.inf
 
     def ticked(self, at: float | None) -> None:
-        """The event loop runs at this time; `None`: for now nobody looks.
+        """The event loop runs at this time; `None`: for now no one looks.
 
         Nobody comes back to a loop that stands still. So that time counts for nothing.
         """
@@ -125,5 +125,5 @@ class Release:
 
     @property
     def over(self) -> bool:
-        """Whether nobody needs a slot any more."""
+        """Whether no one needs a slot any more."""
         return self._calm_ticks > _CALM_TICKS and self._now() >= self._returning_until

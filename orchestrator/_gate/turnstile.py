@@ -12,7 +12,7 @@ still while the event loop does: a process that was frozen has not worked meanwh
 
 **Order.** A free slot goes to those who are inside and have a message first, and to the queue of
 those who wait outside otherwise. Every fourth one goes to the queue whatever waits inside, so a
-chatty crowd starves nobody. A handler that has a slot gets its next message with it, but waits like
+chatty crowd starves no one. A handler that has a slot gets its next message with it, but waits like
 the others if it has answered the last one already, or has kept the slot for 6 s.
 
 How many slots there are, and when none are needed any more, is up to the `Release`.
@@ -137,7 +137,7 @@ class Turnstile:
     # -- slots -------------------------------------------------------------------------------------
 
     def enter(self, ticket: Ticket) -> bool:
-        """Begin the first unit of a request at once, if a slot is free and nobody waits for it."""
+        """Begin the first unit of a request at once, if a slot is free and no one waits for it."""
         if not self.young:
             return True
         ticket.early = self._release.is_early()

@@ -125,7 +125,7 @@ class Visit:
         self._turnstile.failed()
 
     def client_left(self) -> None:
-        """The handler was told that its client has left."""
+        """The handler has received that its client has left."""
         self._client_left = True
 
     def leave(self) -> None:

@@ -68,7 +68,7 @@ def wrong_type(value: object, name: str, wanted: str, remedy: str) -> TypeError:
 
 
 def refuse_generator(function: Callable[..., object]) -> None:
-    """Refuse a function with `yield`: nobody would run it.
+    """Refuse a function with `yield`: nothing would run it.
 
     Raises:
         TypeError: When it is one.

@@ -1,4 +1,4 @@
-"""Third-party packages that come with an extra: whoever lacks one is told how to install it."""
+"""Third-party packages that come with an extra: an error says how to install a missing one."""
 
 import contextlib
 from collections.abc import Generator

@@ -7,7 +7,7 @@ from orchestrator._errors import ends_process
 from orchestrator._hardening.log_thread import logger
 
 _MOST_KINDS = 4
-"""So many types of exceptions of one thing are told, each once."""
+"""So many types of exceptions of one thing are logged, each once."""
 
 
 class CallGuard:

@@ -12,7 +12,7 @@ _SERVERS = ("uvicorn.error", "gunicorn.error", "hypercorn.error", "_granian", "d
 
 
 def handlers_of(logger: logging.Logger) -> list[logging.Handler]:
-    """Those of the logger; where nobody would show the line, the server's, or standard error."""
+    """Those of the logger; where none would show the line, the server's, or standard error."""
     if not logger.disabled:
         own = list(_handlers_from(logger))
         if logger.handlers or _shows(own):
@@ -49,7 +49,7 @@ class _Named(logging.Handler):
 
 
 def drop_stuck_handlers() -> None:
-    """Take handlers that somebody holds from the list of those that `logging.shutdown` closes.
+    """Take handlers that are in use from the list of those that `logging.shutdown` closes.
 
     That waits for each of them without limit. A handler that hangs in our thread would so keep the
     process from ending.

@@ -89,7 +89,7 @@ class _Writer:
         return self._idle.wait(timeout_seconds)
 
     def end(self) -> None:
-        """The process ends: what cannot be written now is lost, and holds nobody up."""
+        """The process ends: what cannot be written now is lost, and holds nothing up."""
         if not self.wait():
             drop_stuck_handlers()
 
@@ -153,7 +153,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Log:
-    """A logger that raises nothing and waits for nobody; otherwise it is like one of `logging`.
+    """A logger that never raises and never waits; otherwise it is like one of `logging`.
 
     Args:
         name: The name of the logger.
@@ -173,7 +173,7 @@ class Log:
     def warning(
         self, message: str, *args: object, extra: Mapping[str, object] | None = None
     ) -> None:
-        """Log what somebody should look at; `extra` are attributes, whose names get the prefix."""
+        """Log what a person should look at; `extra` are attributes, whose names get the prefix."""
         self._note(logging.WARNING, message, args, None, extra or {})
 
     def error(self, message: str, *args: object, error: BaseException | None = None) -> None:
@@ -199,7 +199,7 @@ class Log:
         extra: Mapping[str, object],
     ) -> None:
         try:
-            # A set-up of `logging` disables by default what it does not know, and nobody is told.
+            # A set-up of `logging` silently disables by default what it does not know.
             disabled = self._logger.disabled and level >= logging.WARNING
             if disabled or self._logger.isEnabledFor(level):
                 named = {PREFIX + name: value for name, value in extra.items()}

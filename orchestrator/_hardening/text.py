@@ -37,7 +37,7 @@ def _escaped(character: str) -> str:
 def reason_of(value: object, most: int = MOST_CHARACTERS) -> str:
     """A reason as it is kept, whatever was given for it. Never raises.
 
-    `None` gives no reason. Of an exception, or any other object, only the type is told: its text
+    `None` gives no reason. Of an exception, or any other object, only the type is shown: its text
     may hold anything, such as a URL with a password.
     """
     try:

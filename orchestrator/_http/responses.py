@@ -10,7 +10,7 @@ PROBLEM_JSON = "application/problem+json"
 """The content type of a refusal's body (RFC 9457)."""
 
 MOST_BYTES = 32 * 1024
-"""No browser and no health check sends more, in headers or as a body, to be told a status. Some
+"""No browser and no health check sends more, in headers or as a body, to get a status. Some
 servers pass on whatever comes."""
 
 _DIGITS = 9

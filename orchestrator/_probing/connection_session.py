@@ -126,8 +126,8 @@ class ConnectionSession(ABC):
             self.accepted_at = 0.0
         self._answers, self._unanswered = True, 0
         if not self.keeps_open or self.has_extra():
-            # The next answer could not be told from what is left over, and the socket would be
-            # readable for ever.
+            # What is left over could be taken for the next answer, and the socket would be readable
+            # for ever.
             self.close()
         return None
 

@@ -17,7 +17,7 @@ QUIET_TURNS = 10
 
 BLOCKED_SECONDS = 3.0
 """How long it is held back by an event loop that does not turn. It is blocked, or it gets no share
-of the processor: that cannot be told from outside. A server that acts on its signal in the event
+of the processor: that cannot be seen from outside. A server that acts on its signal in the event
 loop, as uvicorn does, loses nothing by this."""
 
 MOST_SECONDS = 8.0
@@ -32,7 +32,7 @@ PassOn = Callable[[], None]
 """Says that a listener has answered; the signal may go on as far as it is concerned."""
 
 OnSignal = Callable[[PassOn, signal.Signals], object]
-"""Is told of a signal."""
+"""Hears of a signal."""
 
 
 class SignalListener:
@@ -110,7 +110,7 @@ class Deferral:
 
     def tell(self, told: Collection[SignalListener]) -> None:
         """Tell the listeners, and await those that have anyone to answer."""
-        # All of them, before the first is told: it may have answered before the next is looked at.
+        # All of them, before the first hears of it, which may answer before the next is seen.
         self._awaited.update(listener for listener in told if listener.unanswered())
         seconds = max((one.drain_seconds() for one in self._awaited), default=0.0)
         if seconds and not _is_quit(self.number):

@@ -163,7 +163,7 @@ class _TrioTask:
                 with self._scope:
                     await main()
             except BaseException as error:
-                # Of anything else `main` has told, and trio would end with a TrioInternalError.
+                # `main` has reported anything else, and trio would end with a TrioInternalError.
                 if isinstance(error, anyio.get_cancelled_exc_class()):
                     raise
             finally:
@@ -246,7 +246,7 @@ class Call(Generic[ResultT]):
             raise
 
     def _give_up_without_loop(self) -> None:
-        """A loop that was closed before our turn in it has told nobody."""
+        """A loop that was closed before our turn in it has not said so."""
         if self._loop.ended:
             self._outcome.cancel()
 

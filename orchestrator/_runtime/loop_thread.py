@@ -13,7 +13,7 @@ from orchestrator._errors import AlreadyStarted
 EnteredT = TypeVar("EnteredT", bound=AbstractAsyncContextManager[Any, Any])
 
 _CLOSE_SECONDS = 5.0
-"""Leaving takes 2 s at most. A loop that somebody blocks must not hold the process up."""
+"""Leaving takes 2 s at most. A loop that is blocked must not hold the process up."""
 
 
 class LoopThread(Generic[EnteredT]):

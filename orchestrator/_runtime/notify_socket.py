@@ -13,7 +13,7 @@ REPORT = "X_ORCHESTRATOR"
 
 
 class NotifySocket:
-    """Sends messages to a service manager; to nobody where there is none.
+    """Sends messages to a service manager, if there is one.
 
     Args:
         address: The path of its socket, or an abstract name that begins with `@`; empty for none.

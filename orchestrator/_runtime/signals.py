@@ -65,7 +65,7 @@ def defer_signals(
     listener = SignalListener(frozenset(numbers), stop, unanswered, drain_seconds, hurry)
 
     def put_in_front() -> None:
-        # Handlers can be installed in the main thread only, and nobody may listen any more.
+        # Handlers can be installed in the main thread only, and no one may listen any more.
         if listener.in_main_thread and listener in listeners:
             for number in numbers:
                 _put_in_front(number)
@@ -146,7 +146,7 @@ def _put_in_front(number: signal.Signals) -> None:
 
 def _step_aside(number: signal.Signals) -> None:
     front = signal.getsignal(number)
-    if not isinstance(front, _Front):  # somebody has put something else there meanwhile
+    if not isinstance(front, _Front):  # someone has put something else there meanwhile
         return
     if not any(one.in_main_thread and number in one.numbers for one in listeners):
         signal.signal(number, front.before)

@@ -21,7 +21,7 @@ _CLOSE_SECONDS = 1.0
 
 ArgumentsT = TypeVarTuple("ArgumentsT")
 
-# Who waits for the task is told by other means, so it gives nothing.
+# Who waits for the task learns it by other means, so it gives nothing.
 Function = Callable[[*ArgumentsT], Coroutine[Any, Any, None]]
 
 
@@ -29,7 +29,7 @@ def uninterrupted(function: Function[*ArgumentsT]) -> Function[*ArgumentsT]:
     """The function, for a task of ours in which Ctrl-C is not to raise `KeyboardInterrupt`.
 
     Python raises it in whatever runs. There it would end the orchestrator, and the application
-    would go on. asyncio cancels the main task instead; trio has to be told to interrupt that.
+    would go on. asyncio cancels the main task instead; trio has to interrupt that.
     """
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
         return function
@@ -80,8 +80,8 @@ def must_pass(error: BaseException) -> bool:
     """Whether what code of the application raised, while it was awaited, is no fault of its own.
 
     That is the end of the process, the cancellation of a scope around, and the end of a coroutine
-    that nobody runs any more. All else is the application's: asyncio lets cancellations stray, and
-    extensions in Rust raise panics that are no `Exception`.
+    that no event loop runs any more. All else is the application's: asyncio lets cancellations
+    stray, and extensions in Rust raise panics that are no `Exception`.
     """
     if ends_process(error):
         return True
@@ -118,9 +118,9 @@ def _in_a_task() -> bool:
 
 
 def is_stray_cancellation() -> bool:
-    """Whether a cancellation that was caught just now was meant for somebody else.
+    """Whether a cancellation that was caught just now was meant for another task.
 
-    On asyncio, awaiting a task or a future that somebody else cancelled raises the same exception
+    On asyncio, awaiting a task or a future that was cancelled elsewhere raises the same exception
     as being cancelled. Let out, it would end the task that awaited, silently.
     """
     if anyio.current_effective_deadline() == -math.inf:

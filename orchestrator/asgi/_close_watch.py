@@ -14,7 +14,7 @@ _DEFAULT_CLOSE_CODE = 1000
 
 
 class CloseWatch:
-    """An application whose WebSocket closes are reported, and that may be told to close them.
+    """An application whose WebSocket closes are reported, and that can be made to close them.
 
     Reported is what the application causes, and what the gate closes when the service becomes
     degraded, or ends: not the client's closes, and no refused handshakes.
@@ -119,7 +119,7 @@ class _WatchedSocket:
             self._report(message.get("code", _DEFAULT_CLOSE_CODE))
 
     async def _disconnect(self) -> Message:
-        """What the application is told once the gate has closed."""
+        """What the application receives once the gate has closed."""
         if self._close_sent is not None:
             await self._close_sent.wait()
         code, _, reason = self.closing or (_DEFAULT_CLOSE_CODE, 0, "")

@@ -28,7 +28,7 @@ from orchestrator.asgi._import_string import ImportString
 from orchestrator.asgi._loading import Loading, Started
 
 HOLD_SECONDS = 20.0
-"""How long a request may wait while an application is loaded, if nobody says: long enough for most
+"""How long a request may wait while an application is loaded, by default: long enough for most
 imports, and shorter than the 30 s after which the least patient of load balancers give up."""
 
 _MOST_RETRY_SECONDS = 10
@@ -218,7 +218,7 @@ class _DeferredGate(ReadinessGate):
                 " holds clients from now on; with it, the Redis here need not be asked",
                 self._loading.where.module,
             )
-            self._bypass = lambda _: True  # so nobody is held here, and then there
+            self._bypass = lambda _: True  # so no one is held here, and then there
             self._follow(one)
             one.accompany(partial(self._follow_events, one))
 

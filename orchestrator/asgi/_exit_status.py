@@ -71,7 +71,7 @@ def tell_failed_import(where: ImportString, error: BaseException) -> int | str |
         failed = Failed.FIND if error.missing_module else Failed.TAKE
         logger.error("%s", error)
     elif not isinstance(error, SystemExit):
-        # As Python shows it when nobody catches it, and the server does not.
+        # As Python shows it when it is not caught, and the server does not.
         with contextlib.suppress(Exception):
             error.__traceback__ = _from_module(error.__traceback__)
             sys.excepthook(type(error), error, error.__traceback__)

@@ -134,7 +134,7 @@ class ImportString:
 
 
 def _argument_count(found: object) -> int | None:
-    """How many arguments must be given to it; `None` where that cannot be told."""
+    """How many arguments must be given to it; `None` where that is not known."""
     try:
         parameters = inspect.signature(found).parameters.values()  # type: ignore[arg-type]  # callable
     except (TypeError, ValueError):

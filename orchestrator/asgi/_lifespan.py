@@ -1,7 +1,7 @@
 """Running the orchestrator for as long as the application runs.
 
 Nothing here waits for ready: most servers open their port only after the lifespan's start-up, and
-then nobody could be held, answered or told why. The gate decides instead, request by request.
+then no one could be held or answered, or learn why. The gate decides instead, request by request.
 """
 
 import contextlib
@@ -185,7 +185,7 @@ class _Phase(Enum):
 
 
 def _failure(phase: _Phase, error: Exception) -> Message | None:
-    """What the server is told of an error. `None` while it asks nothing: it sees the error then."""
+    """What the server gets of an error. `None` while it asks nothing: it sees the error then."""
     asked = {_Phase.ENTERING: "startup", _Phase.STOPPING: "shutdown"}.get(phase)
     if asked is None:
         return None

@@ -163,7 +163,7 @@ class Loading:
         return f"importing {module}" if step == IMPORT else f"starting the lifespan of {module}"
 
     def at(self) -> str:
-        """Which module the import is in now, where that can be told; from any thread."""
+        """Which module the import is in now, where that is known; from any thread."""
         thread = self._thread
         if thread is None or thread.ident is None or self.imported:
             return ""

@@ -1,7 +1,7 @@
 """Probes of what services depend on besides Redis, for `Check` and for `Orchestrator` itself.
 
 A probe of your own is a subclass of `orchestrator.Probe`, or a function given to `call`. Each is
-loaded when it is first used, so that nobody pays for those that are not.
+loaded when it is first used, so that you never pay for those that are not.
 """
 
 from importlib import import_module

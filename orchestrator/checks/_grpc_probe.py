@@ -57,7 +57,7 @@ _PERMANENT = {
     "UNAUTHENTICATED": "wants to know who asks: give metadata={'authorization': ...}",
     "PERMISSION_DENIED": "does not let this client ask",
 }
-"""What the same call gets again until somebody changes the server or this check."""
+"""What the same call gets again until the server or this check is changed."""
 
 
 _Headers = list[tuple[str, str]]

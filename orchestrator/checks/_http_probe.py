@@ -35,7 +35,7 @@ _MOST_BYTES = 64 * 1024
 
 _OK = range(200, 300)
 _PERMANENT = frozenset({401, 403, 405, 410})
-"""What the same request gets again until somebody changes the service or this check. A proxy or a
+"""What the same request gets again until the service or this check is changed. A proxy or a
 server of applications answers 404, too, while what is behind it is still starting."""
 
 _TLS_ALERT = "\x15\x03"

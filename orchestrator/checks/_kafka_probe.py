@@ -227,7 +227,7 @@ class KafkaSession(ExchangeSession):
 
 
 def _is_possible(place: Place) -> bool:
-    """Whether a broker may be there: what it advertises is whatever somebody has configured."""
+    """Whether a broker may be there: what it advertises is whatever was configured."""
     is_name = _PLACE.fullmatch(bracketed(place.host)) is not None
     return is_name and 0 < place.port <= MOST_PORT
 

@@ -105,7 +105,7 @@ def _status(arguments: Sequence[str]) -> int:
     except SystemExit as leaving:
         if leaving.code != 1:  # such as that of shell completion
             raise
-        raise ReaderGone from None  # rich and Typer leave like this when nobody reads any more
+        raise ReaderGone from None  # rich and Typer leave like this when the reader is gone
     return status if isinstance(status, int) else 0
 
 

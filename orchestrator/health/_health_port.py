@@ -112,7 +112,7 @@ class HealthPort:
 
 
 class _Up:
-    """Is told when the server accepts connections."""
+    """Hears when the server accepts connections."""
 
     def __init__(self) -> None:
         self.event = anyio.Event()

@@ -1,8 +1,8 @@
 """A file that is fresh while the process is live, for probes that run a command.
 
 The event loop decides that it is time to write, so a loop that is stuck writes nothing and the file
-grows old. The writing itself may block, on a disk that hangs: a thread does it, which nobody waits
-for. Each time the file is replaced as a whole, so nobody reads half of it.
+grows old. The writing itself may block, on a disk that hangs: a thread does it, which nothing waits
+for. Each time the file is replaced as a whole, so no one reads half of it.
 """
 
 import contextlib

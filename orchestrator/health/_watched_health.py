@@ -37,7 +37,7 @@ class WatchedHealth(HealthAnswers):
 
     Attributes:
         listeners: Called on the orchestrator's event loop when a verdict may have changed. They
-            must return at once. Whatever happens without the event loop is told to nobody, so look
+            must return at once. What happens without the event loop is not reported, so look
             again every `LOOK_SECONDS`.
     """
 

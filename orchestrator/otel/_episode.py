@@ -126,7 +126,7 @@ class ConditionWait:
         began_at: When it was declared, or fell.
         ended_at: When it came true, or the episode ended without it.
         satisfied: Whether it came true.
-        reason: The last reason given while it did not hold; empty where nobody gave one.
+        reason: The last reason given while it did not hold; empty where none was given.
     """
 
     name: str

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the logs API is loaded by those who ask for it only
     from opentelemetry._logs import Logger, LoggerProvider
 
 Events = Literal["span", "log", "both"]
-"""Where changes of stage are told: as span events, as log events, or both."""
+"""Where changes of stage are recorded: as span events, as log events, or both."""
 
 
 _LEVELS = {KeptStep.STARTED: "INFO", KeptStep.RESTARTED: "WARN", KeptStep.DOWN: "ERROR"}
@@ -53,7 +53,7 @@ class EventLog:
 
     @property
     def has_provider(self) -> bool:
-        """Whether somebody has set a provider by now."""
+        """Whether a provider has been set by now."""
         # The API has no public name for its stand-in.
         return type(self.provider).__name__ != "ProxyLoggerProvider"
 

@@ -22,7 +22,7 @@ _PROBE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 """From a PING on the same machine to an attempt that timed out."""
 
 _LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-"""From an idle event loop to one that somebody blocks."""
+"""From an idle event loop to one that is blocked."""
 
 _EARLY_FACTS = 256
 """The facts that are kept for a meter provider that is set late; the oldest go first."""
@@ -99,7 +99,7 @@ class MetricsWriter:
     """Measures facts. Until there is a meter provider, it keeps a bounded number of them.
 
     Args:
-        context: What the observer was told at the start.
+        context: What the observer got at the start.
         provider: Where the metrics go; the global one, once it is set, if not given.
         version: The version of the instrumentation scope.
         schema_url: That of its attributes.
@@ -238,6 +238,6 @@ def _is_measured(fact: Fact | KeptFact, changed: StageChanged | None) -> bool:
 
 
 def is_unset_meter_provider(provider: MeterProvider) -> bool:
-    """Whether this stands in for a provider that nobody has set yet."""
+    """Whether this stands in for a provider that has not been set yet."""
     # The API has a public name for the tracer's stand-in, but none for this one.
     return type(provider).__name__ == "_ProxyMeterProvider"

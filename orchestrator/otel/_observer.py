@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MANY_FACTS = 512
 """The facts that are kept as they are. More are made into episodes, which are smaller and bounded,
-even if nobody takes them; most processes without a provider never get there."""
+even if nothing takes them; most processes without a provider never get there."""
 
 _MOST_FACTS = 8192
 """More are not kept for a writer that hangs, in an exporter of the application: the oldest go."""
@@ -59,7 +59,7 @@ _Dated = tuple[Fact | KeptFact, StageChanged | None, int]
 """A fact, the change of stage that it caused, and its date."""
 
 _Told = _Dated | _Stop | Event
-"""A fact and its date, the end, or somebody who waits until all before it is written."""
+"""A fact and its date, the end, or an event to set once all before it is written."""
 
 
 class OpenTelemetryObserver(Observer):
@@ -82,8 +82,8 @@ class OpenTelemetryObserver(Observer):
         tracer_provider: Where spans go; the global provider if not given.
         meter_provider: Where metrics go; the global provider if not given.
         logger_provider: Where log events go; the global provider if not given.
-        events: Where changes of stage are told: `span` for span events on the root, `log` for log
-            events that belong to it, or `both`.
+        events: Where changes of stage are recorded: `span` for span events on the root, `log` for
+            log events that belong to it, or `both`.
 
     Raises:
         ValueError: When `events` is none of these.
@@ -224,7 +224,7 @@ class OpenTelemetryObserver(Observer):
 
 
 class _WriteAll:
-    """Writes all that was told so far, in a thread that nothing ends but the end.
+    """Writes all that was observed so far, in a thread that nothing ends but the end.
 
     Args:
         writer: What writes it.

@@ -24,7 +24,7 @@ class Providers:
 
     @property
     def nobody_listens(self) -> bool:
-        """Whether nobody has set any provider so far."""
+        """Whether no provider has been set so far."""
         return (
             is_unset_meter_provider(self._meters)
             and isinstance(self._tracers, trace.ProxyTracerProvider)
@@ -32,7 +32,7 @@ class Providers:
         )
 
     def tracer(self) -> Tracer | None:
-        """Where spans go; `None` as long as nobody has set a provider for them."""
+        """Where spans go; `None` as long as no provider has been set for them."""
         provider = self._tracers
         if isinstance(provider, trace.ProxyTracerProvider):
             return None

@@ -33,7 +33,7 @@ class Recorder:
     """Turns facts into episodes. One for each start-up.
 
     Args:
-        context: What the observer was told at the start.
+        context: What the observer got at the start.
     """
 
     def __init__(self, context: StartupContext) -> None:

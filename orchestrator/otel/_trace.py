@@ -38,7 +38,7 @@ TRANSITION_EVENT = "orchestrator.stage.transition"
 """The name of the event of every change of stage, be it a span event or a log event."""
 
 _MOST_STEPS = 32
-"""The steps of a start that the root span tells."""
+"""So many steps of a start are on the root span."""
 
 
 class Dates:
@@ -105,7 +105,7 @@ class TraceWriter:
     """Makes the spans of episodes, all with the same tracer-independent attributes.
 
     Args:
-        context: What the observer was told at the start.
+        context: What the observer got at the start.
         parent: The parent of the start-up's root.
         span_events: Whether transitions are events of the root span.
     """

@@ -71,7 +71,7 @@ class EpisodeWriter:
     comes later.
 
     Args:
-        context: What the observer was told at the start.
+        context: What the observer got at the start.
         parent: The parent of the start-up's trace.
         providers: Where everything goes.
         span_events: Whether changes of stage are events of the root span.
@@ -108,7 +108,7 @@ class EpisodeWriter:
             self._ended(episode)
 
     def write_finished(self) -> None:
-        """Write all that is finished, oldest first, where there is somebody to take it."""
+        """Write all that is finished, oldest first, where a provider takes it."""
         self._try("traces", self._write_traces)
         self._try("log events", self._write_events)
 

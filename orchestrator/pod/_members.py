@@ -74,7 +74,7 @@ class Member:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.stat().st_ino == os.fstat(self._file).st_ino:
                 return True
-        except (BlockingIOError, FileNotFoundError):  # somebody takes it for one of the dead
+        except (BlockingIOError, FileNotFoundError):  # another takes it for one of the dead
             pass
         except OSError:
             self.leave()

@@ -1,4 +1,4 @@
-"""The process that has started the workers, and how many of them it was told to start.
+"""The process that has started the workers, and how many of them it should start.
 
 Processes are workers of one service only where that is certain: `multiprocessing` names the parent
 (uvicorn, hypercorn, granian), or the process is a fork of it that runs the same command (gunicorn,
@@ -51,7 +51,7 @@ class ParentProcess:
 
 
 def find_parent() -> ParentProcess | None:
-    """The supervisor of this process; `None` for one that stands alone, as far as can be told."""
+    """The supervisor of this process; `None` for one that stands alone, as far as is known."""
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is not None:
         pid = int(uwsgi.masterpid())

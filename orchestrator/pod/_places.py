@@ -1,6 +1,6 @@
 """Where the workers of one service meet: one directory for each supervisor.
 
-It is never the working directory, and nobody else may own it or read it. Containers that share a
+It is never the working directory, and no other user may own it or read it. Containers that share a
 volume have directories of their own in it, since what they share is neither their processes nor
 their files.
 """

@@ -1,4 +1,4 @@
-"""What tests need: time that moves when told, a Redis that follows a script, and assertions.
+"""What tests need: time that moves on command, a Redis that follows a script, and assertions.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""Time that moves when told."""
+"""Time that moves on command."""
 
 import math
 from contextlib import AbstractContextManager

@@ -67,7 +67,7 @@ class Pretence:
         Args:
             stage: `ready` or `degraded`; `probing_redis` only while it has been neither.
             timeout_seconds: How long it may take, by the orchestrator's clock. `None` for a clock
-                that only moves when told.
+                that only moves on command.
 
         Raises:
             StartupTimeout: When it does not come to believe it.

@@ -37,7 +37,7 @@ def virtual_startup(
     age_seconds: float = 0.0,
     clock: ManualClock | None = None,
 ) -> VirtualStartup:
-    """An orchestrator whose Redis follows a script, and whose time moves when told.
+    """An orchestrator whose Redis follows a script, and whose time moves on command.
 
     It is the same each time: jitter has a fixed seed.
 

@@ -52,7 +52,7 @@ class History(Observer):
         context: What is known from the beginning; `None` until the orchestrator is entered.
         ended: Whether the orchestrator was left.
         failures: How many attempts of the start-up failed.
-        version: Grows when something changes that nobody should have to wait for.
+        version: Grows when something changes that is sent at once.
     """
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ def _below(mount: str, path: str) -> bool:
 
 
 def _mounted(scope: Scope, mount: str) -> Scope:
-    """What the page is told: where it is mounted, and the whole path, as the specification has it.
+    """What the page gets: where it is mounted, and the whole path, as the specification has it.
 
     Some servers leave their own prefix out of the path.
     """

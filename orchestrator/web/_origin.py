@@ -9,11 +9,11 @@ SAFE_HEADERS: tuple[Header, ...] = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-"""On every answer: nothing is kept, guessed at, told to others or embedded by them."""
+"""On every answer: nothing is kept, guessed at, passed to others or embedded by them."""
 
 
 def is_foreign(scope: Scope, *, may_be_linked: bool) -> bool:
-    """Whether another site's page asks, in the browser of somebody who may ask.
+    """Whether another site's page asks, in the browser of a person who may ask.
 
     `Sec-Fetch-Site` decides where the browser sends it: no script can forge it, and no proxy
     changes it. Older browsers and plain HTTP leave `Origin`, which names the host.

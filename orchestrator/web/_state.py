@@ -1,4 +1,4 @@
-"""What the page is told, as JSON."""
+"""What the page shows, as JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict

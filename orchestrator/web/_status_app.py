@@ -49,7 +49,7 @@ def web_app(
             as `https://jaeger.example/trace/{trace_id}`. It is shown once an observer knows the id,
             such as an `OpenTelemetryObserver`.
         title: The name of the service, for people.
-        max_streams: How many browsers may watch at once; the next is told 503.
+        max_streams: How many browsers may watch at once; the next gets 503.
         allowed_hosts: The hosts that it answers to, such as `localhost:*`, `[::1]:8080` and
             `*.example.com`; a name without a port stands for every port. Without it, any page on
             the web that has its own name resolve to this machine can read along in the browser of

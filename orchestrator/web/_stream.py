@@ -27,7 +27,7 @@ class EventStreams:
     Args:
         startup: The orchestrator.
         history: What was recorded.
-        reader: How it is told.
+        reader: How it is read.
         max_streams: How many may be open at once.
     """
 
@@ -54,7 +54,7 @@ class EventStreams:
         history, shutdowns = self._history, self._shutdowns
         number, shown, state_at = 0, -1, 0.0
         if sequence > history.last_sequence:
-            sequence = 0  # it was another life of the service that told this client so much
+            sequence = 0  # it was another life of the service that this client knows of
         parts = [RETRY]
         while True:
             changed = history.changed()

@@ -1,4 +1,4 @@
-"""Whether the application's own pool is of use, seen without taking a connection from it.
+"""Whether the application's own pool works, seen without taking a connection from it.
 
 A pool that is merely busy is no fault: all replicas are busy together, and would all leave rotation
 together. It is stuck where every connection is out, and none has come back for a long time.

@@ -69,7 +69,7 @@ def postgres(
     takes no more connections is still seen to answer. It works on asyncio and trio and needs no
     package: libpq's and the drivers' limits are for each host and each read, so that a server that
     is silent or sends one byte at a time outlasts them, and the reasons for which a login fails are
-    told apart by their codes, whatever the server's language.
+    distinguished by their codes, whatever the server's language.
 
     A pool or an engine is never asked for a connection: a pool that is busy is no outage. Taken
     over is what it makes its connections with, and it is looked at: the attempt fails where the

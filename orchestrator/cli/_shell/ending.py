@@ -41,7 +41,7 @@ IGNORED_BY_PYTHON = numbers("SIGPIPE", "SIGXFSZ")
 that comes after it, which would then not end when the reader of its pipe does."""
 
 
-class Ended(KeyboardInterrupt):  # named after what is the case
+class Ended(KeyboardInterrupt):  # named after the state
     """A signal has come that ends the command."""
 
 

@@ -1,10 +1,10 @@
-"""What the user can mend, as one line and an exit status."""
+"""What the user can fix, as one line and an exit status."""
 
 from orchestrator.cli._shell.exit_codes import UNREACHABLE, USAGE
 
 
 class UserError(Exception):
-    """Something that the user can mend. The text is one line.
+    """Something that the user can fix. The text is one line.
 
     Args:
         text: What is wrong.
@@ -16,7 +16,7 @@ class UserError(Exception):
         self.status = status
 
 
-class Unreachable(UserError):  # named after what is the case
+class Unreachable(UserError):  # named after the state
     """Nobody answers there, or nothing that could be understood."""
 
     def __init__(self, text: str) -> None:

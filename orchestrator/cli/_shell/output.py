@@ -56,7 +56,7 @@ def print_error(line: str) -> None:
     """Print a line on standard error, if that is possible."""
     try:
         print(one_line(line, _MOST_LINE_CHARACTERS), file=sys.stderr, flush=True)  # noqa: T201  this is a command line
-    except (OSError, ValueError):  # there is nobody to tell
+    except (OSError, ValueError):  # the reader is gone
         return
 
 
@@ -93,7 +93,7 @@ def finished(status: int) -> int:
 
     Raises:
         UserError: When it cannot be written.
-        ReaderGone: When nobody reads it.
+        ReaderGone: When the reader is gone.
     """
     try:
         sys.stdout.flush()
@@ -118,7 +118,7 @@ def lost(error: OSError) -> UserError:
     return UserError(f"cannot write to standard output: {why}", FAILED)
 
 
-class ReaderGone(UserError):  # named after what is the case
+class ReaderGone(UserError):  # named after the state
     """The reader has what it wanted, as `head` does: nothing is to be said of that.
 
     Args:

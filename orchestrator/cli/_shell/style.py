@@ -46,7 +46,7 @@ class MovingPart:
     """
 
     def __init__(self, console: "Console") -> None:
-        from rich.live import Live  # loaded only where somebody looks
+        from rich.live import Live  # loaded only for a terminal
 
         # Refreshed by whoever draws, not by a thread: lines are printed meanwhile.
         self._live = Live(

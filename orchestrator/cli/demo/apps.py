@@ -49,7 +49,7 @@ class Service(Protocol):
         ...
 
     def close(self) -> None:
-        """Flush what is still to be told, after the event loop has ended."""
+        """Flush what is still to be sent, after the event loop has ended."""
         ...
 
 
@@ -183,14 +183,14 @@ class Ungated:
             self._send(ListenerReport(time.monotonic(), up=False))
 
     def status(self, max_loop_stall_seconds: float) -> Status:
-        """How it is now: there is no stage to tell."""
+        """How it is now: it has no stage."""
         return Status(time.monotonic(), max_loop_stall_seconds)
 
     async def drain(self) -> None:
         """There is nothing that could."""
 
     def close(self) -> None:
-        """Nothing is left to tell."""
+        """Nothing is left to send."""
 
 
 class StageReporter(Observer):

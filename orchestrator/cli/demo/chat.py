@@ -32,8 +32,8 @@ _RECONNECT_SECONDS = 0.05
 _BLIND_SLEEP_SECONDS = 0.5
 
 
-class ListenerMissing(RuntimeError):  # it says what is the case
-    """A client came while nobody listened to Redis for it."""
+class ListenerMissing(RuntimeError):  # it says the state
+    """A client came while nothing listened to Redis for it."""
 
 
 class Chat:

@@ -20,32 +20,32 @@ OTLP_ENDPOINT = "http://localhost:4318"
 _PACKAGES = ("rich", "starlette", "uvicorn", "websockets")
 
 
-_Connections = Annotated[int, typer.Option(help="How many WebSocket clients connect.")]
-_Compare = Annotated[
+_ClientCount = Annotated[int, typer.Option(help="How many WebSocket clients connect.")]
+_Compares = Annotated[
     bool, typer.Option("--compare", help="Run without a gate and with a blocking sleep too.")
 ]
-_Full = Annotated[
+_WithChecks = Annotated[
     bool,
     typer.Option(
         "--full",
         help="With PostgreSQL, an HTTP service and two tasks, too: each is late, and falls.",
     ),
 ]
-_Json = Annotated[
+_FiguresPath = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE.")
 ]
-_RedisDelay = Annotated[
+_RedisDelaySeconds = Annotated[
     float, typer.Option(help="Seconds from the service's start to that of Redis.")
 ]
-_Settle = Annotated[
+_SettleSeconds = Annotated[
     float, typer.Option(help="Seconds that the background task needs once Redis answers.")
 ]
-_Grace = Annotated[float, typer.Option(help="Seconds of grace.")]
-_Port = Annotated[int, typer.Option(help="The service's port; 0 takes a free one.")]
-_Outage = Annotated[
+_GraceSeconds = Annotated[float, typer.Option(help="Seconds of grace.")]
+_ServicePort = Annotated[int, typer.Option(help="The service's port; 0 takes a free one.")]
+_WithOutage = Annotated[
     bool, typer.Option(help="Kill Redis once the service is ready, and start it again.")
 ]
-_Otlp = Annotated[
+_OtlpEndpoint = Annotated[
     str | None,
     typer.Option(
         "--otlp",
@@ -53,24 +53,24 @@ _Otlp = Annotated[
         help=f"Send the traces to a collector too; by default to {OTLP_ENDPOINT}.",
     ),
 ]
-_Traces = Annotated[
+_PrintsTraces = Annotated[
     bool, typer.Option("--traces", help="Print the traces in a small terminal and a pipe, too.")
 ]
 
 
 def demo(  # noqa: PLR0913  each is an option of the command line
     *,
-    connections: _Connections = 200,
-    compare: _Compare = False,
-    full: _Full = False,
-    json: _Json = None,
-    redis_delay: _RedisDelay = 1.0,
-    settle: _Settle = 0.4,
-    grace: _Grace = 0.5,
-    port: _Port = 0,
-    outage: _Outage = True,
-    otlp: _Otlp = None,
-    traces: _Traces = False,
+    connections: _ClientCount = 200,
+    compare: _Compares = False,
+    full: _WithChecks = False,
+    json: _FiguresPath = None,
+    redis_delay: _RedisDelaySeconds = 1.0,
+    settle: _SettleSeconds = 0.4,
+    grace: _GraceSeconds = 0.5,
+    port: _ServicePort = 0,
+    outage: _WithOutage = True,
+    otlp: _OtlpEndpoint = None,
+    traces: _PrintsTraces = False,
 ) -> int:
     """Start a chat service with Redis late and clients early, and lose none of them.
 
@@ -99,7 +99,7 @@ def demo(  # noqa: PLR0913  each is an option of the command line
     except DemoError as error:
         raise UserError(str(error), FAILED) from None
     except (BrokenPipeError, SystemExit):  # rich makes an exit of that
-        raise ReaderGone(FAILED) from None  # nobody has seen that it went well
+        raise ReaderGone(FAILED) from None  # no one has seen that it went well
 
 
 def _export_to(endpoint: str) -> None:

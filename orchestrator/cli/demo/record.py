@@ -1,4 +1,4 @@
-"""What one run of the demo is told, put together: for the view, and for the figures."""
+"""What one run of the demo hears, put together: for the view, and for the figures."""
 
 from orchestrator.cli.demo.clients import SPREAD_SECONDS, ClientCounts
 from orchestrator.cli.demo.figures import RunFigures, StageFigure
@@ -21,7 +21,7 @@ class Record:
     Args:
         gate: How early clients are protected.
         connections: How many clients there are.
-        view: Who is told of everything at once.
+        view: Gets everything at once.
     """
 
     def __init__(self, gate: Protection, connections: int, view: DemoLines) -> None:

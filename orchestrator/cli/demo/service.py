@@ -108,7 +108,7 @@ def _when_input_ends(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) 
 
 def _reports_to(descriptor: int) -> SendReport:
     def send(report: DemoReport) -> None:
-        # Once the demo is gone, nobody wants to know; the end of the input stops the service.
+        # Once the demo is gone, no one wants to know; the end of the input stops the service.
         with contextlib.suppress(BrokenPipeError):
             os.write(descriptor, encode(report))
 

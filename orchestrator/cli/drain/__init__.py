@@ -1,1 +1,1 @@
-"""`drain`: end a service's work before it is told to end."""
+"""`drain`: end a service's work before it is terminated."""

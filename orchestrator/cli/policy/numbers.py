@@ -20,14 +20,14 @@ BOOT_SECONDS = 10.0
 counts from when the orchestrator is entered, and the platform's patience from before."""
 
 DRAIN_SECONDS = 5.0
-"""How long a service that does not drain may take to end its work once it is told to."""
+"""How long a service that does not drain may take to end its work once it gets SIGTERM."""
 
 INGRESS_SECONDS = 5.0
 """How long requests still arrive at a Kubernetes pod that ends: what kube-proxy takes. Some
 ingresses take 10 to 30 s."""
 
 HOLD_SECONDS = 5.0
-"""How long the gate holds a request, if it is not told otherwise."""
+"""How long the gate holds a request, by default."""
 
 CLIENT_SECONDS = 10.0
 """How long common WebSocket clients wait for a handshake."""
@@ -129,7 +129,7 @@ def option_of(number: Field[Any]) -> Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """What a platform is told. Durations are in seconds; each field says what it is."""
+    """What a platform is configured with. Durations are in seconds; each field says what it is."""
 
     boot_seconds: float = _seconds(
         "boot", "From the start of the process until the orchestrator is entered."
@@ -227,7 +227,7 @@ def recommended(policy: Policy, place: Hosting, given: Mapping[str, float] = _NO
     gcp = place.platform.is_gcp
     boot = given.get("boot_seconds", BOOT_SECONDS)
     delay = given.get("initial_delay_seconds", 0.0)
-    # Until the probe succeeds nobody is let in: each second between probes is one of waiting.
+    # Until the probe succeeds no one is let in: each second between probes is one of waiting.
     least = max(1.0, given.get("timeout_seconds", 1.0)) if gcp else 1.0
     period = given.get("period_seconds", least)
     threshold = threshold_for(policy, boot, period, delay)

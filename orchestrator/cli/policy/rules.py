@@ -20,7 +20,7 @@ from states._policy import CLOUD_RUN_STARTUP_LIMIT_SECONDS
 _SLOW_PERIOD_SECONDS = 2.0
 _LEAST_LIVENESS_SECONDS = 10.0
 _PROGRESS_DEADLINE_SECONDS = 600.0
-"""What a Kubernetes Deployment waits for progress, if it is not told otherwise."""
+"""What a Kubernetes Deployment waits for progress, by default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ def _why_unavailable(answer: HttpAnswer) -> str:
     return BEHIND_GATE
 
 
-class NoStream(UserError):  # named after what is the case
+class NoStream(UserError):  # named after the state
     """There is a service, but it has no such event stream."""
 
     def __init__(self, text: str) -> None:

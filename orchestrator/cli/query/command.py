@@ -54,7 +54,7 @@ def check(
 
 
 def _nobody(error: Unreachable, *, quiet: bool, json: bool) -> int:
-    """Nobody answers: as it is wanted to be told, and with its exit status."""
+    """No answer: reported in the requested form, with its exit status."""
     if json:
         print_json({"exit_status": error.status, "error": str(error)})
     elif not quiet:

@@ -52,7 +52,7 @@ def fetch_state(base: HttpAddress, timeout_seconds: float) -> State:
 
     Raises:
         NoPage: When it has no status page there.
-        Unreachable: When nobody answers.
+        Unreachable: When nothing answers.
     """
     address = base.below("state")
     answer = get(address, timeout_seconds)

@@ -20,9 +20,9 @@ class HealthAnswer:
     Attributes:
         http_status: The status of HTTP.
         status: `pass`, `warn` or `fail`.
-        stage: The stage, if it was told.
-        waits_for: What the service waits for, if it was told.
-        output: Why it failed beyond the stage, if it was told.
+        stage: The stage, if the answer has it.
+        waits_for: What the service waits for, if the answer has it.
+        output: Why it failed beyond the stage, if the answer has it.
     """
 
     http_status: int
@@ -58,7 +58,7 @@ def check(url: str, timeout_seconds: float) -> HealthAnswer:
     """Ask a health endpoint.
 
     Raises:
-        UserError: When the URL cannot be used, or nobody answers there in time.
+        UserError: When the URL cannot be used, or nothing answers there in time.
     """
     address = HttpAddress.of(url, DEFAULT_PATH)
     answer = get(address, timeout_seconds)

@@ -6,10 +6,10 @@ from orchestrator.cli._shell.foreign_text import listed, number, shown
 
 
 def workers_in_words(state: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Each worker and how it stands; empty for a service that has told nothing of workers.
+    """Each worker and how it stands; empty for a service that says nothing of workers.
 
     Args:
-        state: What the service has told.
+        state: What the service says.
     """
     pod = state.get("pod")
     if not isinstance(pod, dict):

@@ -37,7 +37,7 @@ def watch(
         The exit status.
 
     Raises:
-        UserError: When there is a service, but no event stream, or when nobody reads on.
+        UserError: When there is a service, but no event stream, or when the reader is gone.
     """
     watcher = _Watcher(base.below("events"), view, until, timeout_seconds)
     try:
@@ -96,7 +96,7 @@ class _Watcher:
             data = event.data
             reached = None
             if event.name == "stage":
-                # A new stream tells again what an earlier one told; another life of the service
+                # A new stream repeats what an earlier one said; another life of the service
                 # begins to count anew, at another time.
                 key = (shown(data.get("sequence")), shown(data.get("at_unix_seconds")))
                 if key not in self._seen:

@@ -113,7 +113,7 @@ def settings_page() -> str:
 def settings_lines(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[str]:
     """One line for each setting, with its variable and where its value comes from.
 
-    Of the URL of Redis, which may hold a password, host and port are told and nothing else.
+    Of the URL of Redis, which may hold a password, only host and port are shown.
     """
     policy, plain = settings.policy, Policy()
     where = _source(environ, "REDIS_URL") or _source(environ, "REDIS_URL", prefix="")

@@ -36,7 +36,7 @@ process whose id is in LISTEN_PID, which is known only once there is a process."
 
 
 STOPS_CMD = numbers("SIGTERM", "SIGINT", "SIGQUIT")
-"""What CMD is told to end by."""
+"""The signals that end CMD."""
 
 PASSED_ON = STOPS_CMD | numbers(
     *("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGALRM", "SIGCONT", "SIGTSTP")
@@ -99,7 +99,7 @@ class Child:
             return False
         try:
             os.kill(self.pid, number)
-        except OSError:  # it has ended and was not waited for yet, or has become somebody else's
+        except OSError:  # it has ended and was not waited for yet, or its number is reused
             return False
         return True
 

@@ -15,9 +15,11 @@ from orchestrator.cli._shell.options import (
 )
 from orchestrator.cli._shell.process import named
 
-_Port = Annotated[int, typer.Option(help="The port of the health endpoints.")]
-_Host = Annotated[str, typer.Option(help="Their address; all of the machine's if not given.")]
-_Start = Annotated[
+_EndpointPort = Annotated[int, typer.Option(help="The port of the health endpoints.")]
+_EndpointHost = Annotated[
+    str, typer.Option(help="Their address; all of the machine's if not given.")
+]
+_StartWhen = Annotated[
     str,
     typer.Option(
         metavar="WHEN",
@@ -25,36 +27,36 @@ _Start = Annotated[
         autocompletion=lambda: ["when-ready", "at-once"],
     ),
 ]
-_ExitWhenDegraded = Annotated[
+_EndsWhenDegraded = Annotated[
     bool,
     typer.Option(
         "--exit-when-degraded",
         help="End with 124 or 78, as wait does, when the start-up fails before CMD is started.",
     ),
 ]
-_DrainWhenDegraded = Annotated[
+_FailsWhenDegraded = Annotated[
     bool,
     typer.Option("--drain-when-degraded", help="Fail /readyz in outages after the start-up."),
 ]
-_Details = Annotated[
+_ShowDetails = Annotated[
     bool,
     typer.Option(
         "--details",
         help="Let the endpoints tell what is waited for, to everybody; with the status page.",
     ),
 ]
-_AllowedHosts = Annotated[
+_DetailsHosts = Annotated[
     list[str] | None,
     typer.Option(
         metavar="HOST",
         help="Tell details only to requests for this host, such as localhost:*; repeat it.",
     ),
 ]
-_Subreaper = Annotated[
+_InheritsOrphans = Annotated[
     bool,
     typer.Option("--subreaper", help="Inherit orphans below, as process 1 does (Linux)."),
 ]
-_ChildReady = Annotated[
+_ChildReadyWhen = Annotated[
     str,
     typer.Option(
         metavar="WHEN",
@@ -63,8 +65,8 @@ _ChildReady = Annotated[
         autocompletion=lambda: ["started", "reported", "5"],
     ),
 ]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")]
-_Json = Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")]
+_WarningsOnly = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.")]
+_LogsJson = Annotated[bool, typer.Option("--json", help="Log JSON, one object a line.")]
 
 
 def run(  # noqa: PLR0913  each is an option of the command line
@@ -73,18 +75,18 @@ def run(  # noqa: PLR0913  each is an option of the command line
     check: Checks = None,
     optional: OptionalChecks = None,
     timeout: Timeout = None,
-    port: _Port = 8081,
-    host: _Host = "",
-    start: _Start = "when-ready",
-    exit_when_degraded: _ExitWhenDegraded = False,
-    drain_when_degraded: _DrainWhenDegraded = False,
-    details: _Details = False,
-    allowed_host: _AllowedHosts = None,
-    subreaper: _Subreaper = False,
+    port: _EndpointPort = 8081,
+    host: _EndpointHost = "",
+    start: _StartWhen = "when-ready",
+    exit_when_degraded: _EndsWhenDegraded = False,
+    drain_when_degraded: _FailsWhenDegraded = False,
+    details: _ShowDetails = False,
+    allowed_host: _DetailsHosts = None,
+    subreaper: _InheritsOrphans = False,
     account: WithAccount = False,
-    child_ready: _ChildReady = "5",
-    quiet: _Quiet = False,
-    json: _Json = False,
+    child_ready: _ChildReadyWhen = "5",
+    quiet: _WarningsOnly = False,
+    json: _LogsJson = False,
     command: Command = None,
 ) -> int:
     """Run CMD once Redis, and whatever else is named, is ready; stay beside it as its parent.

@@ -1,4 +1,4 @@
-"""What `run` can be told."""
+"""The options of `run`."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def silence_of(child_ready: str) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What `run` is told.
+    """What `run` is given.
 
     Attributes:
         command: The program and its arguments.
@@ -45,7 +45,7 @@ class RunOptions:
         drain_when_degraded: Fail `/readyz` in outages after the start-up.
         details: Let the endpoints tell what is waited for, and the last failure; and serve the
             status page.
-        allowed_hosts: The hosts that details are told to; everybody if not given.
+        allowed_hosts: The hosts that may see details; all if not given.
         subreaper: Inherit orphans without being process 1.
         account: Log where the start went.
         child_silent_seconds: How long a child may report nothing before it counts as ready.

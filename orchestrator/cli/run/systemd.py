@@ -10,7 +10,7 @@ _OURS = ("NOTIFY_SOCKET", PARENT_SOCKET, "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
 class Notifier(NotifySocket):
-    """Sends messages to the service manager; to nobody where there is none.
+    """Sends messages to the service manager, if there is one.
 
     Args:
         address: The path of its socket, or an abstract name that begins with `@`; empty for none.

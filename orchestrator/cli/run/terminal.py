@@ -1,9 +1,9 @@
 """The terminal that `run` was started in, and whose turn it is there.
 
 CMD has a process group of its own, and its signals come from its parent alone: a signal that went
-to the whole group, as one from a terminal does, would reach it twice. So the terminal has to be
-told that CMD is what its keys are for, and that it may read; and a parent that does this has the
-duties of a shell when CMD is stopped or has ended.
+to the whole group, as one from a terminal does, would reach it twice. So the terminal has to learn
+that CMD is what its keys are for, and that it may read; and a parent that does this has the duties
+of a shell when CMD is stopped or has ended.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Terminal:
             _signal_group(group, signal.SIGCONT)
 
     def take_back(self) -> None:
-        """Have the terminal again, if CMD had it and nobody else has it by now."""
+        """Have the terminal again, if CMD had it and no other process has it by now."""
         owner = self._foreground()
         if self._group and owner > 0 and (owner == self._group or not _lives(owner)):
             self._set(os.getpgrp())
@@ -52,7 +52,7 @@ class Terminal:
             number: The signal that has stopped it.
         """
         if number == signal.SIGSTOP:
-            return  # somebody wants just this, and will continue it
+            return  # someone wants just this, and will continue it
         if number != SUSPEND and self._foreground() == self._group:
             # It wanted to read before it was its turn, which it is by now.
             _signal_group(self._group, signal.SIGCONT)

@@ -167,7 +167,7 @@ class _Decision:
         return self._outcome
 
     async def _until_each_was_asked(self, startup: Orchestrator) -> None:
-        """What is not needed is reported: so nobody waits for it, but for its first answer."""
+        """What is not needed is reported: so only its first answer is waited for."""
         while startup.enabled and not all(one.attempts for one in self._asked.counted):
             await self._asked_again.wait()
 

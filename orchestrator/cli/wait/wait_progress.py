@@ -125,7 +125,7 @@ def _unless_it_cannot_be_written() -> Iterator[None]:
 
 
 def _lines(asked: Asked, known: Explanation) -> "Text":
-    from rich.text import Text  # loaded only where somebody looks
+    from rich.text import Text  # loaded only for a terminal
 
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(known.stage.value, f"bold {STAGE_STYLES[known.stage]}")

@@ -151,7 +151,7 @@ def secrets(environ: Mapping[str, str], endpoint: str | None) -> list[str]:
 def _of_endpoint(endpoint: str) -> Iterator[str]:
     try:
         url = urlsplit(endpoint.strip())
-    except ValueError:  # no URL: nobody knows what which part is
+    except ValueError:  # no URL: its parts have no meaning
         yield from set(re.split(r"[/?#@:&=\s]+", endpoint)) - {"http", "https"}
         return
     login, at, _ = url.netloc.rpartition("@")

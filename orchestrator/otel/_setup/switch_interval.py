@@ -18,6 +18,6 @@ class SwitchInterval:
             sys.setswitchinterval(seconds)
 
     def restore(self) -> None:
-        """Make it what it was, unless somebody else has changed it since."""
+        """Make it what it was, unless it was changed since."""
         if math.isclose(sys.getswitchinterval(), self._seconds, abs_tol=1e-6):
             sys.setswitchinterval(self._before)

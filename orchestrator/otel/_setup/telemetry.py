@@ -129,7 +129,7 @@ def setup_telemetry(
     service, such as one of a pool, sends no metrics: its counters are copies of its parent's.
 
     Args:
-        service_name: `service.name`; on Cloud Run, the service's own name if nobody gives one.
+        service_name: `service.name`; on Cloud Run, the service's own name if none is given.
         endpoint: The collector's base URL, such as `http://localhost:4318`, or
             `http://localhost:4317` for gRPC.
         protocol: `http` or `grpc`; the environment's, else `http`, which needs 22 MiB less memory.

@@ -27,7 +27,7 @@ _INITDB_SECONDS = 60.0
 
 
 class Port:
-    """A free port that nobody else is given, while the server that it is for may come and go."""
+    """A free port that stays reserved, while the server that it is for may come and go."""
 
     def __init__(self) -> None:
         # Bound, and never listening; the server may share it, since both allow that.
@@ -182,7 +182,7 @@ def _account() -> "pwd.struct_passwd | None":
     """Whom PostgreSQL runs as, since it refuses to run as root; `None` for this user.
 
     Raises:
-        KeyError: When there is nobody else.
+        KeyError: When there is no such user.
     """
     if os.geteuid() != 0:
         return None
