@@ -95,7 +95,7 @@ class Admission:
         self.stats.watched_by_metrics(self)
         startup.accompany(self._follow)
 
-    # -- state ---------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     @property
     def held(self) -> int:
