@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from orchestrator._probing.addresses import is_host
 from orchestrator._probing.interruption import Interruption
 from orchestrator.fleet._replies import READONLY, of_script
 from orchestrator.redis._connector import Connector
@@ -16,7 +17,7 @@ from orchestrator.redis._errors import WrongAnswerError
 from orchestrator.redis._expect import RedisCommand
 from orchestrator.redis._failures import classify
 from orchestrator.redis._pipelined_connection import PipelinedConnection
-from orchestrator.redis._settings import RedisSettings, is_host, is_port
+from orchestrator.redis._settings import RedisSettings, is_port
 from states import Failure
 
 _CONNECT_SECONDS = 3.0
