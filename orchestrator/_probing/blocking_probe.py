@@ -24,8 +24,9 @@ import anyio
 import anyio.lowlevel
 
 from orchestrator._ports import Probe, ProbeResult
+from orchestrator._probing.question import Question
 from orchestrator._probing.readable import wait_readable
-from orchestrator._probing.worker import Question, Session, Worker
+from orchestrator._probing.worker import Session, Worker
 from states import Failure, Policy
 
 _HEAD_START_SECONDS = 0.03

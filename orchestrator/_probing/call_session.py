@@ -11,7 +11,7 @@ from functools import partial
 from orchestrator._ports import Probe, Target
 from orchestrator._probing.blocking_probe import BlockingProbe
 from orchestrator._probing.interruption import Interruption
-from orchestrator._probing.worker import Answer, IfLate
+from orchestrator._probing.question import Answer, IfLate
 from states import Failure, FailureKind
 
 BlockingCall = Callable[[], Failure | None]

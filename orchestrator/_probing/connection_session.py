@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 
 from orchestrator._probing.blocking_probe import held_up
 from orchestrator._probing.interruption import Interruption
-from orchestrator._probing.worker import Answer, IfLate
+from orchestrator._probing.question import Answer, IfLate
 from states import Failure
 
 _MOST_UNANSWERED = 3

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.checks._from_url import from_url
     from orchestrator.checks._grpc_probe import GrpcProbe, grpc
     from orchestrator.checks._http_probe import HttpProbe, http
-    from orchestrator.checks._kafka_probe import KafkaProbe, kafka
+    from orchestrator.checks._kafka.kafka_probe import KafkaProbe, kafka
     from orchestrator.checks._postgres.postgres_probe import PostgresProbe, postgres
     from orchestrator.checks._tcp_probe import TcpProbe, tcp
 
@@ -45,7 +45,7 @@ _HOMES = {
     "_from_url": ("from_url",),
     "_grpc_probe": ("GrpcProbe", "grpc"),
     "_http_probe": ("HttpProbe", "http"),
-    "_kafka_probe": ("KafkaProbe", "kafka"),
+    "_kafka.kafka_probe": ("KafkaProbe", "kafka"),
     "_postgres.postgres_probe": ("PostgresProbe", "postgres"),
     "_tcp_probe": ("TcpProbe", "tcp"),
 }

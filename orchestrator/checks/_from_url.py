@@ -11,7 +11,7 @@ from orchestrator._ports import Probe
 from orchestrator.checks._file_probe import file
 from orchestrator.checks._grpc_probe import grpc
 from orchestrator.checks._http_probe import http
-from orchestrator.checks._kafka_probe import kafka
+from orchestrator.checks._kafka.kafka_probe import kafka
 from orchestrator.checks._tcp_probe import tcp
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,29})://", re.IGNORECASE)

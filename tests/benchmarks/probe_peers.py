@@ -16,7 +16,7 @@ import anyio.to_thread
 import redis
 import redis.asyncio
 
-from orchestrator._probing.worker import _loop_caller
+from orchestrator._probing.question import _loop_caller
 from orchestrator.redis import RedisProbe
 
 Ask = Callable[[], Awaitable[object]]

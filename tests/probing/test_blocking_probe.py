@@ -11,7 +11,7 @@ import pytest
 from orchestrator import Orchestrator, Policy, Stage
 from orchestrator._probing.blocking_probe import BlockingProbe
 from orchestrator._probing.interruption import InterruptedByUs, Interruption
-from orchestrator._probing.worker import Answer, IfLate
+from orchestrator._probing.question import Answer, IfLate
 from states import Failure, FailureKind
 from tests.redis_server import FakeServer, silent
 
