@@ -107,7 +107,7 @@ class ConnectionSession(ABC):
 
     def close(self) -> None:
         """Let go of the connection."""
-        self.interruption.release()
+        self.interruption.forget()
         self.disconnect()
         self._answers = False
         self._unanswered = 0

@@ -56,7 +56,7 @@ class DeadlineStream(DeadlineSocket):
             self._fill()
         return self._taken(size)
 
-    def receive(self, most: int) -> bytes:
+    def read_some(self, most: int) -> bytes:
         """What comes next, at least one byte.
 
         Raises:

@@ -81,7 +81,7 @@ class Interruption:
             if other is not None:
                 other.close()
 
-    def release(self) -> None:
+    def forget(self) -> None:
         """The socket is about to be closed."""
         if (handle := self._exchanged(None)) is not None:
             handle.close()

@@ -83,7 +83,7 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
     def hear_from(self, stream: DeadlineStream) -> None:
         """Read the answer. What is wrong is raised."""
 
-    def enter(self, place: _PlaceT, until: float, patience_seconds: float) -> None:
+    def open_at(self, place: _PlaceT, until: float, patience_seconds: float) -> None:
         """Connect to a place and log in there."""
         stream = self.connect_to(place, until, patience_seconds)
         self.phase = StreamPhase.LOGIN
@@ -176,7 +176,7 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
             is_last = position == len(places) - 1
             until = deadline if is_last else now + (deadline - now) / (len(places) - position)
             try:
-                self.enter(place, until, patience_seconds if is_last else 0.0)
+                self.open_at(place, until, patience_seconds if is_last else 0.0)
                 if self._stream is not None:
                     self.phase = StreamPhase.ASK
                     self.ask_on(self._stream)

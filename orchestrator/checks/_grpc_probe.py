@@ -167,7 +167,7 @@ class _HealthCall:
         Raises:
             ProtocolFault: When there is none.
         """
-        while not self._take(self._stream.receive(_MOST_MESSAGE_BYTES)):
+        while not self._take(self._stream.read_some(_MOST_MESSAGE_BYTES)):
             if answer := self._wire.data_to_send():
                 self._stream.write(answer)
         name = self._status_name()

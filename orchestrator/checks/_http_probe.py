@@ -120,7 +120,7 @@ class _StreamAsSocket(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # a memoryview it is
         try:
-            data = self._stream.receive(len(buffer))
+            data = self._stream.read_some(len(buffer))
         except ConnectionResetError:  # which ends a body, too
             return 0
         buffer[: len(data)] = data

@@ -102,7 +102,7 @@ class FleetLink:
                 time.monotonic() + _CONNECT_SECONDS, (), _PATIENCE_SECONDS
             )
             for command in sent:
-                self._connection.receive(command)
+                self._connection.await_reply(command)
         except Exception as error:  # every exception means that there is no connection
             raise self._failed(error, "the greeting", closes=True) from None
         finally:
@@ -157,7 +157,7 @@ class FleetLink:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._interruption.release()
+        self._interruption.forget()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -168,7 +168,7 @@ class FleetLink:
             raise ConnectionResetError
         connection.socket.begin(time.monotonic() + _CALL_SECONDS)
         (command,) = connection.send([RedisCommand(words, _anything)])
-        return connection.receive(command)
+        return connection.await_reply(command)
 
     def _failed(self, error: Exception, command: str, *, closes: bool = False) -> LinkError:
         """Say why, and close a connection of which no further reply can be trusted."""

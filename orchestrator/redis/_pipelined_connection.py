@@ -44,7 +44,7 @@ class PipelinedConnection:
         self.asked_at = time.monotonic()
         return commands
 
-    def receive(self, command: RedisCommand) -> object:
+    def await_reply(self, command: RedisCommand) -> object:
         """Wait for the reply to `command`, which must be a good one."""
         try:
             reply = self._redis_py.read_response(disconnect_on_error=False)

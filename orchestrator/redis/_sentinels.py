@@ -141,7 +141,7 @@ class Sentinels:
             words = ("SENTINEL", "get-master-addr-by-name", self._service_name)
             reply: object = None
             for command in connection.send([*connection.greeting, RedisCommand(words, _any)]):
-                reply = connection.receive(command)
+                reply = connection.await_reply(command)
         finally:
             connection.close()
         return address_of(reply)

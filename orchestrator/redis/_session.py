@@ -91,7 +91,7 @@ class RedisSession(ConnectionSession):
             if not self._pending:
                 self._pending.extend(connection.send([*self._commands]))
         while self._pending:
-            connection.receive(self._pending[0])
+            connection.await_reply(self._pending[0])
             self._pending.popleft()
         if not fresh and self._connector.has_moved(deadline):
             self.close()

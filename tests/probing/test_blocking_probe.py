@@ -49,7 +49,7 @@ class GreetingSession:
             failure = Answer(Failure(FailureKind.TRANSIENT, type(error).__name__, "not there"))
         else:
             failure = Answer(Failure(FailureKind.PERMANENT, "NoGreeting", "something else"))
-        self.interruption.release()
+        self.interruption.forget()
         sock.close()
         return failure
 
@@ -59,7 +59,7 @@ class GreetingSession:
 
     def close(self) -> None:
         """Let go of the socket."""
-        self.interruption.release()
+        self.interruption.forget()
         if self._socket is not None:
             self._socket.close()
         self._socket = None

@@ -14,7 +14,7 @@ from orchestrator.checks._amqp.amqp_wire import (
     Method,
     frame,
     long,
-    receive,
+    receive_method,
     short,
     table,
 )
@@ -109,7 +109,7 @@ class AmqpSession(StreamSession[Broker]):
 
 def _await(stream: DeadlineStream, wanted: Method, place: Broker) -> Arguments:
     """The arguments of the method that must come next."""
-    method, arguments = receive(stream)
+    method, arguments = receive_method(stream)
     if method is wanted:
         return arguments
     if method in (Method.CLOSE, Method.CHANNEL_CLOSE):

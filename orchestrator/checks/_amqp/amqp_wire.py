@@ -71,7 +71,7 @@ class Arguments:
         return self.take(self.number(4))
 
 
-def receive(stream: DeadlineStream) -> tuple[Method | None, Arguments]:
+def receive_method(stream: DeadlineStream) -> tuple[Method | None, Arguments]:
     """The next method, and its arguments; `None` for one that has no name here.
 
     Raises:

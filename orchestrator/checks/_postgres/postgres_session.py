@@ -90,7 +90,7 @@ class PostgresSession(StreamSession[PostgresServer]):
             name = type(error).__name__
             raise ProtocolFault(name, f"the settings for {{where}} raised {name}") from None
 
-    def enter(self, place: PostgresServer, until: float, patience_seconds: float) -> None:
+    def open_at(self, place: PostgresServer, until: float, patience_seconds: float) -> None:
         """Connect and log in; with sslmode allow or prefer, also the other way."""
         mode = "disable" if place.path else self._now.options["sslmode"]
         if self._now.tls is not None and not place.path:
