@@ -1,24 +1,16 @@
 """A real RabbitMQ of a test's own, in a directory that goes away with it."""
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import tempfile
-import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-import psutil
-
-from tests.postgres_server import freeze
 from tests.redis_server import free_port
+from tests.server_process import ServerProcess
 
 USER, PASSWORD, VHOST, SMALL_VHOST = "app", "s3cret/pässword", "orders", "small"
 
@@ -51,7 +43,7 @@ def _quiet(command: list[str], environment: dict[str, str]) -> subprocess.Popen[
     return subprocess.Popen(command, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
 
 
-class RabbitProcess:
+class RabbitProcess(ServerProcess):
     """One broker on 127.0.0.1, with a user, two virtual hosts of its and one that is closed to it.
 
     Args:
@@ -61,10 +53,9 @@ class RabbitProcess:
     def __init__(self, certificates: Path | None = None) -> None:
         script = find_rabbitmq()
         assert script is not None, "needs RabbitMQ"
+        super().__init__("rabbitmq", free_port())
         self._script = script
-        self.port, self.tls_port, self._dist, self._epmd_port = (free_port() for _ in range(4))
-        self._temporary = tempfile.TemporaryDirectory(prefix="rabbit-", ignore_cleanup_errors=True)
-        self.directory = Path(self._temporary.name)
+        self.tls_port, self._dist, self._epmd_port = (free_port() for _ in range(3))
         (self.directory / "definitions.json").write_text(_definitions())
         lines = [
             f"listeners.tcp.local = 127.0.0.1:{self.port}",
@@ -81,7 +72,6 @@ class RabbitProcess:
             ]
         (self.directory / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
         self._epmd: subprocess.Popen[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, vhost: str = VHOST, *, user: str = USER, password: str = PASSWORD) -> str:
         secret = password.replace("/", "%2F")
@@ -112,63 +102,16 @@ class RabbitProcess:
             self._epmd = _quiet(["epmd"], environment)
         self._process = _quiet([str(self._script)], environment)
         try:
-            self._wait()
+            self.wait_until(lambda: self.answer_to(b"AMQP\x00\x00\x09\x01", 1) == b"\x01", 120)
         except BaseException:
             self.kill()
             raise
         return self
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            assert self._process is not None
-            assert self._process.poll() is None, "RabbitMQ ended"
-            with (
-                contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", self.port)) as sock,
-            ):
-                sock.sendall(b"AMQP\x00\x00\x09\x01")
-                if sock.recv(1) == b"\x01":
-                    return
-            time.sleep(0.05)
-        raise TimeoutError("RabbitMQ does not start")
-
-    def _family(self) -> list[psutil.Process]:
-        assert self._process is not None
-        first = psutil.Process(self._process.pid)
-        return [first, *first.children(recursive=True)]
-
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._family():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
-
-    def freeze(self) -> None:
-        freeze(self._family())
-
-    def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End it without warning."""
-        if self._process is not None:
-            family = self._family()
-            self._signal(signal.SIGKILL)
-            self._process.wait(30)
-            psutil.wait_procs(family, 30)
-            self._process = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End it and its name server, and remove its directory."""
         self.kill()
         if self._epmd is not None:
             self._epmd.kill()
             self._epmd.wait(30)
-        self._temporary.cleanup()
+        super().close()

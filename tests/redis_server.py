@@ -5,16 +5,17 @@ import functools
 import importlib.util
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import psutil
+
+from tests.server_process import ServerProcess
 
 
 def free_port() -> int:
@@ -78,7 +79,7 @@ def folder_with_redis_server(directory: Path) -> str:
     return str(directory)
 
 
-class RedisServer:
+class RedisServer(ServerProcess):
     """A real Redis on 127.0.0.1 that saves nothing. As a context manager it starts and stops.
 
     Args:
@@ -95,34 +96,26 @@ class RedisServer:
         binary: str | None = None,
         configuration: Path | None = None,
     ) -> None:
-        self.port = free_port() if port is None else port
+        super().__init__("redis-server", free_port() if port is None else port)
         self._may_move = port is None
         self._args = args
         self._configuration = configuration
         self._binary = binary or find_redis_server()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._directory = tempfile.TemporaryDirectory(prefix="redis-")
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    @property
-    def directory(self) -> Path:
-        """The working directory, which goes away with the server."""
-        return Path(self._directory.name)
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None, "the server was not started"
-        return self._process.pid
+    def family(self) -> list[psutil.Process]:
+        """The process, which has none below it: to look for them would take its time."""
+        return [psutil.Process(self.pid)]
 
     def start(self, *more: str, wait: bool = True) -> Self:
         """Start the process, again after `kill` or `stop`; and wait until it answers.
 
         `more` are further arguments for this time only.
         """
-        self._directory_again()
+        self.directory.mkdir(exist_ok=True)
         self._launch(more)
         if wait:
             try:
@@ -151,42 +144,17 @@ class RedisServer:
             stderr=subprocess.DEVNULL,
         )
 
-    def _directory_again(self) -> None:
-        Path(self._directory.name).mkdir(exist_ok=True)
-
     def _command(self) -> list[str]:
         address = ["--port", str(self.port), "--bind", "127.0.0.1", "--loglevel", "warning"]
         if self._configuration is not None:
             return [self._binary, str(self._configuration), "--sentinel", *address]
-        files = ["--save", "", "--appendonly", "no", "--dir", self._directory.name]
+        files = ["--save", "", "--appendonly", "no", "--dir", str(self.directory)]
         # A higher clock rate, so that it ends within 10 ms of being told to.
         return [self._binary, *address, *files, "--hz", "100"]
 
     def wait_until_answering(self, timeout_seconds: float = 10.0) -> None:
         """Return once the server answers PING, if only with a demand for a password."""
-        deadline = time.monotonic() + timeout_seconds
-        while not self._answers():
-            if self._process is None or self._process.poll() is not None:
-                raise RuntimeError(f"redis-server on port {self.port} is not running")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"redis-server on port {self.port} does not answer")
-            time.sleep(0.002)
-
-    def freeze(self) -> None:
-        """Stop the process where it is (SIGSTOP): its socket still accepts, nobody answers."""
-        os.kill(self.pid, signal.SIGSTOP)
-        os.waitpid(self.pid, os.WUNTRACED)
-
-    def thaw(self) -> None:
-        """Let a frozen process go on."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End the process without warning (SIGKILL)."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self.wait_until(self._answers, timeout_seconds)
 
     def stop(self) -> None:
         """End the process in good order, or by force when it does not obey."""
@@ -195,28 +163,14 @@ class RedisServer:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)
-        self.kill()
-        self._directory.cleanup()
+        self.close()
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as sock:
-                sock.sendall(b"PING\r\n")
-                answer = sock.recv(64)
-                return answer[:1] in (b"+", b"-") and not answer.startswith(b"-LOADING")
-        except OSError:
-            return False
+        answer = self.answer_to(b"PING\r\n", 64)
+        return answer[:1] in (b"+", b"-") and not answer.startswith(b"-LOADING")
 
 
 class FakeServer:

@@ -1,11 +1,12 @@
 """The gate in a drain: announced, then closed to what is new, and emptied evenly."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 from orchestrator import Orchestrator, Policy, Stage, Task
 from orchestrator._http.asgi_types import Message, Receive, Scope, Send
@@ -71,6 +72,16 @@ async def call(gate: ReadinessGate, scope: Scope) -> Caller:
     return caller
 
 
+async def let_in_and_drain(
+    callers: Sequence[Caller], startup: Orchestrator, tasks: TaskGroup
+) -> None:
+    for caller in callers:
+        tasks.start_soon(caller.run)
+    await settled()
+    tasks.start_soon(startup.drain)
+    await until(lambda: startup.draining)
+
+
 async def test_new_requests_are_served_until_the_announcement_is_over() -> None:
     async with ready() as (startup, clock), anyio.create_task_group() as tasks:
         works = Works()
@@ -112,11 +123,7 @@ async def test_open_websockets_are_closed_one_after_the_other() -> None:
         works = Works()
         gate = ReadinessGate(works, startup, clock=clock)
         callers = [Caller(gate, websocket_scope()) for _ in range(10)]
-        for caller in callers:
-            tasks.start_soon(caller.run)
-        await settled()
-        tasks.start_soon(startup.drain)
-        await until(lambda: startup.draining)
+        await let_in_and_drain(callers, startup, tasks)
         await clock.advance(5.0)
         for closed in range(1, 11):
             await settled()
@@ -156,11 +163,7 @@ async def test_handlers_that_go_on_meet_nothing_but_a_client_that_has_left() -> 
     async with ready() as (startup, clock), anyio.create_task_group() as tasks:
         gate = ReadinessGate(app, startup, clock=clock)
         callers = [Caller(gate, websocket_scope(path)) for path in ("/pushes", "/closes", "/late")]
-        for caller in callers:
-            tasks.start_soon(caller.run)
-        await settled()
-        tasks.start_soon(startup.drain)
-        await until(lambda: startup.draining)
+        await let_in_and_drain(callers, startup, tasks)
         await clock.advance(5.0)
         await clock.advance(10.0)
         late.set()  # it was let in before, and is closed as soon as it opens
@@ -185,11 +188,7 @@ async def test_clients_that_take_nothing_do_not_hold_the_others_up() -> None:
         works = Works()
         gate = ReadinessGate(works, startup, clock=clock)
         callers = [(Stuck if n % 2 else Caller)(gate, websocket_scope()) for n in range(10)]
-        for caller in callers:
-            tasks.start_soon(caller.run)
-        await settled()
-        tasks.start_soon(startup.drain)
-        await until(lambda: startup.draining)
+        await let_in_and_drain(callers, startup, tasks)
         await clock.advance(5.0)
         await clock.advance(9.1)
         await settled()

@@ -106,10 +106,10 @@ async def test_what_a_late_function_returns_is_not_left_unawaited() -> None:
 
     probe = call(late)
     try:
-        assert await why(probe, 0.05) == "no answer within 0.05 s"
+        assert (await why(probe, 0.05)).startswith("no answer within 0.05 s")
     finally:
         let_go.set()
-    await until_idle()
+    await until_parked(probe)
     assert await why(probe) == ""
     await probe.aclose()
 
@@ -125,7 +125,7 @@ async def test_a_function_that_hangs_costs_one_thread_and_delays_nobody() -> Non
     try:
         for _ in range(3):
             began_at = time.perf_counter()
-            assert await why(probe, 0.05) == "no answer within 0.05 s"
+            assert (await why(probe, 0.05)).startswith("no answer within 0.05 s")
             assert time.perf_counter() - began_at < 5
         assert len(threads_of_checks()) == 1
     finally:
@@ -146,7 +146,7 @@ async def test_an_answer_that_comes_after_its_attempt_is_not_the_next_ones() -> 
 
     probe = call(answer)
     try:
-        assert await why(probe, 0.05) == "no answer within 0.05 s"
+        assert (await why(probe, 0.05)).startswith("no answer within 0.05 s")
     finally:
         first.set()
     assert over.wait(30)
@@ -169,7 +169,7 @@ async def test_a_call_left_behind_answers_the_next_attempt_only_if_it_ends_well(
         said.append(await why(probe))
 
     try:
-        assert await why(probe, 0.05) == "no answer within 0.05 s"
+        assert (await why(probe, 0.05)).startswith("no answer within 0.05 s")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask_again)
             await anyio.wait_all_tasks_blocked()

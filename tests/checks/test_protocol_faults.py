@@ -373,16 +373,21 @@ async def test_an_answer_that_comes_after_its_attempt_makes_the_next_one_succeed
             assert server.accepted == 1
 
 
+def answer_once(sock: socket.socket) -> None:
+    """Let a client of PostgreSQL in without TLS, and answer its first question."""
+    read_exactly(sock, 8)
+    sock.sendall(b"N")
+    postgres_message(sock, has_kind=False)
+    sock.sendall(WELCOME)
+    postgres_message(sock)
+    sock.sendall(ONE)
+
+
 async def test_an_answer_in_two_attempts_is_read_from_its_beginning() -> None:
     go_on = threading.Event()
 
     def halved(sock: socket.socket) -> None:
-        read_exactly(sock, 8)
-        sock.sendall(b"N")
-        postgres_message(sock, has_kind=False)
-        sock.sendall(WELCOME)
-        postgres_message(sock)
-        sock.sendall(ONE)
+        answer_once(sock)
         postgres_message(sock)
         sock.sendall(ONE[:20])
         go_on.wait()
@@ -451,12 +456,7 @@ async def test_the_end_of_a_connection_is_noticed_at_once_and_is_no_failure() ->
     end = threading.Event()
 
     def ending(sock: socket.socket) -> None:
-        read_exactly(sock, 8)
-        sock.sendall(b"N")
-        postgres_message(sock, has_kind=False)
-        sock.sendall(WELCOME)
-        postgres_message(sock)
-        sock.sendall(ONE)
+        answer_once(sock)
         if server.accepted == 1:
             end.wait()
             sock.sendall(error("57P01"))
