@@ -49,7 +49,7 @@ class CallSession:
 
     def timed_out(self, timeout_seconds: float) -> Failure:
         """What is missing of an attempt whose time is up."""
-        return failed("TimeoutError", f"no answer within {timeout_seconds:g} s")
+        return no_answer(timeout_seconds)
 
     def close(self) -> None:
         """There is no connection."""
@@ -82,3 +82,8 @@ def failed(error_type: str, reason: str = "") -> Failure:
     """A failure in our own words; without any, by the type of the exception alone."""
     reason = reason or f"it ended with {error_type}"
     return Failure(FailureKind.TRANSIENT, error_type, reason)
+
+
+def no_answer(timeout_seconds: float) -> Failure:
+    """The failure of an attempt whose time is up."""
+    return failed("TimeoutError", f"no answer within {timeout_seconds:g} s")

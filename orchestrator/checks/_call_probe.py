@@ -9,7 +9,7 @@ import anyio
 from orchestrator._hardening.arguments import refuse_generator, wrong_type
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line
 from orchestrator._ports import Probe, ProbeResult, Target
-from orchestrator._probing.call_session import CallProbe, failed
+from orchestrator._probing.call_session import CallProbe, failed, no_answer
 from orchestrator._probing.cancellable import CancellableProbe
 from orchestrator._runtime.clock import LoopClock
 from orchestrator._runtime.tasks import came_by_signal, must_pass
@@ -90,7 +90,7 @@ class _SyncCall(CallProbe):
             here = await _asked_here(awaited)
             used_seconds = timeout_seconds - left_seconds
             return ProbeResult(used_seconds + here.latency_seconds, here.failure)
-        return ProbeResult(timeout_seconds, self.timed_out(timeout_seconds))
+        return ProbeResult(timeout_seconds, no_answer(timeout_seconds))
 
     async def aclose(self) -> None:
         """Let go of the thread, and of what was not awaited."""
