@@ -8,9 +8,12 @@ import ssl
 import threading
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 from orchestrator._hardening.arguments import wrong_type
+from orchestrator._ports import Probe
 from orchestrator._probing.addresses import Place
+from orchestrator._probing.blocking_probe import BlockingProbe
 from orchestrator._probing.deadline_stream import DeadlineStream
 from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator._probing.stream_session import StreamPhase, StreamSession
@@ -122,3 +125,12 @@ class ExchangeSession(StreamSession[Place]):
     def wants_tls(self) -> ProtocolFault:
         """It speaks TLS, and was asked without."""
         return ProtocolFault("TlsMismatch", f"{{where}} wants TLS: {self.with_tls}", permanent=True)
+
+
+_SessionT = TypeVar("_SessionT", bound=ExchangeSession)
+
+
+class ExchangeProbe(BlockingProbe[_SessionT]):
+    """Asks with an `ExchangeSession`. Between attempts there is no connection to watch."""
+
+    changed = Probe.changed

@@ -18,10 +18,14 @@ from orchestrator._hardening.text import mistake_in
 from orchestrator._http.grpc_health import SERVICE, ServingStatus, request_for, status_in
 from orchestrator._ports import Target
 from orchestrator._probing.addresses import Place
-from orchestrator._probing.blocking_probe import BlockingProbe
 from orchestrator._probing.deadline_stream import DeadlineStream
 from orchestrator._probing.protocol_fault import ProtocolFault
-from orchestrator.checks._exchange_session import ExchangeSession, TlsChoice, require_tls
+from orchestrator.checks._exchange_session import (
+    ExchangeProbe,
+    ExchangeSession,
+    TlsChoice,
+    require_tls,
+)
 
 _ADDRESS = re.compile(r"(?:dns:(?:///)?)?(\[[0-9A-Za-z:.%_-]+\]|[^\s:/\[\]@\"'${}]+):([0-9]{1,5})")
 _UNIX = re.compile(r"unix:(?://(?=/))?(.+)")
@@ -117,7 +121,7 @@ class GrpcSession(ExchangeSession):
             raise ProtocolFault(status.name, f"{{where}} {what}", permanent=unknown)
 
 
-class GrpcProbe(BlockingProbe[GrpcSession]):
+class GrpcProbe(ExchangeProbe[GrpcSession]):
     """See `grpc`."""
 
     def __init__(

@@ -25,10 +25,9 @@ from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._hardening.text import mistake_in
 from orchestrator._ports import Target
 from orchestrator._probing.addresses import Place
-from orchestrator._probing.blocking_probe import BlockingProbe
 from orchestrator._probing.deadline_stream import DeadlineStream
 from orchestrator._probing.protocol_fault import ProtocolFault
-from orchestrator.checks._exchange_session import ExchangeSession, TlsChoice
+from orchestrator.checks._exchange_session import ExchangeProbe, ExchangeSession, TlsChoice
 
 _MOST_BYTES = 64 * 1024
 """How much of an answer is read for a field of JSON."""
@@ -144,7 +143,7 @@ def _look_for(response: HTTPResponse, name: str, wanted: object) -> None:
         raise ProtocolFault("WrongValue", reason)
 
 
-class HttpProbe(BlockingProbe[HttpSession]):
+class HttpProbe(ExchangeProbe[HttpSession]):
     """See `http`."""
 
     def __init__(

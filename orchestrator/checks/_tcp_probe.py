@@ -5,11 +5,10 @@ from functools import partial
 from orchestrator._hardening.arguments import MOST_PORT, require
 from orchestrator._ports import Target
 from orchestrator._probing.addresses import Place
-from orchestrator._probing.blocking_probe import BlockingProbe
-from orchestrator.checks._exchange_session import ExchangeSession
+from orchestrator.checks._exchange_session import ExchangeProbe, ExchangeSession
 
 
-class TcpProbe(BlockingProbe[ExchangeSession]):
+class TcpProbe(ExchangeProbe[ExchangeSession]):
     """See `tcp`."""
 
     def __init__(self, host: str, port: int) -> None:

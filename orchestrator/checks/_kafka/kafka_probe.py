@@ -7,15 +7,14 @@ from orchestrator._hardening.arguments import MOST_PORT, require, require_items,
 from orchestrator._hardening.text import mistake_in
 from orchestrator._ports import Target
 from orchestrator._probing.addresses import Place
-from orchestrator._probing.blocking_probe import BlockingProbe
-from orchestrator.checks._exchange_session import TlsChoice, require_tls
+from orchestrator.checks._exchange_session import ExchangeProbe, TlsChoice, require_tls
 from orchestrator.checks._kafka.kafka_session import PLACE, SCRAM, KafkaSession, Sasl
 
 _DEFAULT_PORT = 9092
 _PARTS_OF_SASL = 3
 
 
-class KafkaProbe(BlockingProbe[KafkaSession]):
+class KafkaProbe(ExchangeProbe[KafkaSession]):
     """See `kafka`."""
 
     def __init__(
