@@ -94,10 +94,11 @@ class ConnectionSession(ABC):
             and self.asks_again(failure, warm)
         ):
             failure = self._ask_once(deadline, timeout_seconds, patience_seconds)
+        if_late = IfLate.COUNTS if self.keeps_open else IfLate.ANSWERS_WAITING
         if failure is None:
-            return Answer(None, IfLate.COUNTS if self.keeps_open else IfLate.ANSWERS_WAITING)
+            return Answer(None, if_late)
         of_time = failure.error_type in self.of_time
-        if_late = IfLate.SAYS_NOTHING if of_time else IfLate.COUNTS
+        if_late = IfLate.SAYS_NOTHING if of_time else if_late
         now = time.monotonic()
         if not of_time or now - deadline < _LATE_SECONDS:
             return Answer(failure, if_late)
