@@ -26,7 +26,10 @@ _LEFT_BEHIND = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycac
 
 ROOMS = {
     "states": ("states/test_machine.py", "states", "core"),
-    "orchestrator/_core": ("core/test_orchestrator.py", "core", "testing", "hardening"),
+    "orchestrator/_core": (
+        *("core/test_orchestrator.py", "core", "testing", "hardening"),
+        *("checks/test_tasks.py", "integrations/test_ended.py"),
+    ),
     "orchestrator/_gate": ("gate", "asgi"),
     "orchestrator/_probing": ("probing", "redis"),
 }

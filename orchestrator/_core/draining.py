@@ -98,7 +98,7 @@ class Draining(ReadableState):
         start-up.
 
         Raises:
-            TypeError: When it is no function.
+            TypeError: When it is not a function.
         """
         if not callable(callback):
             raise wrong_type(callback, "the callback", "a function", "write @startup.on_drain")

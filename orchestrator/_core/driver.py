@@ -214,7 +214,7 @@ class Driver:
             logger.warning(
                 "the event loop was blocked for %.2f s or more: something that is not async ran in"
                 " it, such as a sync client in an async handler, or the process was paused;"
-                " PYTHONASYNCIODEBUG=1 names it; this is said only once",
+                " PYTHONASYNCIODEBUG=1 names it; this is logged only once",
                 late_seconds,
             )
 

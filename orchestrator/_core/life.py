@@ -270,7 +270,7 @@ class Life(LifeAccess):
             await close_in_time(*parts)
             await close_in_time(logger)  # last, since all of them may have logged
         except Exception as error:  # it is logged
-            logger.error("the startup orchestrator could not let go of all", error=error)
+            logger.error("the startup orchestrator could not close everything", error=error)
         finally:
             self._is_done()
 

@@ -46,7 +46,7 @@ class CallGuard:
         if kind not in self._told and len(self._told) < _MOST_KINDS:
             self._told.add(kind)
             logger.error(
-                "%s raised %s; it is called again the next time, and this is said only once",
+                "%s raised %s; it is called again the next time, and this is logged only once",
                 self.name,
                 kind.__name__,
                 error=error,

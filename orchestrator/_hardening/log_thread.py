@@ -142,7 +142,7 @@ class _Writer:
             with contextlib.suppress(Exception):
                 sys.stderr.write(
                     f"startup-orchestrator: {what} of the logging set-up raised"
-                    f" {type(error).__name__}, and lines are lost; this is said only once\n"
+                    f" {type(error).__name__}, and lines are lost; this is logged only once\n"
                 )
 
 

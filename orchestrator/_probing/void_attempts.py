@@ -29,7 +29,7 @@ class VoidAttempts:
             self._said = True
             logger.warning(
                 "an attempt of %s does not count, since this process did not run in time; does C"
-                " code hold the interpreter, or is there too little CPU? This is said only once",
+                " code hold the interpreter, or is there too little CPU? This is logged only once",
                 self._name,
             )
         return True

@@ -38,7 +38,9 @@ class LoopThread(Generic[EnteredT]):
             Exception: What entering raised.
         """
         if self._run is not None and self._run.thread.is_alive():
-            raise AlreadyStarted("this thread runs already; close it before it is started again")
+            raise AlreadyStarted(
+                "this thread is already running; close it before it is started again"
+            )
         self._run = run = _Run(self._context)
         try:
             run.start()

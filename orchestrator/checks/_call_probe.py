@@ -36,7 +36,7 @@ def call(function: CallFunction, *, name: str = "") -> Probe:
         name: What is asked, as it appears in pages and traces; the function's name if not given.
 
     Raises:
-        TypeError: When it is no function.
+        TypeError: When it is not a function.
     """
     given: object = function
     if not callable(given):

@@ -124,7 +124,8 @@ class ExchangeSession(StreamSession[Place]):
 
     def wants_tls(self) -> ProtocolFault:
         """It speaks TLS, and was asked without."""
-        return ProtocolFault("TlsMismatch", f"{{where}} wants TLS: {self.with_tls}", permanent=True)
+        reason = f"{{where}} expects TLS: {self.with_tls}"
+        return ProtocolFault("TlsMismatch", reason, permanent=True)
 
 
 _SessionT = TypeVar("_SessionT", bound=ExchangeSession)

@@ -53,7 +53,7 @@ def from_url(url: str) -> Probe:
         url: What is asked.
 
     Raises:
-        TypeError: When it is no text.
+        TypeError: When it is not text.
         ValueError: When it cannot be asked. The text holds nothing of the URL but its scheme.
     """
     require(url, str, "url", "write from_url('tcp://db.internal:5432')")

@@ -29,7 +29,7 @@ def checked_function(name: str, function: TaskFunction) -> TaskFunction:
         function: What was given.
 
     Raises:
-        TypeError: When it is no function, has a `yield`, is not async, or takes other arguments.
+        TypeError: When it is not a function, has a `yield`, is not async, or takes other arguments.
     """
     given: object = function
     if not callable(given):

@@ -308,6 +308,6 @@ class Publisher:
             self.said.add(failure.error_type)
             logger.warning(
                 "the fleet does not learn how this instance stands: %s; it is tried again, and"
-                " this is said only once",
+                " this is logged only once",
                 failure.reason,
             )

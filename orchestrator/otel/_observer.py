@@ -260,4 +260,6 @@ class _WriteAll:
         except BaseException as error:  # the thread must go on, or facts would pile up
             if not self._failed:
                 self._failed = True
-                logger.error("telemetry could not be written; this is said only once", error=error)
+                logger.error(
+                    "telemetry could not be written; this is logged only once", error=error
+                )

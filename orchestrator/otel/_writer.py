@@ -171,7 +171,9 @@ class EpisodeWriter:
             if what not in self._failed:
                 self._failed.add(what)
                 logger.error(
-                    "telemetry: %s could not be written; this is said only once", what, error=error
+                    "telemetry: %s could not be written; this is logged only once",
+                    what,
+                    error=error,
                 )
 
 

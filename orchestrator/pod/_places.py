@@ -93,6 +93,6 @@ def _make_private(path: Path) -> None:
         path.mkdir(_PRIVATE, parents=not path.parent.exists())
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise OSError(0, "what stands there is no directory")
+        raise OSError(0, "it is not a directory")
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise OSError(0, "it belongs to another user, or others may use it")

@@ -31,7 +31,7 @@ class NotRedisError(AttemptError):
     """What came back is no reply of Redis."""
 
     def __init__(self) -> None:
-        reason = "{where} is no Redis, or wants TLS (rediss://): it speaks another protocol"
+        reason = "{where} is not Redis, or expects TLS (rediss://): it speaks another protocol"
         super().__init__(FailureKind.PERMANENT, "InvalidResponse", reason)
 
 

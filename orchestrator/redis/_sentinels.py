@@ -64,7 +64,7 @@ def _addresses(sentinels: object) -> tuple[HostAndPort, ...]:
         host = require(pair[0], str, "a sentinel's host", _WRITE)
         port = require(pair[1], int, "a sentinel's port", _WRITE)
         if not is_host(host):
-            raise ValueError(f"a sentinel's host is no name or address of a host: {_WRITE}")
+            raise ValueError(f"a sentinel's host is not a host name or address: {_WRITE}")
         if isinstance(port, bool) or not is_port(port):
             raise ValueError(f"a sentinel's port must be from 1 to 65535: {_WRITE}")
         found.append((host, port))

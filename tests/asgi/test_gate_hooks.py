@@ -56,7 +56,7 @@ async def test_a_request_for_which_bypass_raises_does_not_pass(
         await callers[0].done.wait()
         assert callers[0].status == 200
         tasks.cancel_scope.cancel()
-    assert caplog.text.count("this is said only once") == 1
+    assert caplog.text.count("this is logged only once") == 1
 
 
 class WithAsync:
@@ -110,5 +110,5 @@ async def test_hooks_that_raise_lose_no_request_and_are_called_again(
     assert called == ["admitted"] * 4
     assert gate.counts.admitted == 4
     # The hook for admissions, and the metrics, which hear of the gate and of three waits.
-    assert caplog.text.count("this is said only once") == 2
+    assert caplog.text.count("this is logged only once") == 2
     assert caplog.text.count("raised 4 times in all") == 2

@@ -111,7 +111,7 @@ def test_a_cmd_without_a_name_is_found_before_anything_is_waited_for(
 ) -> None:
     done = finished(command, "--redis", nobody, "--", "", "x")
     assert done.returncode == 127
-    wanted = 'the command is "", which is no program: is a variable of it not set?'
+    wanted = 'the command is "", which is not a program: is a variable of it not set?'
     assert done.stderr == f"startup-orchestrator: {wanted}\n"
 
 

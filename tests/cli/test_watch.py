@@ -177,7 +177,7 @@ def test_a_wrong_url_is_one_line(
 def test_other_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, says in {
         ("check", "x", "--timeout", "0"): "--timeout is 0; it must be a number above 0",
-        ("check", "8080"): "8080 alone is no URL; a port is given as 127.0.0.1:8080",
+        ("check", "8080"): "8080 alone is not a URL; a port is given as 127.0.0.1:8080",
         ("check",): "Missing argument 'URL'. (startup-orchestrator check --help says more)",
         ("wait", "--redis", ""): "--redis is empty",
         ("watch", "x", "--until", "tea"): "--until is tea; it must be one of booting, ",
@@ -352,7 +352,7 @@ def test_a_stream_that_is_no_status_page_s_ends_it_with_one_line(
     with FakeServer(answering(STREAM + stream)) as server:
         assert main(["watch", f"127.0.0.1:{server.port}", "--timeout", "20"]) == 2
     error = capsys.readouterr().err
-    assert "sent an event that is no status page's" in error
+    assert "sent an event that is not from a status page" in error
     assert error.count("\n") == 1
 
 

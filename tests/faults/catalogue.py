@@ -16,7 +16,7 @@ _SILENT_AT_FIRST = "gave no answer to the greeting within 0.3 s, on an accepted 
 _CLOSED = (
     "closed the connection without an answer (PING): is it stopping, or does one side expect TLS?"
 )
-_NO_REDIS = "is no Redis, or wants TLS (rediss://): it speaks another protocol"
+_NO_REDIS = "is not Redis, or expects TLS (rediss://): it speaks another protocol"
 
 _NOBODY = (
     Fault(

@@ -447,7 +447,7 @@ async def test_whatever_observers_and_callbacks_raise_is_said_once_and_ends_noth
         assert startup.stage is Stage.DEGRADED
     assert observer.calls >= 5
     assert len(calls) == 8, "both are called at each of the four events"
-    assert caplog.text.count("this is said only once") == 3
+    assert caplog.text.count("this is logged only once") == 3
     assert caplog.text.count("times in all") == 3
 
 

@@ -91,7 +91,7 @@ async def test_a_trace_that_cannot_be_written_costs_no_metrics_and_no_later_trac
     assert traced.current_stages == []
     assert list(traced.points("orchestrator.startup.duration")) == ["orchestrator.outcome=ready"]
     assert [record.getMessage() for record in caplog.records] == [
-        "telemetry: traces could not be written; this is said only once"
+        "telemetry: traces could not be written; this is logged only once"
     ]
 
 

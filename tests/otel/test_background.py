@@ -100,7 +100,7 @@ async def test_a_provider_that_raises_is_said_once_and_nothing_piles_up(
             assert not observer._told
     assert provider.asked > 1  # it may be able to later
     assert [record.message for record in caplog.records] == [
-        "telemetry: traces could not be written; this is said only once"
+        "telemetry: traces could not be written; this is logged only once"
     ]
 
 

@@ -142,7 +142,7 @@ async def test_metrics_that_raise_are_logged_once_and_go_on(
         assert [caller.sent[0]["type"] for caller in callers] == ["websocket.accept"] * 3
         assert broken.gates[0].admissions()["admitted"] == 3
         tasks.cancel_scope.cancel()
-    assert caplog.text.count("this is said only once") == 1
+    assert caplog.text.count("this is logged only once") == 1
     assert "raised 3 times in all" in caplog.text
 
 

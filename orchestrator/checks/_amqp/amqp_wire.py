@@ -80,7 +80,7 @@ def receive_method(stream: DeadlineStream) -> tuple[Method | None, Arguments]:
     while True:
         start = stream.read(1)
         if start[0] == _TLS_ALERT:
-            reason = "{where} wants TLS: begin the URL with amqps://"
+            reason = "{where} expects TLS: begin the URL with amqps://"
             raise ProtocolFault("TlsMismatch", reason, permanent=True)
         if start == b"A":
             raise _other_version(stream)
@@ -109,7 +109,7 @@ def _other_version(stream: DeadlineStream) -> ProtocolFault:
 
 def not_amqp() -> ProtocolFault:
     """What came is no AMQP."""
-    reason = "{where} is no AMQP broker: it speaks another protocol"
+    reason = "{where} is not an AMQP broker: it speaks another protocol"
     return ProtocolFault("InvalidResponse", reason, permanent=True)
 
 

@@ -34,11 +34,11 @@ class _SessionQuestion(NamedTuple):
 
 _QUESTIONS = {
     "read-write": _SessionQuestion(
-        _READ_ONLY, b"off", "is read-only, and the DSN wants read-write"
+        _READ_ONLY, b"off", "is read-only, and the DSN requires read-write"
     ),
-    "read-only": _SessionQuestion(_READ_ONLY, b"on", "is not read-only, as the DSN wants it"),
-    "primary": _SessionQuestion(_STANDBY, b"f", "is a standby, and the DSN wants a primary"),
-    "standby": _SessionQuestion(_STANDBY, b"t", "is no standby, as the DSN wants it"),
+    "read-only": _SessionQuestion(_READ_ONLY, b"on", "is not read-only, as the DSN requires"),
+    "primary": _SessionQuestion(_STANDBY, b"f", "is a standby, and the DSN requires a primary"),
+    "standby": _SessionQuestion(_STANDBY, b"t", "is not a standby, as the DSN requires"),
     "any": _SessionQuestion("SELECT 1", b"1", "gave another answer than 1 to SELECT 1"),
 }
 """What is asked, by `target_session_attrs`; each works on all versions of the server."""

@@ -130,12 +130,12 @@ def _servers(options: Mapping[str, str]) -> tuple[PostgresServer, ...]:
         hosts = [""] * len(addresses)
     elif len(addresses) != len(hosts):
         if options.get("hostaddr"):
-            raise ValueError("the DSN has not as many addresses (hostaddr) as hosts")
+            raise ValueError("the DSN needs one address (hostaddr) for each host")
         addresses = [""] * len(hosts)
     ports = options.get("port", "").split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
     if len(ports) != len(hosts):
-        raise ValueError("the DSN has not as many ports as hosts")
+        raise ValueError("the DSN needs one port for each host, or one for all")
     wants = options["target_session_attrs"]
     rounds = ("standby", "any") if wants == "prefer-standby" else (wants,)
     return tuple(

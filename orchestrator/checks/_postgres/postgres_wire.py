@@ -64,7 +64,7 @@ def first_column(row: bytes) -> bytes:
 
 def not_postgres() -> ProtocolFault:
     """What came is not PostgreSQL's."""
-    reason = "{where} is no PostgreSQL: it speaks another protocol"
+    reason = "{where} is not PostgreSQL: it speaks another protocol"
     return ProtocolFault("InvalidResponse", reason, permanent=True)
 
 

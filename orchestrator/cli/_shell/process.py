@@ -62,7 +62,7 @@ def named(command: Sequence[str]) -> None:
     """
     if command and not command[0]:
         raise UserError(
-            'the command is "", which is no program: is a variable of it not set?', NOT_FOUND
+            'the command is "", which is not a program: is a variable of it not set?', NOT_FOUND
         )
 
 

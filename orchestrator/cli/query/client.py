@@ -71,7 +71,7 @@ class HttpAddress:
             UserError: When it is no URL of HTTP. The text never holds a user or a password.
         """
         if url.isdecimal():
-            raise UserError(f"{url} alone is no URL; a port is given as 127.0.0.1:{url}")
+            raise UserError(f"{url} alone is not a URL; a port is given as 127.0.0.1:{url}")
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             port, host = parts.port, parts.hostname
@@ -198,7 +198,9 @@ def events(address: HttpAddress, silence_seconds: float) -> Iterator[Event]:
             for name, text in _parsed(response):
                 data = read_object(text) if text is not None else None
                 if name in KNOWN_EVENTS and (data is None or not _is_told(name, data)):
-                    raise NoStream(f"{address} sent an event that is no status page's: {NO_PAGE}")
+                    raise NoStream(
+                        f"{address} sent an event that is not from a status page: {NO_PAGE}"
+                    )
                 if data is not None:
                     yield Event(name, data)
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -68,7 +68,7 @@ def check(url: str, timeout_seconds: float) -> HealthAnswer:
     if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         status = "fail"
     elif not isinstance(status, str) or (told is None and looks_like_json):
-        raise Unreachable(f"{address} answered {answer.status} and JSON that makes no sense")
+        raise Unreachable(f"{address} answered {answer.status} and JSON that cannot be understood")
     elif status not in ("pass", "warn"):
         status = "fail"
     stage, output = (shown((told or {}).get(name) or "") for name in ("stage", "output"))
