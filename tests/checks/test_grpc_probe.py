@@ -136,7 +136,7 @@ H2_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak gRPC"),
         (b"SSH-2.0-OpenSSH\r\n" * 3, "does not speak gRPC"),
-        (b"\x15\x03\x01\0\x02\x02\x16", "wants TLS: write tls=True"),
+        (b"\x15\x03\x01\0\x02\x02\x16", "expects TLS: write tls=True"),
         (b"", "closed the connection"),
         (H2_SETTINGS, "closed the connection"),
         (H2_SETTINGS + b"\0\0\x01\x01\x05\0\0\0\x01\x88", "does not speak gRPC"),

@@ -279,7 +279,7 @@ async def test_tls_is_checked(certificates: Path) -> None:
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak Kafka"),
         (b"SSH-2.0-OpenSSH\r\n", "does not speak Kafka"),
-        (b"\x15\x03\x03\0\x02\x02\x16", "wants TLS: write tls=True"),
+        (b"\x15\x03\x03\0\x02\x02\x16", "expects TLS: write tls=True"),
         (b"", "closed the connection"),
         (b"\0\0\0\x04\0\0\0\x09", "does not speak Kafka"),
         (b"\0\0\0\x06\0\0\0\x01\0\0", "does not speak Kafka"),

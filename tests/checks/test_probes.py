@@ -231,7 +231,7 @@ def response(status: int, body: bytes = b"") -> bytes:
         (response(301), "answered 301", FailureKind.TRANSIENT),
         (response(401), "answered 401", FailureKind.PERMANENT),
         (b"SSH-2.0-OpenSSH\r\n", "does not speak HTTP", FailureKind.PERMANENT),
-        (b"\x15\x03\x03\0\x02\x02\x46", "wants TLS: write https://", FailureKind.PERMANENT),
+        (b"\x15\x03\x03\0\x02\x02\x46", "expects TLS: write https://", FailureKind.PERMANENT),
         (b"", "", FailureKind.TRANSIENT),
     ],
 )
