@@ -154,7 +154,7 @@ class RedisServer(ServerProcess):
 
     def wait_until_answering(self, timeout_seconds: float = 10.0) -> None:
         """Return once the server answers PING, if only with a demand for a password."""
-        self.wait_until(self._answers, timeout_seconds)
+        self.wait_until(self._answers, timeout_seconds, 0.002)
 
     def stop(self) -> None:
         """End the process in good order, or by force when it does not obey."""
@@ -169,7 +169,7 @@ class RedisServer(ServerProcess):
         self.stop()
 
     def _answers(self) -> bool:
-        answer = self.answer_to(b"PING\r\n", 64)
+        answer = self.answer_to(b"PING\r\n", 64, 0.5)
         return answer[:1] in (b"+", b"-") and not answer.startswith(b"-LOADING")
 
 

@@ -71,7 +71,9 @@ class ServerProcess(ABC):
         self.kill()
         self._temporary.cleanup()
 
-    def wait_until(self, answers: Callable[[], bool], limit_seconds: float) -> None:
+    def wait_until(
+        self, answers: Callable[[], bool], limit_seconds: float, pause_seconds: float = 0.02
+    ) -> None:
         """Return once it answers.
 
         Raises:
@@ -84,13 +86,13 @@ class ServerProcess(ABC):
                 raise RuntimeError(f"{self._name} on port {self.port} is not running")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self._name} on port {self.port} does not answer")
-            time.sleep(0.002)
+            time.sleep(pause_seconds)
 
-    def answer_to(self, question: bytes, size: int) -> bytes:
+    def answer_to(self, question: bytes, size: int, limit_seconds: float = 10.0) -> bytes:
         """What it says to a question on a new connection; empty if it takes none."""
         with (
             contextlib.suppress(OSError),
-            socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as sock,
+            socket.create_connection(("127.0.0.1", self.port), timeout=limit_seconds) as sock,
         ):
             sock.sendall(question)
             return sock.recv(size)
