@@ -99,7 +99,11 @@ class ServerProcess(ABC):
         return b""
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_error: object) -> None:
         self.close()
