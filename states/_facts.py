@@ -16,7 +16,7 @@ class FailureKind(StrEnum):
     """The server may come back by itself. It refuses, is late, or is still loading."""
 
     PERMANENT = "permanent"
-    """Somebody has to change something first, such as a wrong password or a wrong address."""
+    """Something has to be changed first, such as a wrong password or a wrong address."""
 
 
 @dataclass(frozen=True, slots=True)

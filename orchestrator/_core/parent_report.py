@@ -63,12 +63,12 @@ class ParentReport(Observer):
         self._send()
 
     def _send(self) -> None:
-        told = {**self._told, "pid": os.getpid(), "number": self._number}
-        stage = told["stage"]
-        words: dict[str, str | int] = {REPORT: json.dumps(told)}
-        if stage is Stage.READY and not told.get("ended"):
+        data = {**self._told, "pid": os.getpid(), "number": self._number}
+        stage = data["stage"]
+        words: dict[str, str | int] = {REPORT: json.dumps(data)}
+        if stage is Stage.READY and not data.get("ended"):
             words["READY"] = 1
-        waits = told.get("waits_for")
+        waits = data.get("waits_for")
         words["STATUS"] = f"{stage}, waits for {waits}" if waits else str(stage)
         # Words are few, and a socket that stayed open would be one that forks inherit.
         socket = NotifySocket(self._address)

@@ -32,7 +32,7 @@ def explain_now(
         next_at, lag = life.driver.next_probe_at, life.driver.loop_lag_seconds
         draining = life.drain.text(now)
         known = said_now(known, life.keeping.words(now))
-    told = explain(
+    explained = explain(
         known,
         now,
         ended,
@@ -42,7 +42,9 @@ def explain_now(
         draining=draining,
         after=after,
     )
-    return told if life is None else replace(told, needs_restart=life.keeping.needs_restart)
+    return (
+        explained if life is None else replace(explained, needs_restart=life.keeping.needs_restart)
+    )
 
 
 async def wait_for(stage: Stage, timeout_seconds: float | None, life: Life) -> StageChanged:

@@ -152,22 +152,22 @@ class HealthAnswers:
 
     def _report(self, verdict: HealthVerdict, output: str, *, details: bool) -> HealthReport:
         failed = verdict is HealthVerdict.FAIL
-        told: dict[str, object] = {"status": verdict, "stage": self._startup.stage}
+        data: dict[str, object] = {"status": verdict, "stage": self._startup.stage}
         if output:
-            told["output"] = output
+            data["output"] = output
         if details:
             # Whatever fails in the details, the verdict stays.
             try:
-                told |= self._details()
+                data |= self._details()
             except Exception as error:  # it is logged
                 logger.error("a health endpoint could not report its details", error=error)
         status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
         headers = (("retry-after", self._retry_after.draw()),) if failed else ()
-        return HealthReport(status, as_json(told), HEALTH_JSON, headers)
+        return HealthReport(status, as_json(data), HEALTH_JSON, headers)
 
     def _details(self) -> Mapping[str, object]:
         known = self._startup.explain()
-        told: dict[str, object] = {
+        data: dict[str, object] = {
             "in_stage_seconds": round(known.in_stage_seconds, 3),
             "draining": known.draining,
             "waits_for": known.waits_for,
@@ -184,7 +184,7 @@ class HealthAnswers:
                 for name, condition in known.conditions.items()
             },
         }
-        return told if self._pod is None else {**told, "pod": self._pod.details()}
+        return data if self._pod is None else {**data, "pod": self._pod.details()}
 
 
 def _status_of(condition: ConditionState) -> HealthVerdict:

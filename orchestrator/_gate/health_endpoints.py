@@ -56,7 +56,7 @@ def health_app(
 
     It answers GET and HEAD with `application/health+json`. `/livez` says only that the event loop
     turns and that the orchestrator has not ended: Redis has no part in it, and restarting a service
-    does not mend its Redis. Once the orchestrator has ended, all three fail and `output` says why.
+    does not repair its Redis. Once the orchestrator has ended, all three fail and `output` says why.
 
     A gate in front lets `/livez` and `/health/livez` pass, and so on. Mounted elsewhere, say so:
     `ReadinessGate(bypass=health_paths("/internal"))`.

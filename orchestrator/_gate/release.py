@@ -69,7 +69,7 @@ class Release:
     def ticked(self, at: float | None) -> None:
         """The event loop runs at this time; `None`: for now no one looks.
 
-        Nobody comes back to a loop that stands still. So that time counts for nothing.
+        No one comes back to a loop that stands still. So that time counts for nothing.
         """
         if at is not None and self._ticked_at is not None:
             seconds = at - self._ticked_at
@@ -85,7 +85,7 @@ class Release:
         return now - self._stood_still_seconds
 
     def refused(self, *, is_open: bool) -> None:
-        """Somebody was turned away. If that was early, it will be back and still be early."""
+        """Someone was turned away. If that was early, it will be back and still be early."""
         now = self._now()
         if not is_open:
             self._returning_until = now + self._return_seconds
@@ -107,7 +107,7 @@ class Release:
             self._full_ticks = -_GROW_AFTER_TICKS
 
     def unsettled(self) -> None:
-        """Somebody waits, or may do so in a moment."""
+        """Someone waits, or may do so in a moment."""
         self._calm_ticks = 0
 
     def count_tick(self, backlog: int, early_one_waits: Callable[[], bool]) -> None:

@@ -100,11 +100,11 @@ class Turnstile:
         self._release.begin()
 
     def refused(self) -> None:
-        """Somebody was turned away. If that was early, it will be back and still be early."""
+        """Someone was turned away. If that was early, it will be back and still be early."""
         self._release.refused(is_open=self._is_open())
 
     def end(self) -> None:
-        """Nobody needs a slot any more."""
+        """No one needs a slot any more."""
         self.young = False
         self._working.clear()
         while self._turns:

@@ -36,7 +36,7 @@ OnSignal = Callable[[PassOn, signal.Signals], object]
 
 
 class SignalListener:
-    """Somebody who wants to hear of signals, on an event loop of its own."""
+    """A listener for signals, on an event loop of its own."""
 
     def __init__(
         self,
@@ -108,15 +108,15 @@ class Deferral:
         self._answered = threading.Event()
         self._turned = threading.Event()  # of the turn that is waited for now
 
-    def tell(self, told: Collection[SignalListener]) -> None:
+    def tell(self, listeners: Collection[SignalListener]) -> None:
         """Tell the listeners, and await those that have anyone to answer."""
         # All of them, before the first hears of it, which may answer before the next is seen.
-        self._awaited.update(listener for listener in told if listener.unanswered())
+        self._awaited.update(listener for listener in listeners if listener.unanswered())
         seconds = max((one.drain_seconds() for one in self._awaited), default=0.0)
         if seconds and not _is_quit(self.number):
             self.drains, self._drain_until = True, time.monotonic() + seconds
             self.is_meant(self.number)
-        for listener in told:
+        for listener in listeners:
             pass_on = functools.partial(self._has_answered, listener)
             if not listener.tell(pass_on, self.number):
                 pass_on()  # whoever it could have answered has gone with its loop

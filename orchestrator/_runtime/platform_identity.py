@@ -96,12 +96,12 @@ class ServiceIdentity(NamedTuple):
 def service_identity(environ: Mapping[str, str]) -> ServiceIdentity:
     """What the environment says: our own variables, then OpenTelemetry's, then the platform's."""
     found = {name: str(value) for name, value in platform_attributes(environ).items()}
-    told = _of_opentelemetry(environ)
+    data = _of_opentelemetry(environ)
 
     def first(variable: str, *names: str) -> str:
         own = one_line(environ.get(f"ORCHESTRATOR_FLEET_{variable}", "").strip())
         return own or next(
-            (one for name in names if (one := told.get(name) or found.get(name))), ""
+            (one for name in names if (one := data.get(name) or found.get(name))), ""
         )
 
     return ServiceIdentity(
@@ -113,10 +113,10 @@ def service_identity(environ: Mapping[str, str]) -> ServiceIdentity:
 
 def _of_opentelemetry(environ: Mapping[str, str]) -> dict[str, str]:
     pairs = (item.partition("=") for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
-    told = {name.strip(): one_line(unquote(value.strip())) for name, _, value in pairs}
+    data = {name.strip(): one_line(unquote(value.strip())) for name, _, value in pairs}
     if name := environ.get("OTEL_SERVICE_NAME", "").strip():
-        told["service.name"] = one_line(name)
-    return told
+        data["service.name"] = one_line(name)
+    return data
 
 
 def _host() -> str:

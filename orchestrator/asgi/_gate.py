@@ -301,4 +301,4 @@ class ReadinessGate(GateFace):
 
 
 def _uncounted(_: int | str) -> None:
-    """Nobody counts this close."""
+    """This close is not counted."""

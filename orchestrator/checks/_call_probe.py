@@ -128,7 +128,7 @@ async def _asked_here(function: CallFunction) -> ProbeResult:
 
 
 def _discard(awaitable: Awaitable[object] | None) -> None:
-    """Nobody will await it, and that is nothing to warn of."""
+    """It will not be awaited, and that is nothing to warn of."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()
 

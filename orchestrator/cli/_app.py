@@ -85,8 +85,8 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(str(error), error.status)
     except OSError as error:
         # What a device has no place for is what we print; the rest is said as the system says it.
-        told = lost(error) if is_of_a_stream(error) else f"the system refused something: {error}"
-        return _complain(str(told), FAILED)
+        message = lost(error) if is_of_a_stream(error) else f"the system refused something: {error}"
+        return _complain(str(message), FAILED)
     except Exception as error:
         # Typer's usage errors have no public base class in all its versions; this is their mark.
         message = getattr(error, "format_message", None)

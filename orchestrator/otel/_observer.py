@@ -158,15 +158,15 @@ class OpenTelemetryObserver(Observer):
     def _note(self, fact: Fact | KeptFact, changed: StageChanged | None) -> None:
         if self._loop is None or self._over:
             return
-        told = self._told
-        told.append((fact, changed, time_ns()))
+        noted = self._told
+        noted.append((fact, changed, time_ns()))
         outcome = None if changed is None else changed.current
         ended = outcome in _ENDS_EPISODE
         if self._waiting:
             # A start-up's trace is to be seen as soon as it can be.
-            if (ended and self._in_startup) or fact.at >= self._due_at or len(told) >= _MANY_FACTS:
+            if (ended and self._in_startup) or fact.at >= self._due_at or len(noted) >= _MANY_FACTS:
                 self._look(fact.at, failed=self._in_startup and outcome is Stage.DEGRADED)
-        elif ended or fact.at >= self._due_at or len(told) >= _MANY_FACTS:
+        elif ended or fact.at >= self._due_at or len(noted) >= _MANY_FACTS:
             self._due_at = fact.at + _LATE_SECONDS
             if self._in_startup and outcome is Stage.DEGRADED:
                 self._loop.hurry()
@@ -231,32 +231,32 @@ class _WriteAll:
         told: Where the event loop's thread notes it.
     """
 
-    def __init__(self, writer: EpisodeWriter, told: deque[_Told]) -> None:
+    def __init__(self, writer: EpisodeWriter, noted: deque[_Told]) -> None:
         self._writer = writer
-        self._told = told
+        self._told = noted
         self._failed = False
 
     def __call__(self) -> bool:
         """Return whether that was the end of it."""
         over = False
         while self._told:
-            told = self._told.popleft()
-            if isinstance(told, Event):
-                told.set()
+            noted = self._told.popleft()
+            if isinstance(noted, Event):
+                noted.set()
                 continue
-            over = over or isinstance(told, _Stop)
-            self._guarded(told)
+            over = over or isinstance(noted, _Stop)
+            self._guarded(noted)
         self._guarded(None)
         return over
 
-    def _guarded(self, told: _Dated | _Stop | None) -> None:
+    def _guarded(self, noted: _Dated | _Stop | None) -> None:
         try:
-            if told is None:
+            if noted is None:
                 self._writer.write_finished()
-            elif isinstance(told, _Stop):
-                self._writer.stop(told.at, told.waits_for)
+            elif isinstance(noted, _Stop):
+                self._writer.stop(noted.at, noted.waits_for)
             else:
-                self._writer.take(*told)
+                self._writer.take(*noted)
         except BaseException as error:  # the thread must go on, or facts would pile up
             if not self._failed:
                 self._failed = True

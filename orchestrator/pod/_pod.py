@@ -285,8 +285,8 @@ class Pod:
 
     def _read(self, member: Member, own: WorkerReport | None = None) -> PodStanding:
         """How all stand; `own` is what this worker is about to say."""
-        told = read(member.directory, member.name)
-        reports = {name: WorkerReport.from_json(one) for name, one in told}
+        data = read(member.directory, member.name)
+        reports = {name: WorkerReport.from_json(one) for name, one in data}
         if own is not None:
             reports[member.name] = own
         # They end with the supervisor, of which there has to be one.

@@ -53,20 +53,20 @@ class WorkerReport:
         }
 
     @classmethod
-    def from_json(cls, told: Mapping[str, object]) -> Self:
+    def from_json(cls, data: Mapping[str, object]) -> Self:
         """From a file; what is missing or of another version is as if it had said nothing."""
         try:
-            waits_for = told["waits_for"]
+            waits_for = data["waits_for"]
             return cls(
-                pid=int(str(told["pid"])),
-                stage=str(told["stage"]),
-                readyz=HealthVerdict(str(told["readyz"])),
-                startupz=HealthVerdict(str(told["startupz"])),
+                pid=int(str(data["pid"])),
+                stage=str(data["stage"]),
+                readyz=HealthVerdict(str(data["readyz"])),
+                startupz=HealthVerdict(str(data["startupz"])),
                 waits_for=tuple(map(str, waits_for)) if isinstance(waits_for, list) else (),
-                beat_at=float(str(told["beat_at"])),
-                pod_started=told["pod_started"] is True,
-                pod_was_ready=told["pod_was_ready"] is True,
-                draining=told.get("draining") is True,
+                beat_at=float(str(data["beat_at"])),
+                pod_started=data["pod_started"] is True,
+                pod_was_ready=data["pod_was_ready"] is True,
+                draining=data.get("draining") is True,
             )
         except (KeyError, ValueError):
             return cls()
@@ -113,7 +113,7 @@ class PodStanding:
             reports: The reports of those that live.
             expected: How many there should be; as many as there are if `None`.
             now: The time.
-            awake_at: Since when whoever looks has been running without a break. Before that nobody
+            awake_at: Since when whoever looks has been running without a break. Before that no one
                 may have run, as in a container that was paused.
             marks: What was so for all of them together before.
         """

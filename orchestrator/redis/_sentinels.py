@@ -77,7 +77,7 @@ class Sentinels:
     Args:
         settings: Where the sentinels are, how to log in to them, and what they call the master.
         connect: Opens a connection to one of them until a moment, in monotonic seconds.
-        progress: Told what is being done.
+        progress: Gets what is being done.
 
     Attributes:
         master: The address that was named last.

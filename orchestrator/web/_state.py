@@ -130,13 +130,13 @@ class StateReader:
     def attempt(self, attempt: ShownAttempt) -> JsonObject:
         """An attempt."""
         failure = attempt.failure
-        told: dict[str, object] = {
+        data: dict[str, object] = {
             "number": attempt.number,
             "at_unix_seconds": _rounded(self._history.unix_seconds(attempt.at)),
             "latency_seconds": round(attempt.latency_seconds, 6),
             "ok": failure is None,
         }
-        return told if failure is None else told | _failure(failure)
+        return data if failure is None else data | _failure(failure)
 
 
 def _failure(failure: Failure) -> dict[str, object]:

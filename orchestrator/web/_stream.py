@@ -1,7 +1,7 @@
 """The stream of server-sent events.
 
 A stream is a place in what the history keeps, and no queue: it reads on when its client has taken
-what was sent. So a slow client costs nothing but its own delay, and what it is told then is the
+what was sent. So a slow client costs nothing but its own delay, and what it gets then is the
 state of that moment.
 """
 

@@ -9,33 +9,33 @@ _BAR_CELLS = 40
 _MOST_NAME_CELLS = 32
 
 
-def account_from(told: object) -> Account | None:
+def account_from(data: object) -> Account | None:
     """The account that a service tells as JSON; `None` where it is none."""
-    if not isinstance(told, Mapping):
+    if not isinstance(data, Mapping):
         return None
-    seconds, steps = number(told.get("seconds")), told.get("steps")
+    seconds, steps = number(data.get("seconds")), data.get("steps")
     if seconds is None or not isinstance(steps, list):
         return None
     found = [step for one in steps if (step := _step_from(one)) is not None]
-    last = shown(told.get("last_to_hold") or "")
-    return Account(bool(told.get("ready")), max(0.0, seconds), tuple(found), last)
+    last = shown(data.get("last_to_hold") or "")
+    return Account(bool(data.get("ready")), max(0.0, seconds), tuple(found), last)
 
 
-def _step_from(told: object) -> AccountStep | None:
-    if not isinstance(told, Mapping):
+def _step_from(data: object) -> AccountStep | None:
+    if not isinstance(data, Mapping):
         return None
-    ended, kind = number(told.get("ended_seconds")), told.get("kind")
+    ended, kind = number(data.get("ended_seconds")), data.get("kind")
     if ended is None or kind not in list(StepKind):
         return None
     return AccountStep(
-        shown(told.get("name") or ""),
+        shown(data.get("name") or ""),
         StepKind(kind),
-        number(told.get("began_seconds")),
+        number(data.get("began_seconds")),
         ended,
-        bool(told.get("critical")),
-        bool(told.get("done")),
-        bool(told.get("required")),
-        tuple(listed(told.get("after"))),
+        bool(data.get("critical")),
+        bool(data.get("done")),
+        bool(data.get("required")),
+        tuple(listed(data.get("after"))),
     )
 
 

@@ -17,7 +17,7 @@ class UserError(Exception):
 
 
 class Unreachable(UserError):  # named after the state
-    """Nobody answers there, or nothing that could be understood."""
+    """Nothing answers there, or nothing that could be understood."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, UNREACHABLE)

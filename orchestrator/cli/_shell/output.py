@@ -60,9 +60,9 @@ def print_error(line: str) -> None:
         return
 
 
-def print_json(told: Mapping[str, object]) -> None:
+def print_json(data: Mapping[str, object]) -> None:
     """Print one JSON object as a line on standard output."""
-    print(json_line(told), flush=True)  # noqa: T201  this is a command line
+    print(json_line(data), flush=True)  # noqa: T201  this is a command line
 
 
 def flush() -> None:

@@ -75,9 +75,9 @@ def check_policy(
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    told = typer.Option(f"--{option.name}", metavar=option.unit, help=option.help)
+    shown = typer.Option(f"--{option.name}", metavar=option.unit, help=option.help)
     number = int if option.unit == COUNT else float
-    kind: Any = Annotated[number | None, told]
+    kind: Any = Annotated[number | None, shown]
     name = option.name.replace("-", "_")
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 

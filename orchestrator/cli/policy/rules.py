@@ -289,6 +289,6 @@ _RULES: tuple[_Rule, ...] = (
 def check(policy: Policy, numbers: Numbers, place: Hosting) -> PolicyCheck:
     """Compare a policy with the numbers of a platform."""
     case = _Case(policy, numbers, place)
-    told = [(severity, name, tell(case)) for name, severity, at, tell in _RULES if place in at]
-    findings = tuple(Finding(severity, name, text) for severity, name, text in told if text)
+    lines = [(severity, name, tell(case)) for name, severity, at, tell in _RULES if place in at]
+    findings = tuple(Finding(severity, name, text) for severity, name, text in lines if text)
     return PolicyCheck(place, policy, numbers, findings)

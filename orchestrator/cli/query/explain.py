@@ -98,15 +98,15 @@ def lines(state: State) -> list[str]:
     ]
     spent = state.get("stage_seconds")
     if isinstance(spent, dict):
-        told = [f"{shown(stage)} {seconds(time)}" for stage, time in spent.items() if time]
-        text.append("time by stage: " + ", ".join(told))
+        parts = [f"{shown(stage)} {seconds(time)}" for stage, time in spent.items() if time]
+        text.append("time by stage: " + ", ".join(parts))
     return text
 
 
 def _conditions_in_words(state: State, probe: str) -> list[str]:
     """All conditions in their order, as the service itself puts it."""
-    after, told = {}, state.get("conditions")
-    for name, one in told.items() if isinstance(told, dict) else ():
+    after, data = {}, state.get("conditions")
+    for name, one in data.items() if isinstance(data, dict) else ():
         if isinstance(one, dict) and one.get("after"):
             after[shown(name)] = listed(one["after"])
     answers = bool(state.get("probe_answers"))
@@ -115,9 +115,9 @@ def _conditions_in_words(state: State, probe: str) -> list[str]:
 
 def conditions(state: State) -> list[tuple[str, ConditionView]]:
     """Each condition and how it stands."""
-    told = state.get("conditions")
+    data = state.get("conditions")
     found = []
-    for name, one in told.items() if isinstance(told, dict) else ():
+    for name, one in data.items() if isinstance(data, dict) else ():
         if isinstance(one, dict):
             reason = shown(one["reason"]) if one.get("reason") else ""
             flags = bool(one.get("satisfied")), bool(one.get("required"))

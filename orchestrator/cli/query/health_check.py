@@ -62,17 +62,17 @@ def check(url: str, timeout_seconds: float) -> HealthAnswer:
     """
     address = HttpAddress.of(url, DEFAULT_PATH)
     answer = get(address, timeout_seconds)
-    told = answer.as_object()
+    data = answer.as_object()
     looks_like_json = answer.body.lstrip().startswith((b"{", b"["))
-    status: object = (told or {}).get("status", "pass")
+    status: object = (data or {}).get("status", "pass")
     if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         status = "fail"
-    elif not isinstance(status, str) or (told is None and looks_like_json):
+    elif not isinstance(status, str) or (data is None and looks_like_json):
         raise Unreachable(f"{address} answered {answer.status} and JSON that cannot be understood")
     elif status not in ("pass", "warn"):
         status = "fail"
-    stage, output = (shown((told or {}).get(name) or "") for name in ("stage", "output"))
-    waits_for = tuple(listed((told or {}).get("waits_for")))
+    stage, output = (shown((data or {}).get(name) or "") for name in ("stage", "output"))
+    waits_for = tuple(listed((data or {}).get("waits_for")))
     if stage and status == "fail" and not waits_for:
         waits_for = from_page(address, timeout_seconds) or by_stage(stage)
     return HealthAnswer(answer.status, str(status), stage, waits_for, output)

@@ -16,10 +16,10 @@ def workers_in_words(state: Mapping[str, object]) -> list[tuple[str, str]]:
         return []
     if pod.get("alone"):
         return [(shown(pod.get("pid")), "answers for itself alone")]
-    told = pod.get("workers")
+    data = pod.get("workers")
     ready, expected, joined = (_count(pod.get(name)) for name in ("ready", "expected", "joined"))
     words = [("all", f"{ready} of {expected} are ready, {joined} have joined")]
-    for one in told if isinstance(told, list) else ():
+    for one in data if isinstance(data, list) else ():
         if isinstance(one, dict):
             waits = "; ".join(listed(one.get("waits_for")))
             stands = f"stuck for {_count(one.get('beat_seconds'))} s" if one.get("stuck") else ""

@@ -29,8 +29,8 @@ def from_page(address: HttpAddress, timeout_seconds: float) -> tuple[str, ...]:
         answer = get(page, timeout_seconds)
     except UserError:
         return ()
-    told = answer.as_object() if answer.status == HTTPStatus.OK else None
-    return tuple(listed((told or {}).get("waits_for")))
+    data = answer.as_object() if answer.status == HTTPStatus.OK else None
+    return tuple(listed((data or {}).get("waits_for")))
 
 
 def from_health(address: HttpAddress, timeout_seconds: float, first: str = "") -> list[str]:
@@ -44,13 +44,13 @@ def from_health(address: HttpAddress, timeout_seconds: float, first: str = "") -
     for path in (first, *HEALTH_PATHS) if first else HEALTH_PATHS:
         health = HttpAddress(address.tls, address.host, address.port, path)
         try:
-            told = get(health, timeout_seconds).as_object() or {}
+            data = get(health, timeout_seconds).as_object() or {}
         except UserError:
             continue
-        stage = told.get("stage")
+        stage = data.get("stage")
         if isinstance(stage, str):
-            waits = listed(told.get("waits_for")) or by_stage(stage)
-            output = [f"ended: {shown(told['output'])}"] if told.get("output") else []
+            waits = listed(data.get("waits_for")) or by_stage(stage)
+            output = [f"ended: {shown(data['output'])}"] if data.get("output") else []
             lines = [f"{shown(stage)}, says {shown(path)}", *output]
             return [*lines, *(f"waits for: {what}" for what in waits)]
     return []

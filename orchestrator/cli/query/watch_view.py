@@ -30,7 +30,7 @@ class WatchView:
         """This is how things stand now."""
 
     def gone(self, why: str) -> None:
-        """Nobody answers, for now."""
+        """Nothing answers, for now."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -20,16 +20,16 @@ class _JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
-        told: dict[str, object] = {
+        data: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
         attributes = vars(record)
-        told |= {name: attributes[key] for name, key in _FIELDS.items() if key in attributes}
+        data |= {name: attributes[key] for name, key in _FIELDS.items() if key in attributes}
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+            data["exception"] = self.formatException(record.exc_info)
+        return json.dumps(data)
 
 
 def log_to_stderr(*, quiet: bool, as_json: bool) -> None:

@@ -108,33 +108,33 @@ class ChildReports:
 
     def _take_report(self, pid: int, text: str) -> None:
         try:
-            told = json.loads(text)
-            pid = pid or int(told["pid"])
-            stage = Stage(told["stage"])
-            one = pid, int(told["number"])
+            data = json.loads(text)
+            pid = pid or int(data["pid"])
+            stage = Stage(data["stage"])
+            one = pid, int(data["number"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return
         self._was_heard = True
-        if told.get("ended"):
+        if data.get("ended"):
             self._workers.pop(one, None)
-        elif not told.get("entered"):
+        elif not data.get("entered"):
             self._declared = {*list(self._declared)[-_MOST_REPORTERS:], one}
         elif one in self._workers or len(self._workers) < _MOST_REPORTERS:
             self._declared.discard(one)
-            self._workers[one] = self._report_of(pid, stage, told)
+            self._workers[one] = self._report_of(pid, stage, data)
 
-    def _report_of(self, pid: int, stage: Stage, told: Mapping[str, object]) -> WorkerReport:
-        outage = stage is Stage.DEGRADED or told.get("recovering") is True
-        serves = outage and told.get("was_ready") is True and not self._drain_when_degraded
+    def _report_of(self, pid: int, stage: Stage, data: Mapping[str, object]) -> WorkerReport:
+        outage = stage is Stage.DEGRADED or data.get("recovering") is True
+        serves = outage and data.get("was_ready") is True and not self._drain_when_degraded
         readyz = HealthVerdict.PASS if stage is Stage.READY else HealthVerdict.FAIL
-        draining = bool(told.get("draining"))
+        draining = bool(data.get("draining"))
         if draining:
             readyz = HealthVerdict.FAIL
         elif serves:
             readyz = HealthVerdict.WARN
         decided = stage is Stage.READY or outage
         startupz = HealthVerdict.PASS if decided else HealthVerdict.FAIL
-        waits_for = (reason_of(str(told["waits_for"])),) if told.get("waits_for") else ()
+        waits_for = (reason_of(str(data["waits_for"])),) if data.get("waits_for") else ()
         return WorkerReport(pid, stage, readyz, startupz, waits_for, draining=draining)
 
     # -- what is asked -----------------------------------------------------------------------------

@@ -56,10 +56,10 @@ def wait(
     return waited.status
 
 
-def _tell_json(told: Mapping[str, object], *, anyway: bool) -> None:
+def _tell_json(data: Mapping[str, object], *, anyway: bool) -> None:
     """Print JSON; go on where that is not possible, if there is something to go on with."""
     try:
-        print_json(told)
+        print_json(data)
     except OSError as error:
         if not anyway:
             raise

@@ -74,7 +74,7 @@ class Waited:
 
     def as_json(self, *, account: bool = False) -> Mapping[str, object]:
         """For `--json`; durations are in seconds."""
-        told: dict[str, object] = {
+        data: dict[str, object] = {
             "outcome": self.outcome,
             "enabled": self.enabled,
             "exit_status": self.status,
@@ -84,7 +84,7 @@ class Waited:
             "last_failure": _as_json(self.known.last_failure),
             "checks": [self._main_as_json(), *map(_check_as_json, self.asked.counted)],
         }
-        return told | {"account": self.account.as_json()} if account else told
+        return data | {"account": self.account.as_json()} if account else data
 
     def _main_as_json(self) -> Mapping[str, object]:
         known = self.known

@@ -119,7 +119,7 @@ class Postgres(Dependency):
         if account is None:
             directory.mkdir()
         else:
-            # Nobody but root may enter the directory of the demo, nor perhaps the one around it.
+            # Only root may enter the directory of the demo, and perhaps the one around it.
             directory = Path(tempfile.mkdtemp(prefix="startup-orchestrator-demo-", dir="/tmp"))
             os.chown(directory, account.pw_uid, account.pw_gid)
         super().__init__(log, account)
