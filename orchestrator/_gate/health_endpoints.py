@@ -55,8 +55,8 @@ def health_app(
         Mount("/health", health_app(startup))
 
     It answers GET and HEAD with `application/health+json`. `/livez` says only that the event loop
-    turns and that the orchestrator has not ended: Redis has no part in it, and restarting a service
-    does not repair its Redis. Once the orchestrator has ended, all three fail and `output` says why.
+    turns and that the orchestrator has not ended: Redis has no part in it, and a restart does not
+    repair Redis. Once the orchestrator has ended, all three fail and `output` says why.
 
     A gate in front lets `/livez` and `/health/livez` pass, and so on. Mounted elsewhere, say so:
     `ReadinessGate(bypass=health_paths("/internal"))`.

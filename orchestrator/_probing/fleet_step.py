@@ -1,9 +1,9 @@
 """How long a step between attempts must be, so that a whole fleet does not ask too much.
 
 N instances that ask once in each step open N / step connections a second. A server that is back
-takes so many; what comes beyond that waits, times out and comes again, for no one's benefit. So the step
-is as long as it takes the fleet at 0.8 of what the server is taken to accept. That figure is a
-guess, and congestion corrects it: it lengthens this step.
+takes so many; what comes beyond that waits, times out and comes again, for no one's benefit. So
+the step is as long as it takes the fleet at 0.8 of what the server is taken to accept. That figure
+is a guess, and congestion corrects it: it lengthens this step.
 """
 
 from collections.abc import Callable, Iterable

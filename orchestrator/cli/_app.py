@@ -89,10 +89,10 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(str(message), FAILED)
     except Exception as error:
         # Typer's usage errors have no public base class in all its versions; this is their mark.
-        message = getattr(error, "format_message", None)
-        if message is None:
+        in_words = getattr(error, "format_message", None)
+        if in_words is None:
             raise
-        return _complain(f"{message()} ({_help_for(error, arguments)} says more)", USAGE)
+        return _complain(f"{in_words()} ({_help_for(error, arguments)} says more)", USAGE)
 
 
 def _status(arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ for. Each time the file is replaced as a whole, so no one reads half of it.
 import contextlib
 import math
 import os
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -36,29 +37,33 @@ class _Writing:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._one_at_a_time = threading.Lock()
         self.text = ""
-        self.written = ""
+        self.may_exist = False
 
     def write(self) -> Failure | None:
         """Do it. Called in a thread."""
-        text, path = self.text, self._path
         try:
-            if not text:
-                path.unlink(missing_ok=True)
-                self.written = text
-                return None
-            new = path.with_name(f".{path.name}.{os.getpid()}")
-            try:
-                new.write_text(text, encoding="ascii")
-                new.replace(path)
-                self.written = text
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    new.unlink(missing_ok=True)
-                raise
+            with self._one_at_a_time:
+                if self.text:
+                    self._replace(self.text)
+                else:
+                    self._path.unlink(missing_ok=True)
+                    self.may_exist = False
         except OSError as error:
             return failed(type(error).__name__, error.strerror or "")
         return None
+
+    def _replace(self, text: str) -> None:
+        self.may_exist = True
+        new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        try:
+            new.write_text(text, encoding="ascii")
+            new.replace(self._path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise
 
 
 class _HeartbeatFile:
@@ -85,11 +90,15 @@ class _HeartbeatFile:
             await respond_to(events, self.changed, beside=partial(self._beat, writing, in_thread))
         finally:
             writing.text = ""
-            with anyio.CancelScope(shield=True):
-                await in_thread.attempt(_WRITE_SECONDS)
-                if writing.written:  # that was one which had begun before
+            try:
+                with anyio.CancelScope(shield=True):
                     await in_thread.attempt(_WRITE_SECONDS)
-                await in_thread.aclose()
+                    if writing.may_exist:  # that was one which had begun before
+                        await in_thread.attempt(_WRITE_SECONDS)
+                    await in_thread.aclose()
+            finally:
+                if writing.may_exist:  # the disk hangs, or this was cancelled all the same
+                    threading.Thread(target=writing.write, daemon=True).start()
 
     async def _beat(self, writing: _Writing, in_thread: CallProbe) -> None:
         while True:

@@ -322,6 +322,30 @@ async def test_a_heartbeat_that_cannot_be_written_is_logged_once(
     assert caplog.text.count("cannot be written: FileNotFoundError") == 1
 
 
+async def test_a_heartbeat_is_removed_also_where_the_last_write_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, let_go, hangs = Path.replace, threading.Event(), threading.Event()
+
+    def replace_late(new: Path, path: Path) -> Path:
+        if "startupz pass" in new.read_text():
+            hangs.set()
+            let_go.wait()
+        return replace(new, path)
+
+    monkeypatch.setattr(Path, "replace", replace_late)
+    path = tmp_path / "health"
+    startup = Orchestrator(ScriptedProbe("ok"), policy=Policy(grace_seconds=0.01))
+    heartbeat_file(startup, path, interval_seconds=60)
+    try:
+        async with startup:
+            await startup.wait_for(Stage.READY)
+            await until(hangs.is_set)
+    finally:
+        let_go.set()
+    await until(lambda: not any(tmp_path.iterdir()))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_port_that_is_taken_says_so_where_it_is_opened() -> None:
     startup = Orchestrator(ScriptedProbe("ok"))
