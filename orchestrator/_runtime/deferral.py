@@ -28,6 +28,10 @@ MEANT_SECONDS = 1.0
 """How long after the first SIGINT a second one is meant to cut a drain short. A supervisor or a
 process group sends the same signal again within milliseconds."""
 
+sending = threading.RLock()
+"""Held while a signal is sent on. A handler that waits for it knows whether it is that one which
+it hears; reentrant, since handlers interrupt each other in the main thread."""
+
 PassOn = Callable[[], None]
 """Says that a listener has answered; the signal may go on as far as it is concerned."""
 
@@ -93,13 +97,14 @@ class Deferral:
     Attributes:
         times: How often it has arrived since.
         passed: Whether it may go on.
+        heard: Whether the server's handler was called for it.
         drains: Whether it waits for a drain, and not only for answers.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.times = 1
-        self.passed = False
+        self.passed = self.heard = False
         self.drains = False
         self._drain_until = 0.0
         self._overtaken = False
@@ -162,14 +167,15 @@ class Deferral:
             self._answered.wait(max(0.0, self._drain_until - time.monotonic()))
         else:
             self._wait()
-        if self._overtaken:
-            return
-        self.passed = True
-        main = threading.main_thread().ident
-        if hasattr(signal, "pthread_kill") and main is not None:
-            signal.pthread_kill(main, number)
-        else:  # Windows
-            _thread.interrupt_main(signal.Signals(number))
+        with sending:
+            if self._overtaken:
+                return
+            self.passed = True
+            main = threading.main_thread().ident
+            if hasattr(signal, "pthread_kill") and main is not None:
+                signal.pthread_kill(main, number)
+            else:  # Windows
+                _thread.interrupt_main(signal.Signals(number))
 
     def _wait(self) -> None:
         """Return when all have answered, or when no more answers go out."""

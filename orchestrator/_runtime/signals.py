@@ -28,7 +28,14 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TypeGuard
 
-from orchestrator._runtime.deferral import Deferral, OnSignal, PassOn, SignalListener, listeners
+from orchestrator._runtime.deferral import (
+    Deferral,
+    OnSignal,
+    PassOn,
+    SignalListener,
+    listeners,
+    sending,
+)
 
 __all__ = ["PassOn", "defer_signals"]
 
@@ -93,6 +100,10 @@ class _Front:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Tell the listeners, or pass on what was held back."""
         deferral = _held_back.get(self)
+        with sending:  # so one that arrives while it is sent on is seen as that one
+            pass
+        if deferral is not None and deferral.heard:
+            return  # a handler that has interrupted this one was quicker
         if (deferral is None or not deferral.passed) and _drained_already(self, number, frame):
             return
         if deferral is None:
@@ -105,6 +116,7 @@ class _Front:
             deferral.times += 1
             return
         _held_back.pop(self, None)
+        deferral.heard = True
         # One may also have come before it was known that there is a drain to take it for.
         for _ in range(1 if deferral.drains else deferral.times):
             self.before(number, frame)

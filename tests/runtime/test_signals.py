@@ -544,6 +544,30 @@ async def test_a_signal_in_the_handler_of_the_first_is_the_same_drain(server: Se
         await server.until("stop", "answered", "SIGTERM")
 
 
+async def test_a_signal_that_arrives_as_the_first_is_passed_on_is_the_same_drain(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pass_on = signal.pthread_kill
+
+    def while_another_arrives(thread: int, number: int) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(0.02)  # the main thread takes that one meanwhile
+        pass_on(thread, number)
+        server.note("passed on")
+
+    monkeypatch.setattr(signal, "pthread_kill", while_another_arrives)
+    listener = Drains(server)
+    with listener.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        await server.until("stop")
+        listener.answer()
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(server.seen) < 4:
+                await anyio.sleep(0.001)
+        await anyio.sleep(0.01)
+        assert sorted(server.seen) == ["SIGTERM", "answered", "passed on", "stop"]
+
+
 async def test_a_second_ctrl_c_that_is_meant_ends_a_drain(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
