@@ -156,7 +156,7 @@ def start_service(module: str, redis_url: str, sink: Sink, *, traces: bool) -> S
         with _running([module, str(listener.fileno()), redis_url], listener, sink) as process:
             answer = client.recv(65536)
             took = time.perf_counter() - began
-            used, peak = processor_ms(process.pid), _peak_mib(process.pid)
+            used, peak = _processor_ms(process.pid), _peak_mib(process.pid)
             while more := client.recv(65536):
                 answer += more
             if not answer.startswith(b"HTTP/1.1 200 "):
@@ -192,7 +192,7 @@ def _peak_mib(process: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def processor_ms(process: int) -> float:
+def _processor_ms(process: int) -> float:
     """Of all its threads, to the nanosecond where the kernel keeps it, else to the tick."""
     total = 0.0
     for task in Path(f"/proc/{process}/task").iterdir():
