@@ -10,6 +10,7 @@ from orchestrator._core.callbacks import Callback, call_back
 from orchestrator._core.companions import Companion
 from orchestrator._core.conditions import Condition, Conditions, ConditionSpec, declare
 from orchestrator._core.drain import DrainParts
+from orchestrator._core.drain_command import hear_drain_command
 from orchestrator._core.draining import Draining
 from orchestrator._core.feed import Subscription
 from orchestrator._core.keeping import kept_among, refuse_kept
@@ -80,7 +81,7 @@ class Orchestrator(Draining):
         self.life_number: int = 0
         number = partial(getattr, self, "life_number")
         self._conditions = Conditions(self._tell, number, self._beat)
-        self._companions: list[Companion] = []
+        self._companions: list[Companion] = [partial(hear_drain_command, self)]
         self._drain_parts = DrainParts()
         self._life: Life | None = None
         self._specs: dict[str, ConditionSpec] = {}

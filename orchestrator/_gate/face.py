@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from http import HTTPStatus
 from random import Random
 from typing import Unpack
@@ -10,7 +9,6 @@ from typing import Unpack
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
 from orchestrator._gate.counts import AdmissionCounts
-from orchestrator._gate.drain_command import hear_drain_command
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.holding import HoldingOptions
 from orchestrator._gate.in_flight import InFlight
@@ -48,7 +46,6 @@ class GateFace:
             **holding,
         )
         self._in_flight: InFlight = InFlight(self._admission, self._open_sockets)
-        startup.accompany(partial(hear_drain_command, startup))
 
     def _refuse(self, outcome: Outcome | None) -> tuple[bytes, dict[str, str]]:
         """The body and the headers of a refusal."""

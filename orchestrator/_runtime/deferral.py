@@ -40,7 +40,11 @@ OnSignal = Callable[[PassOn, signal.Signals], object]
 
 
 class SignalListener:
-    """A listener for signals, on an event loop of its own."""
+    """A listener for signals, on an event loop of its own.
+
+    Attributes:
+        installs: Whether handlers are put in front of the server's for it.
+    """
 
     def __init__(
         self,
@@ -49,12 +53,14 @@ class SignalListener:
         unanswered: Callable[[], int],
         drain_seconds: Callable[[], float],
         hurry: Callable[[str], object],
+        *,
+        installs: bool,
     ) -> None:
         self.numbers = numbers
         self.unanswered = unanswered
         self.drain_seconds = drain_seconds
         self.hurry = hurry
-        self.in_main_thread = threading.current_thread() is threading.main_thread()
+        self.installs = installs
         self._stop = stop
         self._loop = EventLoop()
         self._to_pass_on: list[PassOn] = []

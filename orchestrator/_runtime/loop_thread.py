@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
 from orchestrator._errors import AlreadyStarted
+from orchestrator._runtime import drain_signal
 
 # What is entered is of whatever type, and so is what it does at its end.
 EnteredT = TypeVar("EnteredT", bound=AbstractAsyncContextManager[Any, Any])
@@ -41,6 +42,7 @@ class LoopThread(Generic[EnteredT]):
             raise AlreadyStarted(
                 "this thread is already running; close it before it is started again"
             )
+        drain_signal.catch()  # here, since the thread itself cannot
         self._run = run = _Run(self._context)
         try:
             run.start()

@@ -24,10 +24,12 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator
 from types import FrameType
 from typing import TypeGuard
 
+from orchestrator._runtime import main_thread
 from orchestrator._runtime.deferral import (
     Deferral,
     OnSignal,
@@ -49,13 +51,14 @@ def defer_signals(
     unanswered: Callable[[], int] = lambda: 0,
     drain_seconds: Callable[[], float] = lambda: 0.0,
     hurry: Callable[[str], object] = lambda _: None,
+    from_thread: bool = False,
 ) -> Generator[Callable[[], None]]:
     """Call `stop` on the event loop at these signals, before the server's own handler runs.
 
     A signal that is ignored, or whose default action ends the process, is left as it is; so are
-    all of them outside the main thread, unless a listener in the main thread has put a handler in
-    front. A handler that asyncio's `add_signal_handler` installed is woken through a pipe, which
-    stays in place: it is not held back.
+    all of them outside the main thread, unless something has put a handler in front there. A
+    handler that asyncio's `add_signal_handler` installed is woken through a pipe, which stays in
+    place: it is not held back.
 
     Args:
         stop: Called with what it has to call once everybody is answered, and with the signal.
@@ -64,18 +67,30 @@ def defer_signals(
             there are none, the signal is passed on at once.
         drain_seconds: How long it drains at most; 0 if it only answers. Asked in a signal handler.
         hurry: Called with the reason, in a signal handler, when a drain is cut short.
+        from_thread: Whether the main thread is asked to put handlers in front, if this is another
+            one; it does so soon, if it `can_be_asked`. Else another thread installs nothing.
 
     Yields:
         A function that takes the place in front again, for where a server has installed its
         handlers only after that.
     """
-    listener = SignalListener(frozenset(numbers), stop, unanswered, drain_seconds, hurry)
+    installs = from_thread or threading.current_thread() is threading.main_thread()
+    listener = SignalListener(
+        frozenset(numbers), stop, unanswered, drain_seconds, hurry, installs=installs
+    )
 
-    def put_in_front() -> None:
-        # Handlers can be installed in the main thread only, and no one may listen any more.
-        if listener.in_main_thread and listener in listeners:
+    def install() -> None:
+        if listener in listeners:  # no one may listen any more
             for number in numbers:
                 _put_in_front(number)
+
+    def put_in_front() -> None:
+        if installs and any(_can_be_behind(signal.getsignal(number)) for number in numbers):
+            main_thread.do(install)
+
+    def step_aside() -> None:
+        for number in numbers:
+            _step_aside(number)
 
     for other in tuple(listeners):
         other.forget_if_ended()
@@ -86,9 +101,8 @@ def defer_signals(
     finally:
         listeners.pop(listener, None)
         listener.leave()
-        if listener.in_main_thread:
-            for number in numbers:
-                _step_aside(number)
+        if installs:
+            main_thread.do(step_aside)
 
 
 class _Front:
@@ -151,22 +165,21 @@ if hasattr(os, "register_at_fork"):
 
 def _put_in_front(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    if isinstance(before, _Front) or not _is_handler(before):
-        return
-    signal.signal(number, _Front(before))
+    if _can_be_behind(before):
+        signal.signal(number, _Front(before))
 
 
 def _step_aside(number: signal.Signals) -> None:
     front = signal.getsignal(number)
     if not isinstance(front, _Front):  # someone has put something else there meanwhile
         return
-    if not any(one.in_main_thread and number in one.numbers for one in listeners):
+    if not any(one.installs and number in one.numbers for one in listeners):
         signal.signal(number, front.before)
 
 
-def _is_handler(handler: object) -> TypeGuard[SignalHandler]:
-    # Not the default action, not "ignore", not one that was installed in C.
-    return callable(handler) and not isinstance(handler, signal.Handlers)
+def _can_be_behind(handler: object) -> TypeGuard[SignalHandler]:
+    # Not ours, not the default action, not "ignore", not one that was installed in C.
+    return callable(handler) and not isinstance(handler, signal.Handlers | _Front)
 
 
 def _is_of_a_loop(handler: SignalHandler) -> bool:

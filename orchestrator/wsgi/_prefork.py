@@ -7,6 +7,8 @@ import threading
 import weakref
 from typing import Protocol
 
+from orchestrator._runtime import drain_signal
+
 NO_THREADS = (
     "uWSGI runs no threads but its own: start it with --enable-threads, or with --threads 2 or more"
 )
@@ -24,12 +26,34 @@ unbegun: "weakref.WeakSet[_Startable]" = weakref.WeakSet()
 def _begin_in_worker() -> None:
     """Begin where a server forks its workers: its parent process has served no request."""
     if "gunicorn.arbiter" in sys.modules or "uwsgi" in sys.modules:
+        if unbegun:
+            drain_signal.catch()  # this is the main thread, and the gates begin in others
         for gate in list(unbegun):
             threading.Thread(target=gate.start, name="startup-orchestrator start").start()
 
 
+def _is_master() -> None:
+    """This process has made a gate, and serves nothing with it: its forks do."""
+    if unbegun:
+        drain_signal.let_go()
+
+
 if hasattr(os, "register_at_fork"):  # after what `forget_in_child` does, which is older
-    os.register_at_fork(after_in_child=_begin_in_worker)
+    os.register_at_fork(after_in_child=_begin_in_worker, after_in_parent=_is_master)
+
+
+def hear_in_other_threads() -> None:
+    """Let gates hear signals that begin in another thread than this one, if a server forks here.
+
+    gunicorn makes the application in the main thread, and works in others.
+    """
+    if "gunicorn.arbiter" in sys.modules:
+        drain_signal.catch()
+
+
+def hears_signals() -> bool:
+    """Whether Python's handlers run here: uWSGI has its own, in C, which must stay in place."""
+    return "uwsgi" not in sys.modules
 
 
 def lacks_threads() -> bool:

@@ -25,9 +25,18 @@ from orchestrator._gate.refusals import RetryAfter, reason
 from orchestrator._hardening.arguments import paths_of, require, require_flag, wrong_type
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS, condition_in, passes
+from orchestrator._runtime import drain_signal
 from orchestrator._runtime.fork import forget_in_child
 from orchestrator._runtime.loop_thread import LoopThread
-from orchestrator.wsgi._prefork import NO_THREADS, lacks_threads, unbegun
+from orchestrator.wsgi._prefork import (
+    NO_THREADS,
+    hear_in_other_threads,
+    hears_signals,
+    lacks_threads,
+    unbegun,
+)
+from orchestrator.wsgi._threads_inside import ThreadsInside
+from orchestrator.wsgi._wsgi_responses import ask_for_close, respond
 from states import Stage
 
 logger = Log("orchestrator.wsgi")
@@ -45,7 +54,7 @@ class ReadinessGate:
     they are refused at once. A held request takes up a thread of the server, and health checks need
     one, too: so only `max_held` are held at a time, and none at all where a process handles one
     request after the other, as gunicorn's sync worker does. A refusal is a 503 with a jittered
-    `Retry-After`.
+    `Retry-After`. At SIGTERM it drains, where the server lets Python handle that.
 
     Args:
         app: The application behind the gate.
@@ -62,6 +71,9 @@ class ReadinessGate:
         run_in_thread: Enter the orchestrator with the first request of each process, unless it was
             entered there already. See `start` for a hook that does it earlier.
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
+        stop_on_sigterm: Drain when SIGTERM or SIGINT arrives, as `Orchestrator.drain` says, and run
+            the server's own handler then. The orchestrator runs in another thread, so the main one
+            has to make this gate or call `start`; under gunicorn that is so.
         on_admission: Called with the outcome of each request: `admitted`, `refused`, `overflow` or
             `timed_out`; from several threads.
 
@@ -86,6 +98,7 @@ class ReadinessGate:
         pod: Workers | None = None,
         run_in_thread: bool = True,
         retry_after_seconds: tuple[int, int] = (1, 3),
+        stop_on_sigterm: bool = True,
         on_admission: Callable[[str], object] | None = None,
     ) -> None:
         given: object = app
@@ -115,14 +128,19 @@ class ReadinessGate:
         self._thread: LoopThread[Orchestrator] | None = None
         self._never = NO_THREADS if self._manages and lacks_threads() else ""
         self._begin_anew()
+        self._threads = ThreadsInside(startup, self._wake)
+        if require_flag(stop_on_sigterm, "stop_on_sigterm") and hears_signals():
+            self._threads.hear_signals()
         forget_in_child(self)
         unbegun.add(self)
+        hear_in_other_threads()
         startup.accompany(self._follow)
         if self._cannot:
             logger.error("every request will be refused: %s", self._cannot)
 
     def _begin_anew(self) -> None:
         self._process = 0
+        self._is_behind = False  # the server's handler of signals
         self._cannot = self._never
         self._held = 0
         self._changed = threading.Condition()
@@ -156,6 +174,7 @@ class ReadinessGate:
             if self._process == os.getpid():
                 return
             unbegun.discard(self)
+            drain_signal.catch()
             forget_in_child(self)
             # A fork's child has a thread's remains, and no thread.
             if self._manages and not self._cannot and self._startup.never_ran_here:
@@ -177,6 +196,7 @@ class ReadinessGate:
         """This process is a new one: nothing was entered here, and nothing is held."""
         self._thread = None
         self._begin_anew()
+        self._threads.begin_anew()
 
     # -- requests ----------------------------------------------------------------------------------
 
@@ -190,21 +210,46 @@ class ReadinessGate:
         if self._health is not None and (path in HEALTH_PATHS or condition_in(path)):
             query, method = environ.get("QUERY_STRING", ""), environ["REQUEST_METHOD"]
             report = self._health.answer(path, method, query, details=self._details)
-            return _respond(report, environ, start_response)
+            return respond(report, environ, start_response)
         raw = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "")
         if passes(path, self._bypass, raw=raw.partition("?")[0], websocket=False):
             return self._app(environ, start_response)
-        outcome = self._decide(bool(environ.get("wsgi.multithread")))
+        self._threads.enter()  # before it is decided: a drain must not end in between
+        if self._is_open():
+            self._count(Outcome.ADMITTED)
+            return self._run(environ, start_response)
+        self._threads.leave()
+        with self._threads.deciding():
+            self._threads.put_in_front()
+            outcome = self._decide(bool(environ.get("wsgi.multithread")))
+            self._count(outcome)
+            if outcome is not Outcome.ADMITTED:
+                if self._startup.draining:
+                    ask_for_close(start_response)
+                return respond(self._refuse(outcome), environ, start_response)
+            self._threads.enter()
+        return self._run(environ, start_response)
+
+    def _run(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Let the application work; it was counted as inside before."""
+        if not self._is_behind:
+            self._is_behind = True
+            self._threads.put_in_front()
+        if self._startup.draining:
+            ask_for_close(start_response)
+        try:
+            body = self._app(environ, start_response)
+        except BaseException:
+            self._threads.leave()
+            raise
+        return self._threads.until_sent(body, environ.get("wsgi.file_wrapper"))
+
+    def _count(self, outcome: Outcome) -> None:
         with self._changed:
             setattr(self.counts, outcome.value, getattr(self.counts, outcome.value) + 1)
         self._stats.tell(outcome)
-        if outcome is Outcome.ADMITTED:
-            return self._app(environ, start_response)
-        return _respond(self._refuse(outcome), environ, start_response)
 
     def _decide(self, multithread: bool) -> Outcome:
-        if self._is_open():
-            return Outcome.ADMITTED
         if self._refuses_at_once():
             return Outcome.REFUSED
         with self._changed:
@@ -232,7 +277,7 @@ class ReadinessGate:
         startup = self._startup
         if startup.ready or not startup.enabled:
             return True
-        if not self._admit_degraded or startup.ended is not None:
+        if not self._admit_degraded or startup.refuses or startup.ended is not None:
             return False
         return startup.stage is Stage.DEGRADED or recovering(startup)
 
@@ -240,13 +285,15 @@ class ReadinessGate:
         startup = self._startup
         if self._cannot or startup.ended is not None or startup.never_ran_here:
             return True
+        if startup.draining:
+            return True  # its stage changes no more
         return startup.stage is Stage.DEGRADED and not self._admit_degraded
 
     def _refuse(self, outcome: Outcome) -> HealthReport:
         startup = self._startup
         entered = not startup.never_ran_here or startup.stage is not Stage.BOOTING
         why = self._cannot or (
-            reason(outcome, startup.stage, startup.ended is not None, True)
+            reason(outcome, startup.stage, startup.draining or startup.ended is not None, True)
             if entered
             else "The start-up was never begun: leave run_in_thread on, or enter the orchestrator."
         )
@@ -266,16 +313,3 @@ class ReadinessGate:
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-
-def _respond(
-    report: HealthReport, environ: dict[str, Any], start_response: Callable[..., Any]
-) -> Iterable[bytes]:
-    headers = [
-        ("Content-Type", report.content_type),
-        ("Content-Length", str(len(report.body))),
-        ("Cache-Control", "no-store"),
-        *((name.title(), value) for name, value in report.headers),
-    ]
-    start_response(f"{int(report.status)} {report.status.phrase}", headers)
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [report.body]

@@ -28,9 +28,10 @@ def drain(
 ) -> int:
     """Drain a service on this machine before SIGTERM, as a pre-stop hook.
 
-    Each of its processes that has a gate drains as it would at SIGTERM, on the same clock, but the
-    server gets no signal. A SIGTERM during the drain does not start another. The exit status is 0
-    when all have drained or ended, 1 when there is none to drain, and 124 when the time is up.
+    Each of its processes that has an orchestrator drains as it would at SIGTERM, on the same clock,
+    but the server gets no signal. A SIGTERM during the drain does not start another. The exit
+    status is 0 when all have drained or ended, 1 when there is none to drain, and 124 when the
+    time is up.
     Only root and the user that runs the service can do this. It needs Linux.
     """
     from orchestrator.cli.drain import drainable_processes

@@ -21,8 +21,8 @@ def begin(pid: int) -> list[int]:
     asked = [one for one in below(pid) if _send(one)]
     if not asked:
         raise UserError(
-            f"neither process {pid} nor one below it can be drained: it has no gate, drains"
-            " already ended, or drain_limit_seconds is 0",
+            f"neither process {pid} nor one below it can be drained: it has no orchestrator,"
+            " drains already ended, or drain_limit_seconds is 0",
             FAILED,
         )
     return asked
@@ -43,7 +43,7 @@ def below(pid: int) -> list[int]:
 
 
 def drains(pid: int) -> bool:
-    """Whether it catches the signal: it has a gate, and its drain is not over."""
+    """Whether it catches the signal: it has an orchestrator, and its drain is not over."""
     caught = _field(pid, "SigCgt")
     return bool(caught and DRAIN_SIGNAL and int(caught, 16) >> (DRAIN_SIGNAL - 1) & 1)
 

@@ -2,12 +2,12 @@
 
 import anyio
 
+from orchestrator._core.draining import Draining
 from orchestrator._core.feed import Subscription
-from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._runtime.drain_signal import on_drain_signal
 
 
-async def hear_drain_command(startup: Orchestrator, events: Subscription) -> None:
+async def hear_drain_command(startup: Draining, events: Subscription) -> None:
     """Drain when it comes; a companion."""
     if not startup.drain_seconds_left():
         return  # it does not drain at all
