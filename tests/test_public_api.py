@@ -33,6 +33,19 @@ assert Orchestrator is orchestrator.Orchestrator
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_names_of_the_fleet_are_loaded_likewise_and_publishing_loads_no_redis_py() -> None:
+    code = """
+import sys, orchestrator.fleet as fleet
+from orchestrator.fleet import Fleet
+Fleet("redis://localhost", service="chat")
+assert "redis" not in sys.modules
+assert all(hasattr(fleet, name) for name in fleet.__all__)
+assert set(fleet.__all__) == set(fleet._HOME_OF) <= set(dir(fleet))
+assert not hasattr(fleet, "import_everything")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_name_that_does_not_exist_is_refused_as_by_any_module() -> None:
     with pytest.raises(AttributeError, match="'orchestrator' has no attribute 'import_everything'"):
         orchestrator.import_everything  # type: ignore[attr-defined]  # noqa: B018  that is the test

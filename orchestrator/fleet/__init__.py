@@ -9,22 +9,30 @@ Reading: `follow` gives all instances of a service as they are now, and the news
     async with follow("redis://localhost", service="chat") as fleet:
         async for news in fleet:
             print(news)
+
+Each name is loaded when it is first used, so that publishing loads redis-py no sooner than the
+probe does.
 """
 
-from orchestrator.fleet._fleet import Fleet, FleetFigures
-from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
-from orchestrator.fleet._follow import follow
-from orchestrator.fleet._news import (
-    Change,
-    Contact,
-    FleetNews,
-    Instance,
-    Missed,
-    Presence,
-    SilentTogether,
-)
-from orchestrator.fleet._presence import PresenceVerdict
-from orchestrator.fleet._wire import FleetCondition, FleetEntry, FleetState
+from importlib import import_module
+
+# As type checkers know it.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from orchestrator.fleet._fleet import Fleet, FleetFigures
+    from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
+    from orchestrator.fleet._follow import follow
+    from orchestrator.fleet._news import (
+        Change,
+        Contact,
+        FleetNews,
+        Instance,
+        Missed,
+        Presence,
+        SilentTogether,
+    )
+    from orchestrator.fleet._presence import PresenceVerdict
+    from orchestrator.fleet._wire import FleetCondition, FleetEntry, FleetState
 
 __all__ = [
     "Change",
@@ -44,3 +52,35 @@ __all__ = [
     "SilentTogether",
     "follow",
 ]
+
+_HOMES = {
+    "_fleet": ("Fleet", "FleetFigures"),
+    "_fleet_view": ("FleetUnreachable", "FleetView"),
+    "_follow": ("follow",),
+    "_news": (
+        "Change",
+        "Contact",
+        "FleetNews",
+        "Instance",
+        "Missed",
+        "Presence",
+        "SilentTogether",
+    ),
+    "_presence": ("PresenceVerdict",),
+    "_wire": ("FleetCondition", "FleetEntry", "FleetState"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+if not TYPE_CHECKING:  # with this function, a type checker would take every name for known
+
+    def __getattr__(name: str) -> object:
+        """Load a name when it is first asked for."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        globals()[name] = value  # the next time it is found without this function
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

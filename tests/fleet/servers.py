@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from tests.redis_server import find_redis_server, find_valkey_server
 
 PROGRAMS = {
@@ -14,3 +16,9 @@ PROGRAMS = {
     if program is not None
 }
 """Programs for `RedisServer(binary=...)`; the oldest that is supported is Redis 6.2."""
+
+EACH_PROGRAM = [
+    pytest.param(name, id=name, marks=[pytest.mark.long] if number else [])
+    for number, name in enumerate(PROGRAMS)
+]
+"""Their names as parameters: the first is tried always, the others where there is time."""

@@ -10,7 +10,7 @@ import redis
 
 from orchestrator.fleet import Change, follow
 from tests.fleet.published import admin, publishing
-from tests.fleet.servers import PROGRAMS
+from tests.fleet.servers import EACH_PROGRAM, PROGRAMS
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 ACL = (Path(__file__).parents[2] / "docs/deploy/fleet.acl").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
+@pytest.fixture(scope="module", params=EACH_PROGRAM)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisServer]:

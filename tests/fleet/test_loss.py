@@ -13,13 +13,13 @@ import redis
 from orchestrator.fleet import _publisher
 from tests.faults.scenes import wait_until
 from tests.fleet.published import KEYS, Published, admin, publishing, told
-from tests.fleet.servers import PROGRAMS
+from tests.fleet.servers import EACH_PROGRAM, PROGRAMS
 from tests.redis_server import FakeServer, RedisServer, relay
 
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 EVERYSEC = ("--appendonly", "yes", "--appendfsync", "everysec")
 
-program = pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS.keys())
+program = pytest.mark.parametrize("program", EACH_PROGRAM)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,10 @@ def up_to(last: int) -> list[int]:
 
 def killed(program: str, arguments: tuple[str, ...], times: int) -> tuple[list[int], Published]:
     """What is in the stream of a Redis that was killed again and again."""
-    with RedisServer(None, *arguments, binary=program) as server, publishing(server.url) as one:
+    with (
+        RedisServer(None, *arguments, binary=PROGRAMS[program]) as server,
+        publishing(server.url) as one,
+    ):
         for _ in range(times):
             one.change(20)
             one.until_told()
@@ -72,7 +75,7 @@ def test_the_same_is_so_after_15_kills(program: str, arguments: tuple[str, ...])
     assert len(stream) >= 256
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
+@pytest.fixture(scope="module", params=EACH_PROGRAM)
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     with RedisServer(None, binary=PROGRAMS[request.param]) as started:
         yield started

@@ -10,7 +10,7 @@ import redis
 from orchestrator.fleet._encode import encode_entry
 from orchestrator.fleet._scripts import APPEND, BEAT
 from orchestrator.fleet._wire import ENTRY_FIELDS, fleet_keys
-from tests.fleet.servers import PROGRAMS
+from tests.fleet.servers import EACH_PROGRAM, PROGRAMS
 from tests.fleet.test_wire import ENTRY
 from tests.redis_server import RedisServer
 
@@ -18,7 +18,7 @@ KEYS = fleet_keys("chat")
 ME = ENTRY.incarnation
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
+@pytest.fixture(scope="module", params=EACH_PROGRAM)
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     with RedisServer(binary=PROGRAMS[request.param]) as started:
         yield started
