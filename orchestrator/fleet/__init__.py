@@ -20,7 +20,8 @@ from importlib import import_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from orchestrator.fleet._fleet import Fleet, FleetFigures
-    from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
+    from orchestrator.fleet._fleet_app import fleet_app
+from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
     from orchestrator.fleet._follow import follow
     from orchestrator.fleet._news import (
         Change,
@@ -50,6 +51,7 @@ __all__ = [
     "Presence",
     "PresenceVerdict",
     "SilentTogether",
+    "fleet_app",
     "follow",
 ]
 

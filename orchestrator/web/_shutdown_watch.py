@@ -18,7 +18,7 @@ class ShutdownWatch:
     """Calls `stop` on the event loop in a drain, and else at SIGTERM and SIGINT.
 
     Args:
-        startup: The orchestrator; it takes part in its drains.
+        startup: The orchestrator; it takes part in its drains. `None` where there is none.
         stop: Called once for each signal, and for each drain.
 
     Attributes:
@@ -27,12 +27,13 @@ class ShutdownWatch:
 
     inside = 0
 
-    def __init__(self, startup: Orchestrator, stop: Callable[[], None]) -> None:
+    def __init__(self, startup: Orchestrator | None, stop: Callable[[], None]) -> None:
         self._startup = startup
         self._stop = stop
         self._inside = 0
         self._installed = ExitStack()
-        startup.drain_with(self)
+        if startup is not None:
+            startup.drain_with(self)
 
     async def announce_drain(self) -> None:
         """The streams go on, and show it."""
@@ -42,7 +43,9 @@ class ShutdownWatch:
         self._stop()
 
     def _call(self, pass_on: PassOn, _: signal.Signals) -> None:
-        if not self._startup.drain_needed():  # else it is under way, or about to begin
+        if (
+            self._startup is None or not self._startup.drain_needed()
+        ):  # else it is under way, or about to begin
             self._stop()
         pass_on()
 

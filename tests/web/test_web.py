@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 from orchestrator.web import _event_stream, _history, _stream, web_app, web_mount, web_paths
 from tests.asgi.gate_support import (
-    HANG_UP,
     App,
     Caller,
     http_scope,
@@ -32,6 +31,7 @@ from tests.asgi.gate_support import (
     websocket_scope,
 )
 from tests.pod.played import PlayedWorkers
+from tests.web.watching import Watcher, ask, watching
 
 pytestmark = pytest.mark.anyio
 
@@ -67,64 +67,9 @@ async def a_service(  # the options are those of `web_app`
         yield service
 
 
-async def ask(
-    app: ASGIApp, path: str, method: str = "GET", root_path: str = "", **headers: str
-) -> Caller:
-    scope = http_scope(path, method, root_path)
-    scope["headers"] = [
-        (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
-    ]
-    caller = Caller(app, scope)
-    with anyio.fail_after(10):
-        await caller.run()
-    assert caller.error is None
-    return caller
-
-
 async def state_of(service: Service) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((await ask(service.app, "/state")).body)
     return state
-
-
-@dataclass
-class Event:
-    name: str
-    data: dict[str, Any]
-    number: str = ""
-
-
-@dataclass
-class Watcher:
-    """A client of the stream."""
-
-    caller: Caller
-
-    @property
-    def events(self) -> list[Event]:
-        return list(self._parse())
-
-    def named(self, name: str) -> list[Event]:
-        return [event for event in self.events if event.name == name]
-
-    def _parse(self) -> Iterator[Event]:
-        for block in self.caller.body.decode().split("\n\n"):
-            fields = dict(line.split(": ", 1) for line in block.splitlines())
-            if "event" in fields:
-                yield Event(fields["event"], json.loads(fields["data"]), fields.get("id", ""))
-
-
-@asynccontextmanager
-async def watching(app: ASGIApp, **headers: str) -> AsyncGenerator[Watcher]:
-    scope = http_scope("/events")
-    scope["headers"] = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
-    caller = Caller(app, scope)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(caller.run)
-        await until(lambda: len(caller.sent) > 1)
-        yield Watcher(caller)
-        caller.give(HANG_UP)
-        with anyio.fail_after(10):
-            await caller.done.wait()
 
 
 # -- the state -----------------------------------------------------------------------------------

@@ -14,11 +14,10 @@ from orchestrator.cli._shell.foreign_text import json_line
 from orchestrator.cli._shell.style import STAGE_STYLES, MovingPart, can_move, console_on
 from orchestrator.cli.fleet.fleet_words import (
     age,
-    fleet_json,
-    instance_json,
     row_line,
     totals_lines,
 )
+from orchestrator.fleet._fleet_json import fleet_json, instance_json, news_json
 from orchestrator.fleet._fleet_rows import FleetRow, fleet_rows, fleet_totals
 from orchestrator.fleet._news import (
     Change,
@@ -110,27 +109,11 @@ class FleetJson(FleetShow):
 
     def news(self, one: FleetNews) -> None:
         """Print it."""
-        match one:
-            case Change(instance, changed) if self.wanted.has(instance):
-                told = {
-                    "sequence": changed.sequence,
-                    "previous": changed.previous,
-                    "current": changed.current,
-                    "cause": changed.cause,
-                    "at_unix_seconds": changed.at,
-                    "elapsed_seconds": changed.elapsed_seconds,
-                }
-                self._print("change", told | {"instance": instance_json(instance)})
-            case Presence(instance, presence) if self.wanted.has(instance):
-                told = {"presence": presence}
-                self._print("presence", told | {"instance": instance_json(instance)})
-            case Missed(instance, count) if self.wanted.has(instance):
-                self._print("missed", {"count": count, "instance": instance_json(instance)})
-            case SilentTogether(instances, of):
-                names = [instance.incarnation for instance in instances]
-                self._print("silent_together", {"incarnations": names, "of": of})
-            case Contact(reached, reason):
-                self._print("contact", {"reached": reached, "reason": reason})
+        name, says, about = news_json(one)
+        if not about:
+            self._print(name, says)
+        for instance in filter(self.wanted.has, about):
+            self._print(name, says | {"instance": instance_json(instance)})
 
     def _print(self, name: str, data: Mapping[str, object]) -> None:
         print(json_line({"event": name, "data": data}), flush=True)  # noqa: T201  a command line

@@ -1,9 +1,6 @@
-"""A fleet in words and as JSON."""
+"""A fleet in words."""
 
-from collections.abc import Mapping, Sequence
-
-from orchestrator.fleet._fleet_rows import FleetRow, FleetTotals, fleet_totals
-from orchestrator.fleet._news import Instance
+from orchestrator.fleet._fleet_rows import FleetRow, FleetTotals
 from orchestrator.fleet._presence import PresenceVerdict
 
 
@@ -49,49 +46,3 @@ def age(since: float, unix_now: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def fleet_json(service: str, rows: Sequence[FleetRow]) -> Mapping[str, object]:
-    """A fleet as JSON; durations are in seconds."""
-    totals = fleet_totals(row.instance for row in rows)
-    return {
-        "service": service,
-        "count": totals.count,
-        "by_stage": totals.by_stage,
-        "by_version": totals.by_version,
-        "by_presence": totals.by_presence,
-        "instances": [
-            instance_json(row.instance)
-            | {"trouble": row.trouble_since is not None, "slow_step": row.slow_step}
-            for row in rows
-        ],
-    }
-
-
-def instance_json(instance: Instance) -> dict[str, object]:
-    """An instance as JSON."""
-    state, failure = instance.state, instance.state.failure
-    return {
-        "name": instance.name,
-        "incarnation": instance.incarnation,
-        "version": instance.version,
-        "stage": instance.stage,
-        "since_unix_seconds": instance.since,
-        "sequence": state.entry.sequence,
-        "presence": instance.presence,
-        "presence_since_unix_seconds": round(instance.presence_since, 3),
-        "started_at_unix_seconds": state.started_at,
-        "waits_for": state.waits_for,
-        "attempts": state.attempts,
-        "failures_in_row": state.failures_in_row,
-        "failure": failure
-        and {"kind": failure.kind, "error_type": failure.error_type, "reason": failure.reason},
-        "conditions": {
-            name: {"required": one.required, "satisfied": one.satisfied, "reason": one.reason}
-            for name, one in state.conditions.items()
-        },
-        "draining": state.draining,
-        "stuck_since_unix_seconds": state.stuck_since,
-        "startup_seconds": state.startup_seconds,
-        "steps": dict(state.steps),
-    }
