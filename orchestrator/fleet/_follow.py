@@ -15,8 +15,9 @@ from orchestrator.fleet._cursor import decode_cursor
 from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
 from orchestrator.fleet._follower import Follower
 from orchestrator.fleet._group_source import Membership
-from orchestrator.fleet._reader_connection import ReaderConnection
+from orchestrator.fleet._reader_link import reader_settings
 from orchestrator.fleet._wire import FleetKeys, fleet_keys
+from orchestrator.redis._settings import RedisSettings
 from states import Failure, FailureKind
 
 _CONNECT_SECONDS = 10.0
@@ -70,14 +71,14 @@ def follow(
         if cursor is not None:
             raise ValueError("a group has a place of its own in Redis: leave the cursor out")
         membership = Membership(group, os.urandom(8).hex())
-    ReaderConnection(url)  # connects nowhere, and refuses what can't be used
+    settings = reader_settings(url)
     book = ChangeBook(service, place, seen, shared=group is not None)
-    return _following(url, keys, FleetView(service, book, membership), connect_seconds)
+    return _following(settings, keys, FleetView(service, book, membership), connect_seconds)
 
 
 @asynccontextmanager
 async def _following(
-    url: str, keys: FleetKeys, view: FleetView, connect_seconds: float
+    settings: RedisSettings, keys: FleetKeys, view: FleetView, connect_seconds: float
 ) -> AsyncGenerator[FleetView]:
     loop = EventLoop()
     ended = anyio.Event()
@@ -87,7 +88,7 @@ async def _following(
             loop.call(function)
 
     follower = Follower(
-        url,
+        settings,
         keys,
         view.book,
         view.membership,
@@ -98,7 +99,7 @@ async def _following(
     follower.start()
     try:
         if connect_seconds:
-            await _reach(view, connect_seconds)
+            await _reach(view, settings.where, connect_seconds)
         yield view
     finally:
         view.close()
@@ -108,9 +109,10 @@ async def _following(
                 await ended.wait()
 
 
-async def _reach(view: FleetView, seconds: float) -> None:
+async def _reach(view: FleetView, where: str, seconds: float) -> None:
     with anyio.move_on_after(seconds):
         await view.reached()
     if not view.contact.reached:
-        late = Failure(FailureKind.TRANSIENT, "TimeoutError", f"no answer within {seconds:g} s")
+        words = f"{where} gave no answer within {seconds:g} s"
+        late = Failure(FailureKind.TRANSIENT, "TimeoutError", words)
         raise FleetUnreachable(view.failure or late)

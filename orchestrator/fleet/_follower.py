@@ -1,6 +1,6 @@
 """The thread that reads a fleet: it connects, reads turn by turn, and backs off when Redis is away.
 
-A thread of its own, as the probe's worker is: redis-py blocks, and the thread is the same on
+A thread of its own, as the probe's worker is: a connection blocks, and the thread is the same on
 asyncio and trio. It is a daemon, and never waited for. Whatever a turn brings goes to `deliver`.
 """
 
@@ -13,10 +13,11 @@ from collections.abc import Callable
 from orchestrator.fleet._changes import ChangeBook
 from orchestrator.fleet._fleet_reader import Delivery, FleetReader
 from orchestrator.fleet._group_source import GroupSource, Membership
-from orchestrator.fleet._read_failures import read_failure
-from orchestrator.fleet._reader_connection import ReaderConnection
-from orchestrator.fleet._redis_source import RedisSource
+from orchestrator.fleet._link import LinkError
+from orchestrator.fleet._reader_link import ReaderLink, RefusedReply
+from orchestrator.fleet._redis_source import RedisSource, UnexpectedReplyError
 from orchestrator.fleet._wire import FleetKeys
+from orchestrator.redis._settings import RedisSettings
 from states import Failure, FailureKind, Policy
 
 _WAIT_FOR_ROOM_SECONDS = 0.05
@@ -44,7 +45,7 @@ class Follower:
     """Reads one fleet in a thread of its own.
 
     Args:
-        url: Where Redis is.
+        settings: Where Redis is, from `reader_settings`.
         keys: The keys of the service.
         book: What was given out before.
         membership: The member of a group that it reads as; `None` without a group.
@@ -52,14 +53,11 @@ class Follower:
             when Redis is lost, with the reason.
         has_room: Says whether more changes are welcome.
         ended: Called in the thread at its end.
-
-    Raises:
-        ValueError: When the URL can't be used.
     """
 
     def __init__(
         self,
-        url: str,
+        settings: RedisSettings,
         keys: FleetKeys,
         book: ChangeBook,
         membership: Membership | None,
@@ -67,7 +65,8 @@ class Follower:
         has_room: Callable[[], bool],
         ended: Callable[[], object],
     ) -> None:
-        self._url = url
+        self._settings = settings
+        self._link = ReaderLink(settings)
         self._keys = keys
         self._membership = membership
         self._deliver = deliver
@@ -75,7 +74,6 @@ class Follower:
         self._ended = ended
         self._reader = FleetReader(book, time.monotonic, time.time)
         self._closing = threading.Event()
-        self._connection = ReaderConnection(url)
         self._policy = Policy()
         self._failures_in_row = 0
         self._thread = threading.Thread(target=self._run, name="fleet-reader", daemon=True)
@@ -87,7 +85,7 @@ class Follower:
     def close(self) -> None:
         """End it soon; nothing is waited for."""
         self._closing.set()
-        self._connection.shut()
+        self._link.interrupt()
 
     # -- in the thread ----------------------------------------------------------------------------
 
@@ -107,7 +105,7 @@ class Follower:
         except Exception as error:  # each is a reason to connect anew
             if self._closing.is_set():
                 return
-            failure = read_failure(error, self._connection.where)
+            failure = read_failure(error, self._link)
             self._failures_in_row += 1
             self._deliver(self._reader.lose(failure.reason), failure)
             share = random.random()
@@ -115,10 +113,9 @@ class Follower:
 
     def _read(self) -> None:
         """Connect, and read until the connection ends."""
-        self._connection = connection = ReaderConnection(self._url)
         try:
-            connection.open()
-            source = self._source(connection)
+            self._link.open()
+            source = self._source(self._link)
             self._deliver(self._reader.connect(source), None)
             self._failures_in_row = 0
             while not self._closing.is_set():
@@ -127,17 +124,31 @@ class Follower:
                     continue
                 self._deliver(self._reader.turn(source), None)
         finally:
-            connection.close()
+            self._link.close()
 
-    def _source(self, connection: ReaderConnection) -> RedisSource:
+    def _source(self, link: ReaderLink) -> RedisSource:
         if self._membership is None:
-            return RedisSource(connection, self._keys)
-        return GroupSource(connection, self._keys, self._membership)
+            return RedisSource(link, self._keys)
+        return GroupSource(link, self._keys, self._membership)
 
     def _leave(self, membership: Membership) -> None:
-        connection = ReaderConnection(self._url)
+        link = ReaderLink(self._settings)
         try:
-            connection.open()
-            GroupSource(connection, self._keys, membership).leave()
+            link.open()
+            GroupSource(link, self._keys, membership).leave()
         finally:
-            connection.close()
+            link.close()
+
+
+def read_failure(error: Exception, link: ReaderLink) -> Failure:
+    """Why reading failed; the connection can't be used any more."""
+    match error:
+        case LinkError():
+            return error.failure
+        case RefusedReply():
+            return link.refused(error).failure
+        case UnexpectedReplyError():
+            return link.wrong_answer().failure
+        case _:
+            name = type(error).__name__
+            return Failure(FailureKind.TRANSIENT, name, f"{link.where} could not be read: {name}")

@@ -9,10 +9,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-import redis
-
 from orchestrator.fleet._fleet_reader import StreamEntry
-from orchestrator.fleet._reader_connection import ReaderConnection
+from orchestrator.fleet._reader_link import ReaderLink, RefusedReply
 from orchestrator.fleet._redis_source import (
     MOST_ENTRIES_AT_ONCE,
     RedisSource,
@@ -64,15 +62,13 @@ class GroupSource(RedisSource):
     """Asks one Redis for one service, as a member of a group.
 
     Args:
-        connection: The connection.
+        link: The connection.
         keys: The keys of the service.
         membership: The member.
     """
 
-    def __init__(
-        self, connection: ReaderConnection, keys: FleetKeys, membership: Membership
-    ) -> None:
-        super().__init__(connection, keys)
+    def __init__(self, link: ReaderLink, keys: FleetKeys, membership: Membership) -> None:
+        super().__init__(link, keys)
         self._membership = membership
         self._fresh = True
         self._look_at = 0.0
@@ -82,9 +78,9 @@ class GroupSource(RedisSource):
         self.acknowledge()
         try:
             entries = self._entries(block_seconds)
-        except redis.ResponseError as error:
+        except RefusedReply as error:
             # UNBLOCKED says that the stream was deleted while the member waited for it.
-            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
+            if not error.text.startswith(("NOGROUP", "UNBLOCKED")):
                 raise
             self._create()
             return []
@@ -99,7 +95,7 @@ class GroupSource(RedisSource):
         membership = self._membership
         if finished := membership.take_finished():
             try:
-                self.connection.ask_one("XACK", self.keys.events, membership.group, *finished)
+                self.link.ask_one("XACK", self.keys.events, membership.group, *finished)
             except BaseException:
                 for one in finished:
                     membership.finish(one)
@@ -112,7 +108,7 @@ class GroupSource(RedisSource):
         membership = self._membership
         if not membership.unfinished:
             words = ("DELCONSUMER", self.keys.events, membership.group, membership.member)
-            self.connection.ask_one("XGROUP", *words)
+            self.link.ask_one("XGROUP", *words)
 
     def _entries(self, block_seconds: float) -> list[StreamEntry]:
         if self._fresh:  # what a broken reply held is still this member's
@@ -136,14 +132,14 @@ class GroupSource(RedisSource):
         block = ("BLOCK", max(1, int(block_seconds * 1000))) if block_seconds > 0 else ()
         command = ("XREADGROUP", "GROUP", membership.group, membership.member)
         options = ("COUNT", MOST_ENTRIES_AT_ONCE, *block)
-        reply = self.connection.ask_one(*command, *options, "STREAMS", self.keys.events, place)
+        reply = self.link.ask_one(*command, *options, "STREAMS", self.keys.events, place)
         return entries_of_streams(reply, again=again)
 
     def _claim(self) -> list[StreamEntry]:
         membership = self._membership
         command = ("XAUTOCLAIM", self.keys.events, membership.group, membership.member)
         idle = int(_ABANDONED_SECONDS * 1000)
-        reply = self.connection.ask_one(*command, idle, "0-0", "COUNT", MOST_ENTRIES_AT_ONCE)
+        reply = self.link.ask_one(*command, idle, "0-0", "COUNT", MOST_ENTRIES_AT_ONCE)
         claimed = entries_of(second_of(reply), again=True)
         return [one for one in claimed if one.id not in membership.unfinished]
 
@@ -154,7 +150,7 @@ class GroupSource(RedisSource):
         membership.known = True
         words = ("CREATE", self.keys.events, membership.group, place, "MKSTREAM")
         try:
-            self.connection.ask_one("XGROUP", *words)
-        except redis.ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):  # else another member was quicker
+            self.link.ask_one("XGROUP", *words)
+        except RefusedReply as error:
+            if not error.text.startswith("BUSYGROUP"):  # else another member was quicker
                 raise

@@ -7,11 +7,9 @@ than Redis answers, and is `UnexpectedReplyError`.
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import redis
-
 from orchestrator.fleet._decode import decode_entry, decode_state
 from orchestrator.fleet._fleet_reader import StreamEntry
-from orchestrator.fleet._reader_connection import ReaderConnection
+from orchestrator.fleet._reader_link import ReaderLink, RefusedReply
 from orchestrator.fleet._wire import (
     SERVICES_KEY,
     FleetKeys,
@@ -42,20 +40,20 @@ class RedisSource:
     """Asks one Redis for one service.
 
     Args:
-        connection: The connection.
+        link: The connection.
         keys: The keys of the service.
     """
 
-    def __init__(self, connection: ReaderConnection, keys: FleetKeys) -> None:
-        self.connection = connection
+    def __init__(self, link: ReaderLink, keys: FleetKeys) -> None:
+        self.link = link
         self.keys = keys
 
     def last_id(self) -> str | None:
         """The last id that the stream has given; `None` without a stream."""
         try:
-            reply = self.connection.ask_one("XINFO", "STREAM", self.keys.events)
-        except redis.ResponseError as error:
-            if "no such key" in str(error):
+            reply = self.link.ask_one("XINFO", "STREAM", self.keys.events)
+        except RefusedReply as error:
+            if "no such key" in error.text:
                 return None
             raise
         items = _items(reply)
@@ -68,7 +66,7 @@ class RedisSource:
         cursor = b"0"
         while True:
             command = ("HSCAN", self.keys.instances, cursor, "COUNT", _PAGE)
-            cursor_reply, page = _pair(self.connection.ask_one(*command))
+            cursor_reply, page = _pair(self.link.ask_one(*command))
             cursor = _bytes(cursor_reply)
             states.update(_decoded(_pairs(page)))
             if cursor == b"0" or len(states) > most:
@@ -81,7 +79,7 @@ class RedisSource:
         for first in range(0, len(wanted), _PAGE):
             page = wanted[first : first + _PAGE]
             commands = [("HGET", self.keys.instances, incarnation) for incarnation in page]
-            replies = self.connection.ask(*commands)
+            replies = self.link.ask(*commands)
             _raise_first(replies)
             found = zip(map(str.encode, page), replies, strict=True)
             states.update(_decoded((name, value) for name, value in found if value is not None))
@@ -91,7 +89,7 @@ class RedisSource:
         """Entries after the place, waiting for the first for so long."""
         block = ("BLOCK", max(1, int(block_seconds * 1000))) if block_seconds > 0 else ()
         command = ("XREAD", "COUNT", MOST_ENTRIES_AT_ONCE, *block)
-        reply = self.connection.ask_one(*command, "STREAMS", self.keys.events, place)
+        reply = self.link.ask_one(*command, "STREAMS", self.keys.events, place)
         return entries_of_streams(reply)
 
     def ended_leases(self, most: int) -> tuple[Mapping[str, float], int]:
@@ -99,7 +97,7 @@ class RedisSource:
         now = self.redis_now()
         until = f"{now:.6f}"
         by_score = ("ZRANGEBYSCORE", self.keys.leases, "-inf", until, "WITHSCORES")
-        replies = self.connection.ask((*by_score, "LIMIT", 0, most), ("ZCARD", self.keys.leases))
+        replies = self.link.ask((*by_score, "LIMIT", 0, most), ("ZCARD", self.keys.leases))
         _raise_first(replies)
         ended, count = replies
         if not isinstance(count, int):
@@ -108,19 +106,19 @@ class RedisSource:
 
     def all_leases(self, most: int) -> Collection[str]:
         """The incarnations that have a lease, ended ones among them."""
-        reply = self.connection.ask_one("ZRANGE", self.keys.leases, 0, most - 1)
+        reply = self.link.ask_one("ZRANGE", self.keys.leases, 0, most - 1)
         return {_text(one) for one in _items(reply)}
 
     def redis_now(self) -> float:
         """Redis' own time, in Unix seconds."""
-        seconds, microseconds = _pair(self.connection.ask_one("TIME"))
+        seconds, microseconds = _pair(self.link.ask_one("TIME"))
         return _number(seconds) + _number(microseconds) / 1e6
 
 
-def services_of(connection: ReaderConnection) -> list[str]:
+def services_of(link: ReaderLink) -> list[str]:
     """The services that publish to a Redis: those of the last two days, else all, in order."""
-    reply = connection.ask_one("ZRANGE", SERVICES_KEY, -_MOST_SERVICES, -1, "WITHSCORES")
-    seconds, _ = _pair(connection.ask_one("TIME"))
+    reply = link.ask_one("ZRANGE", SERVICES_KEY, -_MOST_SERVICES, -1, "WITHSCORES")
+    seconds, _ = _pair(link.ask_one("TIME"))
     seen = {_text(name): _number(score) for name, score in _pairs(reply)}
     seen = {name: score for name, score in seen.items() if is_service_name(name)}
     recent = [name for name, score in seen.items() if score > _number(seconds) - _RECENT_SECONDS]

@@ -22,8 +22,8 @@ URL = "redis://127.0.0.1:1"
         ({"group": "a", "cursor": encode_cursor("1-0", {})}, "leave the cursor out"),
         ({"connect_seconds": -1}, "connect_seconds"),
         ({"connect_seconds": float("nan")}, "connect_seconds"),
-        ({"url": "http://127.0.0.1"}, "the Redis URL can't be used"),
-        ({"url": "redis://:pa#ss@h:port/0"}, "the Redis URL can't be used"),
+        ({"url": "http://127.0.0.1"}, "must begin with redis://"),
+        ({"url": "redis://:pa#ss@h:port/0"}, "the Redis URL is malformed"),
     ],
 )
 def test_a_bad_argument_is_refused_at_once(arguments: dict[str, Any], words: str) -> None:

@@ -9,10 +9,9 @@ from contextlib import suppress
 from orchestrator.cli._shell.errors import Unreachable, UserError
 from orchestrator.fleet._changes import ChangeBook
 from orchestrator.fleet._fleet_reader import Delivery
-from orchestrator.fleet._follower import Follower
+from orchestrator.fleet._follower import Follower, read_failure
 from orchestrator.fleet._news import FleetNews, Instance
-from orchestrator.fleet._read_failures import read_failure
-from orchestrator.fleet._reader_connection import ReaderConnection
+from orchestrator.fleet._reader_link import ReaderLink, reader_settings
 from orchestrator.fleet._redis_source import services_of
 from orchestrator.fleet._wire import fleet_keys
 from states import Failure, FailureKind
@@ -44,7 +43,7 @@ class Following:
         self.known_at = -math.inf
         self._deliveries = queue.SimpleQueue[tuple[Delivery, Failure | None]]()
         self._follower = Follower(
-            url,
+            reader_settings(url),
             fleet_keys(service),
             ChangeBook(service),
             None,
@@ -98,18 +97,18 @@ def only_service(url: str) -> str:
         Unreachable: When Redis can't be asked.
         UserError: When there is none, or more than one.
     """
-    connection = ReaderConnection(url)
+    link = ReaderLink(reader_settings(url))
     try:
-        connection.open()
-        services = services_of(connection)
+        link.open()
+        services = services_of(link)
     except Exception as error:  # each has its words
         raise Unreachable(
-            f"{read_failure(error, connection.where).reason}; --service names the service"
+            f"{read_failure(error, link).reason}; --service names the service"
         ) from None
     finally:
-        connection.close()
+        link.close()
     if not services:
-        raise UserError(f"no service publishes to {connection.where}; --service names one")
+        raise UserError(f"no service publishes to {link.where}; --service names one")
     if len(services) > 1:
         named = ", ".join(services[:_MOST_SERVICES])
         more = (
