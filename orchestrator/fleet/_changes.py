@@ -5,7 +5,9 @@ out. So what comes twice is known, and a gap is known, too. But what the stream 
 leaves no gap to be seen until the next change. The states say it: the sequence of each is that of
 the last change. Only, a state may be newer than the place, with its changes still to come. So the
 states are read first, and then the stream's last id. Once the reader has come as far as that id, a
-state that is still ahead of what was given out tells of changes that are lost.
+state that is still ahead of what was given out tells of changes that are lost. If the stream ends
+before that id, it has been lost, or trimmed. Then publishers get the time of two beats to notice:
+what Redis has lost altogether they publish again.
 """
 
 from collections import OrderedDict
@@ -19,6 +21,9 @@ from orchestrator.fleet._wire import FleetEntry, FleetState, Unreadable
 FIRST_PLACE = "0-0"
 """Before everything that a stream can hold."""
 
+_NO_PLACE = f"{2**64}-0"
+"""After everything."""
+
 MOST_INSTANCES = 20_000
 """More incarnations than these are not followed."""
 
@@ -26,6 +31,9 @@ _MOST_SEEN = 2 * MOST_INSTANCES
 """So many incarnations are known again when they come back."""
 
 _BEAT_SECONDS = 2.0
+
+_HEAL_SECONDS = 5.0
+"""So soon publishers have noticed what Redis lost: two beats, and some time to publish it."""
 
 
 class ReadChange(NamedTuple):
@@ -66,6 +74,7 @@ def order_of(place: str) -> tuple[int, int]:
 class _Truth(NamedTuple):
     states: Mapping[str, FleetState]
     last_id: str
+    read_at: float
 
 
 class ChangeBook:
@@ -131,13 +140,14 @@ class ChangeBook:
         self.doubtful = True
 
     def take_states(
-        self, states: Mapping[str, FleetState | Unreadable], last_id: str, at: float
+        self, states: Mapping[str, FleetState | Unreadable], last_id: str | None, at: float
     ) -> None:
         """Take over all states, which were read before the stream's last id was `last_id`.
 
         Args:
             states: The states by incarnation.
-            last_id: The place up to which their changes are in the stream, if they are in it.
+            last_id: The place up to which their changes are in the stream, if they are in it;
+                `None` without a stream.
             at: Now, in monotonic seconds.
         """
         readable = {one: it for one, it in states.items() if isinstance(it, FleetState)}
@@ -149,7 +159,10 @@ class ChangeBook:
             self.begins = False
         self.refresh(readable)
         if not self._shared:
-            self._truth = _Truth(readable, last_id)
+            before = self._truth
+            self._truth = _Truth(readable, last_id or _NO_PLACE, at)
+            if before is not None:  # what was missing then is missing for longer
+                self._truth = self._truth._replace(read_at=before.read_at)
         if not self.crowded:  # else not all of them were read
             self._forget_absent(states, at)
 
@@ -163,14 +176,18 @@ class ChangeBook:
                 elif known is None or known.entry.sequence <= state.entry.sequence:
                     self.states[incarnation] = state
 
-    def settle(self, *, at_end: bool) -> list[ReadStep]:
+    def settle(self, at: float, *, at_end: bool) -> list[ReadStep]:
         """Compare with the states that were taken over, if the reader has come far enough.
 
         Args:
+            at: Now, in monotonic seconds.
             at_end: Whether the stream had nothing left just now.
         """
         truth = self._truth
-        if truth is None or not (at_end or order_of(self.place) >= order_of(truth.last_id)):
+        if truth is None:
+            return []
+        healed = at_end and at - truth.read_at >= _HEAL_SECONDS
+        if not healed and order_of(self.place) < order_of(truth.last_id):
             return []
         self._truth = None
         steps: list[ReadStep] = []

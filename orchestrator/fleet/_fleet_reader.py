@@ -165,11 +165,11 @@ class FleetReader:
     def turn(self, source: FleetSource, block_seconds: float = BLOCK_SECONDS) -> Delivery:
         """Wait for changes, and do what is due."""
         book = self.book
-        self._steps += book.settle(at_end=False)
+        self._steps += book.settle(self._now(), at_end=False)
         entries = source.entries_after(book.place, 0.0 if self._steps else block_seconds)
         for one in entries:
             self._steps += book.read(one.id, one.entry, again=one.again)
-        self._steps += book.settle(at_end=not entries)
+        self._steps += book.settle(self._now(), at_end=not entries)
         looked_up = {step.entry.incarnation for step in self._steps if isinstance(step, ReadChange)}
         if self._now() >= self._leases_due:
             looked_up |= self._read_leases(source)
@@ -193,7 +193,7 @@ class FleetReader:
         book = self.book
         states = source.all_states(MOST_INSTANCES)
         self._truth_at = self._now()
-        book.take_states(states, source.last_id() or FIRST_PLACE, self._truth_at)
+        book.take_states(states, source.last_id(), self._truth_at)
         pause = min(len(book.states) * _TRUTH_SECONDS_EACH, _LONGEST_TRUTH_SECONDS)
         self._truth_due = self._truth_at + max(pause, _SHORTEST_TRUTH_SECONDS)
 

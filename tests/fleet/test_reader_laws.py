@@ -189,6 +189,34 @@ def test_a_stream_that_counts_from_an_earlier_time_is_read_from_its_beginning() 
     assert not any(follower.missed.values())
 
 
+def test_what_redis_loses_just_before_it_is_read_is_waited_for() -> None:
+    follower = Follower()
+    follower.act("connect", [])
+    follower.redis.change(NAMES[0], 3)
+    follower.act("connect", [])  # the states are read, and the stream not yet
+    follower.redis.flush()
+    follower.act("turn", [])
+    follower.redis.beat(NAMES[0])
+    follower.act("turn", [])
+    assert follower.given[NAMES[0]] == [1, 2, 3]
+    assert not any(follower.missed.values())
+
+
+def test_what_a_stream_has_lost_is_counted_once_publishers_had_time_to_notice() -> None:
+    follower = Follower()
+    follower.act("connect", [])
+    follower.redis.change(NAMES[0], 3)
+    follower.act("connect", [])
+    follower.redis.trim()
+    for _ in range(9):
+        follower.act("turn", [])
+    assert not follower.given[NAMES[0]]
+    for _ in range(3):
+        follower.act("turn", [])
+    assert follower.given[NAMES[0]] == [3]
+    assert follower.missed[NAMES[0]] == 2
+
+
 def test_instances_that_live_while_redis_is_away_for_long_are_never_called_silent() -> None:
     follower = Follower()
     for name in NAMES:
