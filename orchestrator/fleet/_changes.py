@@ -72,6 +72,8 @@ def order_of(place: str) -> tuple[int, int]:
 
 
 class _Truth(NamedTuple):
+    """States that are ahead of what was given out."""
+
     states: Mapping[str, FleetState]
     last_id: str
     read_at: float
@@ -159,10 +161,12 @@ class ChangeBook:
             self.begins = False
         self.refresh(readable)
         if not self._shared:
-            before = self._truth
-            self._truth = _Truth(readable, last_id or _NO_PLACE, at)
-            if before is not None:  # what was missing then is missing for longer
-                self._truth = self._truth._replace(read_at=before.read_at)
+            before: dict[str, FleetState] = {}
+            since = at
+            if self._truth is not None and (before := self._ahead(self._truth.states)):
+                since = self._truth.read_at  # what was missing then is missing for longer
+            ahead = {**before, **self._ahead(readable)}
+            self._truth = _Truth(ahead, last_id or _NO_PLACE, since) if ahead else None
         if not self.crowded:  # else not all of them were read
             self._forget_absent(states, at)
 
@@ -191,10 +195,17 @@ class ChangeBook:
             return []
         self._truth = None
         steps: list[ReadStep] = []
-        for incarnation, state in truth.states.items():
-            if state.entry.sequence > self.seen.get(incarnation, 0):
-                steps += self._tell(ReadChange(state.entry))
+        for state in self._ahead(truth.states).values():
+            steps += self._tell(ReadChange(state.entry))
         return steps
+
+    def _ahead(self, states: Mapping[str, FleetState]) -> dict[str, FleetState]:
+        """Those that tell of changes that were not given out."""
+        return {
+            incarnation: state
+            for incarnation, state in states.items()
+            if state.entry.sequence > self.seen.get(incarnation, 0)
+        }
 
     def _tell(self, told: ReadChange) -> list[ReadStep]:
         entry = told.entry

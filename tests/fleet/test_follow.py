@@ -333,7 +333,7 @@ async def test_without_time_it_enters_at_once_and_says_what_is_the_matter(
 @pytest.mark.parametrize(
     ("talk", "words"),
     [
-        (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "is no Redis"),
+        (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "is not Redis"),
         (silent, "no answer within 1 s"),
     ],
 )
