@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from orchestrator.fleet._fleet import Fleet, FleetFigures
     from orchestrator.fleet._fleet_app import fleet_app
-from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
+    from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
     from orchestrator.fleet._follow import follow
     from orchestrator.fleet._news import (
         Change,
@@ -57,6 +57,7 @@ __all__ = [
 
 _HOMES = {
     "_fleet": ("Fleet", "FleetFigures"),
+    "_fleet_app": ("fleet_app",),
     "_fleet_view": ("FleetUnreachable", "FleetView"),
     "_follow": ("follow",),
     "_news": (
