@@ -19,7 +19,7 @@ from orchestrator.fleet._fleet_board import FleetBoard
 from orchestrator.fleet._fleet_reader import Delivery
 from orchestrator.fleet._follower import Follower
 from orchestrator.fleet._news import Contact, Instance
-from orchestrator.fleet._reader_connection import ReaderConnection
+from orchestrator.fleet._reader_link import reader_settings
 from orchestrator.fleet._wire import fleet_keys
 from states import Failure
 
@@ -48,10 +48,9 @@ class SharedFollow:
     """
 
     def __init__(self, url: str, service: str) -> None:
-        self._url = url
         self._keys = fleet_keys(service)
         self.service = service
-        ReaderConnection(url)  # connects nowhere, and refuses what can't be used
+        self._settings = reader_settings(url)
         self.board = FleetBoard()
         self.contact = Contact(reached=False, reason="Redis was not asked yet")
         self.contact_since = time.time()
@@ -124,7 +123,7 @@ class SharedFollow:
                 follower.close()
 
         self._follower = follower = Follower(
-            self._url,
+            self._settings,
             self._keys,
             self.book,
             None,
