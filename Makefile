@@ -26,7 +26,7 @@ help:
 	@echo "make demo [ARGS=--full or --compare]            the main job, on an embedded real Redis"
 	@echo "make test                                      lint, types and the tests"
 	@echo "make test-long                                 the tests that take minutes: every shape on real servers"
-	@echo "make runtime-tests                             every test of what runs, without those of pages and packages"
+	@echo "make runtime-tests                             the tests of what runs, without those of pages and packages"
 	@echo "make test-minimal                              the tests with the oldest versions that are allowed"
 	@echo "make test-newest                               the tests with the newest versions that there are"
 	@echo "make debian SUITE=sid TARGET=demo              a target in a clean Debian; needs root and debootstrap"
@@ -72,7 +72,7 @@ test-long: install
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m long $(ARGS)
 
 # The parts that need no tool of development and no server but Redis and what the package brings.
-RUNTIME_TESTS = -m pytest --numprocesses $(WORKERS) --dist worksteal \
+RUNTIME_TESTS = -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not long" \
 	$(addprefix --ignore=tests/,benchmarks browser docs packaging typing) $(ARGS)
 
 runtime-tests: install
