@@ -5,8 +5,9 @@ end. If it ends well, that is the answer; otherwise the function is called again
 returns costs one thread, and the process ends without it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from orchestrator._ports import Probe, Target
 from orchestrator._probing.blocking_probe import BlockingProbe
@@ -66,7 +67,8 @@ class CallProbe(BlockingProbe[CallSession]):
         target: What it asks, for telemetry.
     """
 
-    changed = Probe.changed  # one that ends late must not be called again before its time
+    # One that ends late must not be called again before its time.
+    changed: Callable[..., Coroutine[Any, Any, None]] = Probe.changed
 
     def __init__(self, function: BlockingCall, target: Target) -> None:
         super().__init__(partial(CallSession, function), "startup-check")

@@ -7,8 +7,8 @@ threads of its own, keep time of its own, or write to standard error.
 import ssl
 import threading
 import time
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from orchestrator._hardening.arguments import wrong_type
 from orchestrator._ports import Probe
@@ -134,4 +134,4 @@ _SessionT = TypeVar("_SessionT", bound=ExchangeSession)
 class ExchangeProbe(BlockingProbe[_SessionT]):
     """Asks with an `ExchangeSession`. Between attempts there is no connection to watch."""
 
-    changed = Probe.changed
+    changed: Callable[..., Coroutine[Any, Any, None]] = Probe.changed

@@ -109,13 +109,16 @@ class ChangeBook:
         *,
         shared: bool = False,
     ) -> None:
-        self.place = place or FIRST_PLACE
-        self.seen = OrderedDict(seen or {})
+        self.place: str = place or FIRST_PLACE
+        self.seen: OrderedDict[str, int] = OrderedDict(seen or {})
         self.states: dict[str, FleetState] = {}
-        self.unreadable = self.repeated = self.missed = 0
-        self.crowded = self.doubtful = False
+        self.unreadable: int = 0
+        self.repeated: int = 0
+        self.missed: int = 0
+        self.crowded: bool = False
+        self.doubtful: bool = False
         self._service = service
-        self.begins = seen is None
+        self.begins: bool = seen is None
         self._shared = shared
         self._truth: _Truth | None = None
         self._absent_since: dict[str, float] = {}

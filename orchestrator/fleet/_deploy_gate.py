@@ -68,7 +68,7 @@ class DeployGate:
     ) -> None:
         self.wanted = wanted
         self.version = version
-        self.standing = DeployStanding(0, 0, (), (), was_seen=False)
+        self.standing: DeployStanding = DeployStanding(0, 0, (), (), was_seen=False)
         self._for_seconds = for_seconds
         self._allow_degraded = allow_degraded
         self._ready_since: dict[str, tuple[float, int]] = {}

@@ -54,7 +54,7 @@ class FleetView:
     def __init__(self, service: str, book: ChangeBook, membership: Membership | None) -> None:
         self.service = service
         self.instances: Mapping[str, Instance] = MappingProxyType({})
-        self.contact = Contact(reached=False, reason="Redis was not asked yet")
+        self.contact: Contact = Contact(reached=False, reason="Redis was not asked yet")
         self.failure: Failure | None = None
         self.book = book
         self.membership = membership

@@ -119,7 +119,7 @@ class RedisProbe(BlockingProbe[RedisSession]):
     def _use(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._path_missing = False
-        self.connects_per_second = settings.connects_per_second
+        self.connects_per_second: float = settings.connects_per_second
         self._watcher = SocketWatcher(settings.path)
         weakref.finalize(self, self._watcher.close).atexit = False
         super().__init__(partial(RedisSession, settings), "redis-probe")
