@@ -51,6 +51,11 @@ class Drainable(Protocol):
         """How many requests and WebSockets are under way; from any thread."""
         ...
 
+    @property
+    def awaits(self) -> bool:
+        """Whether there is more to wait for than these; asked in a signal handler."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DrainParts:
@@ -68,6 +73,13 @@ class DrainParts:
     def inside(self) -> int:
         """How many requests and WebSockets are under way."""
         return sum(one.inside for one in tuple(self.drainables))
+
+    @property
+    def needed(self) -> bool:
+        """Whether a drain has anything to do."""
+        if self.callbacks or self.inside:
+            return True
+        return any(one.awaits for one in tuple(self.drainables))
 
 
 class Drain:

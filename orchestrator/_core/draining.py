@@ -80,9 +80,7 @@ class Draining(ReadableState):
         """Whether a signal begins a drain that has anything to do. From any thread."""
         if not (self.drains_at_signals and self.running and self.drain_seconds_left()):
             return False
-        parts = self._drain_parts
-        announces = self.policy.drain_announce_seconds > 0
-        return announces or bool(parts.callbacks) or parts.inside > 0
+        return self.policy.drain_announce_seconds > 0 or self._drain_parts.needed
 
     def on_drain(self, callback: CallbackT) -> CallbackT:
         """Decorate a plain or async function without arguments, to be called as a drain begins.

@@ -34,6 +34,11 @@ class InFlight:
         if not self.inside and self._none_left is not None:
             self._none_left.set()
 
+    @property
+    def awaits(self) -> bool:
+        """There is nothing else."""
+        return False
+
     async def announce_drain(self) -> None:
         """Those who are held will not be served any more, unless it is only their turn to come."""
         if not self._admission.is_open():

@@ -25,11 +25,12 @@ from orchestrator._gate.health_verdict import HealthVerdict
 from orchestrator._hardening.arguments import require
 from orchestrator._runtime.fork import forget_in_child
 from orchestrator.pod._members import MARKS, Member, has_locks, now, read, remember, sweep
-from orchestrator.pod._parent import expected_workers, find_parent
+from orchestrator.pod._parent import ParentProcess, expected_workers, find_parent
 from orchestrator.pod._places import VARIABLE, NoPlaceError, find_place
 from orchestrator.pod._quorum import Quorum, ReadyWhen
 from orchestrator.pod._spokesman import Spokesman, logger
 from orchestrator.pod._standing import PodStanding, WorkerReport
+from orchestrator.pod._successors import Handover, successors
 
 _BEAT_SECONDS = 1.0
 _KEPT_SECONDS = 0.05
@@ -87,12 +88,13 @@ class Pod:
         self._service: str = require(service, str, "service", "give the name of the service")
         self._startup: Orchestrator | None = None
         self._own_verdict: Verdicts = _undecided
+        self._handover: Handover | None = None
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         self._lock = threading.RLock()  # sync servers ask in threads of theirs
         self._entered = False
-        self._has_supervisor = False
+        self._parent: ParentProcess | None = None
         self._member: Member | None = None
         self._standing = PodStanding()
         self._expected: int | None = None
@@ -117,7 +119,8 @@ class Pod:
             raise ValueError("one Pod belongs to one orchestrator; make another, with service=")
         self._startup, self._own_verdict = startup, verdict
         startup.accompany(self._take_part)
-        startup.drain_with(self)
+        self._handover = Handover(startup, self._report, self._look, self._successors)
+        startup.drain_with(self._handover)
 
     def verdict(self, path: str, own: HealthVerdict) -> tuple[HealthVerdict, str]:
         """The answer of all workers to `/readyz` or `/startupz`, and why it is not a pass.
@@ -148,21 +151,11 @@ class Pod:
     def _enough(self, ready: int, standing: PodStanding) -> bool:
         return self._quorum.enough(ready, standing.expected, was_ready=standing.was_ready)
 
-    # -- the drain of this worker ------------------------------------------------------------------
-
-    async def announce_drain(self) -> None:
-        """This worker is not ready any more; the others learn it at once."""
-        self._report()
-        await anyio.lowlevel.checkpoint()
-
-    async def drain(self, close_seconds: float) -> None:
-        """Nothing waits for it."""
-        await anyio.lowlevel.checkpoint()
-
-    @property
-    def inside(self) -> int:
-        """It has no requests of its own."""
-        return 0
+    def _successors(self) -> frozenset[int]:
+        """The new workers that are to take the place of all, once all were ready."""
+        if self._parent is None or self._member is None or not self._standing.was_ready:
+            return frozenset()
+        return successors(self._parent.pid, self._standing)
 
     # -- taking part -------------------------------------------------------------------------------
 
@@ -195,8 +188,7 @@ class Pod:
                 self._meet()
 
     def _meet(self) -> None:
-        parent = find_parent()
-        self._has_supervisor = parent is not None
+        self._parent = parent = find_parent()
         if parent is None and self._workers is None and not os.environ.get(VARIABLE):
             return  # a process of its own
         if not has_locks():
@@ -267,6 +259,7 @@ class Pod:
             waits_for=startup.explain().waits_for,
             beat_at=at,
             draining=startup.draining,
+            serves_on=self._handover is not None and self._handover.serves_on,
         )
         standing = self._read(member, report)
         # The others, and those that come, learn from it what was so for all together.
@@ -279,7 +272,7 @@ class Pod:
             return
         self._standing = self._read(member, report)
         so_far = {"started": standing.started, "was-ready": standing.was_ready}
-        for mark, is_so in so_far.items() if self._has_supervisor else ():
+        for mark, is_so in so_far.items() if self._parent is not None else ():
             if is_so and mark not in standing.marks:
                 remember(member.directory, mark)
 
@@ -291,7 +284,9 @@ class Pod:
             reports[member.name] = own
         # They end with the supervisor, of which there has to be one.
         marks = (
-            mark for mark in MARKS if self._has_supervisor and (member.directory / mark).exists()
+            mark
+            for mark in MARKS
+            if self._parent is not None and (member.directory / mark).exists()
         )
         return PodStanding.of(reports, self._expected, now(), self._awake_at, frozenset(marks))
 

@@ -26,6 +26,7 @@ class WorkerReport:
         pod_started: Whether all have decided together, as far as it knows.
         pod_was_ready: Whether all were ready together, as far as it knows.
         draining: Whether it ends its work.
+        serves_on: Whether it serves until the workers are ready that take the place of all.
     """
 
     pid: int = 0
@@ -37,6 +38,7 @@ class WorkerReport:
     pod_started: bool = False
     pod_was_ready: bool = False
     draining: bool = False
+    serves_on: bool = False
 
     def as_json(self) -> Mapping[str, object]:
         """For its file."""
@@ -50,6 +52,7 @@ class WorkerReport:
             "pod_started": self.pod_started,
             "pod_was_ready": self.pod_was_ready,
             "draining": self.draining,
+            "serves_on": self.serves_on,
         }
 
     @classmethod
@@ -67,6 +70,7 @@ class WorkerReport:
                 pod_started=data["pod_started"] is True,
                 pod_was_ready=data["pod_was_ready"] is True,
                 draining=data.get("draining") is True,
+                serves_on=data.get("serves_on") is True,
             )
         except (KeyError, ValueError):
             return cls()
@@ -75,6 +79,11 @@ class WorkerReport:
     def name(self) -> str:
         """What people call it."""
         return f"worker {self.pid}" if self.pid else "a worker that is starting"
+
+    @property
+    def counts_as(self) -> HealthVerdict:
+        """What it adds to the answer of all to `/readyz`."""
+        return HealthVerdict.PASS if self.serves_on else self.readyz
 
     @property
     def does(self) -> str:
@@ -128,7 +137,7 @@ class PodStanding:
         """How many workers answer this path well."""
         bad = [HealthVerdict.FAIL, *([HealthVerdict.WARN] if without_warnings else [])]
         return sum(
-            not stuck and (report.startupz if path == "/startupz" else report.readyz) not in bad
+            not stuck and (report.startupz if path == "/startupz" else report.counts_as) not in bad
             for report, stuck in self.workers.values()
         )
 
@@ -136,6 +145,14 @@ class PodStanding:
     def all_ready(self) -> bool:
         """Whether nothing is the matter with any of them."""
         return 0 < self.expected <= self.count("/readyz") == len(self.workers)
+
+    def are_ready(self, pids: frozenset[int]) -> bool:
+        """Whether as many of these workers are ready as there should be."""
+        ready = sum(
+            report.pid in pids and not stuck and report.readyz is not HealthVerdict.FAIL
+            for report, stuck in self.workers.values()
+        )
+        return ready >= self.expected
 
     @property
     def started(self) -> bool:
@@ -161,7 +178,7 @@ class PodStanding:
         others = [
             f"{report.name} is {'stuck' if stuck else report.does}"
             for report, stuck in self.workers.values()
-            if stuck or report.readyz is HealthVerdict.FAIL
+            if stuck or report.counts_as is HealthVerdict.FAIL
         ]
         return "; ".join([words, *others[:_MOST_WORDS]])
 

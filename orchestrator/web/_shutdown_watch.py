@@ -35,6 +35,11 @@ class ShutdownWatch:
         if startup is not None:
             startup.drain_with(self)
 
+    @property
+    def awaits(self) -> bool:
+        """There is nothing else."""
+        return False
+
     async def announce_drain(self) -> None:
         """The streams go on, and show it."""
 

@@ -101,6 +101,11 @@ class ThreadsInside:
 
     # -- the drain ---------------------------------------------------------------------------------
 
+    @property
+    def awaits(self) -> bool:
+        """There is nothing else."""
+        return False
+
     async def announce_drain(self) -> None:
         """Those who are held will not be served any more, unless they are let in just now."""
         self._wake()

@@ -41,6 +41,10 @@ class Gate:
         self.told: list[tuple[str, float]] = []
         self.inside = 1
 
+    @property
+    def awaits(self) -> bool:
+        return False
+
     async def announce_drain(self) -> None:
         self.told.append(("began", self.clock.now()))
 

@@ -206,7 +206,7 @@ def test_a_place_is_ours_alone_and_never_the_working_directory(
     place.rmdir()
     place.parent.rmdir()
     place.parent.symlink_to(tmp_path / "given")
-    with pytest.raises(NoPlaceError, match="no directory"):
+    with pytest.raises(NoPlaceError, match="not a directory"):
         find_place(PARENT, "", {_places.VARIABLE: str(given)})
 
 

@@ -3,18 +3,22 @@
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from orchestrator import Orchestrator, Policy
 from orchestrator._gate.health_verdict import HealthVerdict
 from orchestrator.asgi import ReadinessGate, health_app
-from orchestrator.pod import Pod, _members, _pod, _spokesman
+from orchestrator.pod import Pod, _members, _pod, _spokesman, _successors
 from orchestrator.pod._members import Member, read
 from orchestrator.pod._parent import ParentProcess
 from orchestrator.pod._quorum import Quorum
@@ -49,10 +53,18 @@ class OtherWorker:
         self._member = Member(directory)
         self.pid = int(self._member.name[:6], 16) + 1
 
-    def says(self, stage: str, readyz: HealthVerdict = FAIL, *, age_seconds: float = 0.0) -> None:
+    def says(
+        self,
+        stage: str,
+        readyz: HealthVerdict = FAIL,
+        *,
+        age_seconds: float = 0.0,
+        draining: bool = False,
+    ) -> None:
         startupz = FAIL if stage in ("booting", "probing_redis", "grace") else PASS
         beat_at = time.monotonic() - age_seconds
         report = WorkerReport(self.pid, stage, readyz, startupz, ("Redis to answer",), beat_at)
+        report = replace(report, draining=draining)
         self._member.write(report.as_json())
 
     def heard(self, pid: int) -> WorkerReport:
@@ -237,6 +249,63 @@ async def test_a_worker_that_drains_is_not_ready_and_the_others_know_at_once() -
         other.leave()
 
 
+def waits(here: Asked) -> bool:
+    return here.startup._drain_parts.needed
+
+
+@pytest.mark.parametrize("then", ["ready", "draining", "gone"])
+async def test_a_worker_serves_on_until_those_that_take_its_place_are_ready(
+    then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    children: list[int] = []
+    monkeypatch.setattr(_pod, "find_parent", lambda: ParentProcess(os.getppid()))
+    monkeypatch.setattr(_successors, "_young_children", lambda _: iter(children))
+    try:
+        async with a_worker(Pod(workers=1)) as here, anyio.create_task_group() as tasks:
+            await here.becomes_ready()
+            assert not waits(here)
+            children.append(sleeper.pid)
+            assert waits(here)
+            other = OtherWorker(here.directory)
+            other.pid = sleeper.pid
+            other.says("booting")
+            tasks.start_soon(here.startup.drain)
+            await until(lambda: other.heard(os.getpid()).serves_on)
+            assert (await here.status(), here.startup.refuses) == (200, False)
+            if then == "ready":
+                other.says("ready", PASS)
+            elif then == "draining":
+                other.says("booting", draining=True)
+            else:
+                sleeper.kill()
+                sleeper.wait()
+            await until(lambda: here.startup.refuses)
+            assert not other.heard(os.getpid()).serves_on
+            assert await here.status() == (200 if then == "ready" else 503)
+            other.leave()
+    finally:
+        sleeper.kill()
+        sleeper.communicate()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_only_children_that_are_young_and_undecided_take_the_place_of_all() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        standing = PodStanding(expected=1)
+        assert child.pid in _successors.successors(os.getpid(), standing)
+        assert _successors.successors(child.pid, standing) == frozenset()
+        too_few = PodStanding(expected=99)
+        assert _successors.successors(os.getpid(), too_few) == frozenset()
+        decided = {"x": (WorkerReport(child.pid, "ready", PASS, PASS), False)}
+        found = _successors.successors(os.getpid(), PodStanding(decided, 1))
+        assert child.pid not in found
+    finally:
+        child.kill()
+        child.communicate()
+
+
 async def test_outages_warn_and_without_a_number_those_who_joined_count() -> None:
     async with a_worker(Pod()) as here:
         assert await here.status() == 503
@@ -372,7 +441,7 @@ def test_reports_of_other_versions_are_as_if_nothing_was_said() -> None:
     for key in told:
         assert WorkerReport.from_json({**told, key: object()}) in (
             WorkerReport(), WorkerReport(1, "ready", PASS, PASS, (), 2.0, True, True),
-        ) or key in ("stage", "pod_started", "pod_was_ready", "draining")  # fmt: skip
+        ) or key in ("stage", "pod_started", "pod_was_ready", "draining", "serves_on")  # fmt: skip
     assert PodStanding.of({}, None, 0.0, 0.0).started is False
 
 

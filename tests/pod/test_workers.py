@@ -45,6 +45,10 @@ def ask(url: str) -> tuple[int, dict[str, Any]]:
     return response.status_code, json.loads(response.content)
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def until_ready(url: str, number: int, without: int = 0) -> dict[str, Any]:
     limit = time.monotonic() + 60
     while True:
@@ -75,3 +79,22 @@ def test_workers_answer_as_one_and_one_that_is_killed_takes_nobody_away(url: str
             body["pod"]["workers"] = [{"pid": victim}]
         assert time.monotonic() < limit
     assert until_ready(url, 4, without=victim)["pod"]["joined"] == 4
+
+
+@pytest.mark.long
+def test_a_reload_lets_the_old_workers_serve_until_the_new_ones_are_ready(url: str) -> None:
+    """gunicorn ends all of them in the moment in which it starts the others."""
+    old = {one["pid"] for one in until_ready(url, 4)["pod"]["workers"]}
+    supervisor = parent_of(next(iter(old)))
+    os.kill(supervisor, signal.SIGHUP)
+    limit = time.monotonic() + 60
+    served_on = False
+    while True:
+        status, body = ask(url)
+        assert status == 200, body
+        workers = body["pod"]["workers"]
+        served_on |= any(one["draining"] for one in workers)
+        if not old & {one["pid"] for one in workers} and body["pod"]["ready"] == 4:
+            break
+        assert time.monotonic() < limit, body
+    assert served_on, "it was seen while both generations were there"

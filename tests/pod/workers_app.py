@@ -8,7 +8,7 @@ from orchestrator.asgi import ReadinessGate, health_app
 from orchestrator.pod import Pod
 from orchestrator.testing import ScriptedProbe
 
-startup = Orchestrator(ScriptedProbe(), policy=Policy(grace_seconds=0.0))
+startup = Orchestrator(ScriptedProbe(), policy=Policy(grace_seconds=0.0, drain_limit_seconds=40.0))
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,123 @@
+"""The workers that a supervisor has just started to take the place of all that it had.
+
+gunicorn's SIGHUP starts as many new workers as there are, and in the same moment sends SIGTERM to
+the old ones. These can serve on until the new ones are ready, if they know; nothing tells them but
+the supervisor's children. At the end of the service there are no such children.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.health_verdict import HealthVerdict
+from orchestrator.pod._standing import PodStanding
+
+_PROC = Path("/proc")
+_LOOK_SECONDS = 0.05
+_YOUNG_SECONDS = 10.0
+"""How long ago a child may have been started to be one of them."""
+
+_PARENT, _START_TIME = 1, 19
+"""Their places among the fields after the name in /proc/PID/stat; see proc(5)."""
+
+
+def successors(parent: int, standing: PodStanding) -> frozenset[int]:
+    """The process ids of them; empty if they are too few, and where /proc does not tell.
+
+    Args:
+        parent: The supervisor.
+        standing: How the workers stand; one that has decided is none of them.
+    """
+    decided = {
+        report.pid
+        for report, _ in standing.workers.values()
+        if report.startupz is HealthVerdict.PASS
+    }
+    found = frozenset(_young_children(parent)) - decided
+    return found if len(found) >= standing.expected else frozenset()
+
+
+class Handover:
+    """How a worker takes part in its drain: it serves on until those that follow are ready.
+
+    Args:
+        startup: The orchestrator of the worker.
+        report: Says how the worker stands; the others learn it at once.
+        look: How all stand now.
+        find: The successors; empty if there are none.
+
+    Attributes:
+        serves_on: Whether it does so now, and counts as ready for all together.
+    """
+
+    def __init__(
+        self,
+        startup: Orchestrator,
+        report: Callable[[], None],
+        look: Callable[[], PodStanding],
+        find: Callable[[], frozenset[int]],
+    ) -> None:
+        self._startup = startup
+        self._report, self._look, self._find = report, look, find
+        self.serves_on = False
+
+    async def announce_drain(self) -> None:
+        """This worker is not ready any more, once its successors are, if there are any.
+
+        They are waited for as long as there is time to close what is open after that.
+        """
+        if found := self._find():
+            startup, self.serves_on = self._startup, True
+            self._report()
+            seconds = startup.drain_seconds_left() - startup.policy.drain_close_seconds
+            with anyio.move_on_after(max(0.0, seconds)):
+                await until_ready(found, self._look)
+            self.serves_on = False
+        self._report()
+        await anyio.lowlevel.checkpoint()
+
+    async def drain(self, close_seconds: float) -> None:
+        """Nothing waits for it."""
+        await anyio.lowlevel.checkpoint()
+
+    @property
+    def inside(self) -> int:
+        """It has no requests of its own."""
+        return 0
+
+    @property
+    def awaits(self) -> bool:
+        """Whether new workers are to take the place of all."""
+        return bool(self._find())
+
+
+async def until_ready(pids: frozenset[int], look: Callable[[], PodStanding]) -> None:
+    """Wait until as many of them are ready as there should be, or one of them ends.
+
+    Args:
+        pids: The workers that take the place of all.
+        look: How all stand now.
+    """
+    while not (standing := look()).are_ready(pids):
+        ends = {report.pid for report, _ in standing.workers.values() if report.draining}
+        if ends & pids or not all((_PROC / str(pid)).exists() for pid in pids):
+            return  # the service ends, or they cannot be started
+        await anyio.sleep(_LOOK_SECONDS)
+
+
+def _young_children(parent: int) -> Iterator[int]:
+    with contextlib.suppress(OSError, ValueError):
+        uptime = float((_PROC / "uptime").read_text(encoding="ascii").split()[0])
+        oldest = (uptime - _YOUNG_SECONDS) * os.sysconf("SC_CLK_TCK")
+        for entry in os.scandir(_PROC):
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError):  # it has ended
+                    stat = Path(entry.path, "stat").read_text(encoding="ascii", errors="replace")
+                    fields = stat.rpartition(")")[2].split()
+                    if int(fields[_PARENT]) == parent and int(fields[_START_TIME]) >= oldest:
+                        yield int(entry.name)
