@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
     ("py:class", r"AnyValue|LoggerProvider"),  # OpenTelemetry's, imported for type checkers only
     ("py:class", r"states\._policy\.PolicyOverrides"),  # its fields are those of Policy
     # Private classes and type variables.
-    ("py:class", r"orchestrator\._(core|gate|runtime)\..+"),
+    ("py:class", r"orchestrator\.(_core|_gate|_runtime|fleet\._\w+)\..+"),
     ("py:class", r"orchestrator\.otel\._setup\..+"),
     ("py:class", r"orchestrator\.web\._state\.Gate"),
 ]

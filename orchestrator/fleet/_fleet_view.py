@@ -88,7 +88,7 @@ class FleetView:
 
     @property
     def cursor(self) -> str:
-        """Where to go on after the last news that iterating gave: give it to `follow(cursor=)`."""
+        """Where to go on after the last news that iterating gave, for `follow(cursor=)`."""
         # Also of those that are not there now: what Redis has lost comes again, and is known then.
         return encode_cursor(self._place, self._seen)
 

@@ -49,7 +49,7 @@ class Instance:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is known to serve now: ready, alive and not draining."""
+        """Whether it is known to serve now, that is ready, alive and not draining."""
         alive = self.presence is PresenceVerdict.ALIVE
         return alive and self.stage is Stage.READY and not self.state.draining
 

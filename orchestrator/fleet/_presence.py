@@ -41,7 +41,7 @@ class PresenceVerdict(StrEnum):
     """Its lease has ended. It may be dead, frozen, or cut off from Redis."""
 
     UNKNOWN = "unknown"
-    """This reader can't say: Redis is away, or has not been back for one lease."""
+    """This reader can't say, since Redis is away, or has not been back for one lease."""
 
 
 _THERE = frozenset({PresenceVerdict.ALIVE, PresenceVerdict.STUCK})
