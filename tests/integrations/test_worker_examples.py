@@ -30,6 +30,7 @@ def runs_here(name: str) -> bool:
     return name != "arq" or sys.version_info < (3, 14) or Version(version(name)) >= Version("0.28")
 
 
+@pytest.mark.long
 def test_workers_of_queues_are_ready_once_they_take_jobs() -> None:
     """All at once: most of their time is imports."""
     present = [name for name in WORKERS if runs_here(name)]

@@ -128,6 +128,7 @@ def test_it_says_what_it_does_and_a_second_run_asks_nobody(machine: Machine) -> 
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
 
+@pytest.mark.long
 def test_without_uv_pip_does_it_and_says_so(tmp_path: Path) -> None:
     machine = Machine(tmp_path, with_uv=False)
     done = machine.install("dev")

@@ -63,6 +63,12 @@ def plain(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Environment
     return environment(path, built.wheel, direct([]))
 
 
+@pytest.fixture(scope="module")
+def with_pydantic(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    path = tmp_path_factory.mktemp("pydantic") / "venv"
+    return environment(path, built.wheel, direct(["pydantic"]))
+
+
 def test_without_extras_everything_imports_or_says_which_extra_it_needs(
     plain: Environment, tmp_path: Path
 ) -> None:
@@ -79,11 +85,12 @@ def test_without_extras_everything_imports_or_says_which_extra_it_needs(
     }
 
 
-def test_with_its_extra_pydantic_reads_the_settings(built: Built, tmp_path: Path) -> None:
-    made = environment(tmp_path / "venv", built.wheel, direct(["pydantic"]))
+def test_with_its_extra_pydantic_reads_the_settings(
+    with_pydantic: Environment, tmp_path: Path
+) -> None:
     code = "from orchestrator.settings.pydantic import OrchestratorSettings as Settings\n"
     code += "print(Settings().settings.enabled)"
-    done = made.run(made.python, "-W", "error", "-c", code, cwd=tmp_path)
+    done = with_pydantic.run(with_pydantic.python, "-W", "error", "-c", code, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
@@ -96,11 +103,10 @@ def test_an_older_pydantic_is_no_obstacle_and_is_named(plain: Environment, tmp_p
     assert "needs pydantic 2.6 and pydantic-settings 2.2, or newer" in done.stderr
 
 
-def test_an_older_pydantic_2_is_named_too(built: Built, tmp_path: Path) -> None:
-    made = environment(tmp_path / "venv", built.wheel, direct(["pydantic"]))
+def test_an_older_pydantic_2_is_named_too(with_pydantic: Environment, tmp_path: Path) -> None:
     code = "import pydantic, pydantic.version\npydantic.VERSION = '2.5.3'\n"
     code += "import orchestrator.settings.pydantic"
-    done = made.run(made.python, "-c", code, cwd=tmp_path)
+    done = with_pydantic.run(with_pydantic.python, "-c", code, cwd=tmp_path)
     assert "needs pydantic 2.6 and pydantic-settings 2.2, or newer" in done.stderr
 
 
@@ -127,6 +133,7 @@ def test_with_the_cli_alone_the_demo_says_what_it_needs(built: Built, tmp_path: 
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 
+@pytest.mark.long
 def test_the_installed_package_passes_its_tests(built: Built, tmp_path: Path) -> None:
     tools = map(Requirement, ["anyio[trio]", "pytest"])
     made = environment(tmp_path / "venv", built.wheel, [*direct(["trio"]), *tools])

@@ -11,6 +11,8 @@ import pytest
 from tests.packaging.environments import Built, Environment, environment
 from tests.packaging.requirements import RUNTIME_EXTRAS, direct
 
+pytestmark = pytest.mark.long
+
 COMMANDS = "orchestrator.cli."
 """The command line is no interface for programs."""
 
