@@ -1,5 +1,6 @@
 """`orchestrator.auto` on real servers, beside the same servers without it."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -46,10 +47,13 @@ app = Starlette(routes=[Route("/", home)], lifespan=lifespan)
 class Service:
     """A server in a process of its own, which is ended whatever happens."""
 
-    def __init__(self, directory: Path, application: str, environ: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, application: str, environ: dict[str, str], *options: str
+    ) -> None:
         self.port = free_port()
         self.log = directory / f"{application.partition(':')[0]}.log"
         command = [sys.executable, "-m", "uvicorn", application, "--port", str(self.port)]
+        command += options
         paths = os.pathsep.join([str(directory), str(ROOT)])
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -58,6 +62,7 @@ class Service:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": paths, **environ},
+                start_new_session=True,
             )
 
     def get(self, path: str) -> httpx.Response:
@@ -76,7 +81,8 @@ class Service:
                 assert time.monotonic() < deadline
 
     def end(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # with the workers, if there are any
         self.process.wait()
 
 
@@ -148,4 +154,44 @@ def test_a_signal_during_the_import_ends_the_server_at_once(
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(LIMIT_SECONDS) == -signal.SIGTERM
     finally:
+        service.end()
+
+
+GREEDY = """
+import ctypes, os, pathlib
+
+with pathlib.Path("imports").open("a") as file:
+    file.write(f"{os.getpid()}\\n")
+ctypes.PyDLL(None).sleep(7)  # as some extensions do, it keeps the interpreter to itself
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"served"})
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [2, 60])
+def test_an_import_that_keeps_the_interpreter_needs_a_patient_supervisor(
+    seconds: int, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """uvicorn's supervisor kills a worker that does not answer it for 5 s, here for 2."""
+    (tmp_path / "slow_chat.py").write_text(GREEDY)
+    imports = tmp_path / "imports"
+    options = ["--workers", "2", "--timeout-worker-healthcheck", str(seconds)]
+    service = Service(tmp_path, "orchestrator.auto:app", environ, *options)
+    try:
+        if seconds == 60:
+            service.until_live()
+            assert service.get("/").text == "served"
+            assert len(set(imports.read_text().split())) <= 2, "none was killed"
+        else:
+            deadline = time.monotonic() + LIMIT_SECONDS
+            while not imports.exists() or len(set(imports.read_text().split())) < 4:
+                assert time.monotonic() < deadline, service.log.read_text()
+                time.sleep(0.1)
+    finally:
+        service.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            service.process.wait(20)
         service.end()
