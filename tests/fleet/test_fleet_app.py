@@ -202,7 +202,7 @@ def test_each_request_may_have_an_event_loop_of_its_own(server: RedisServer, bac
     ("given", "words"),
     [
         ({"service": "a b"}, "the service's name must be"),
-        ({"url": "redis://host:port"}, "the Redis URL can.t be used"),
+        ({"url": "redis://host:port"}, "the Redis URL is malformed"),
         ({"max_streams": 0}, "max_streams is 0"),
     ],
 )
