@@ -13,7 +13,7 @@ import anyio
 
 from orchestrator._core.feed import Feed
 from orchestrator._errors import ends_process
-from orchestrator._hardening.guard import CallGuard
+from orchestrator._hardening.guard import CallGuard, name_of
 from orchestrator._hardening.log_thread import logger
 from orchestrator._hardening.quiet_engine import quiet_engine
 from orchestrator._ports import (
@@ -27,8 +27,9 @@ from orchestrator._ports import (
 from orchestrator._probing.pacing import Pacer
 from orchestrator._probing.prober import Prober
 from orchestrator._probing.shared_turns import Turns
+from orchestrator._runtime.beside import beside
 from orchestrator._runtime.clock import timers_of
-from orchestrator._runtime.tasks import Uncancelled, uninterrupted
+from orchestrator._runtime.tasks import Uncancelled
 from states import (
     BootFinished,
     ConditionChanged,
@@ -82,6 +83,7 @@ class Driver:
         self._turns = turns
         self._machine = machine
         self._feed = feed
+        self._probe = probe
         self._pacer = pacer
         self._clock = clock
         self._given = observers
@@ -199,8 +201,7 @@ class Driver:
         self.ended = self.ended or why  # the first reason is the cause of the others
 
     async def _drive(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(uninterrupted(self._prober.run))
+        async with beside(self._prober.run, f"the probe {name_of(self._probe)}"):
             while True:
                 deadline = self._step()
                 await self.settle()

@@ -258,7 +258,13 @@ class Keeping(Observer):
                 tasks.start_soon(self._keep, kept)
 
     async def stop(self) -> None:
-        """Stop them one after the other, the last of the order first."""
+        """Stop them one after the other, the last of the order first.
+
+        Checks have nothing to end in order, and one that hangs takes its time: these stop together.
+        """
+        for kept in self._kept.values():
+            if kept.began and kept.spec.target is not None:
+                kept.scope.cancel()
         for kept in reversed(self._kept.values()):
             if kept.began:
                 kept.scope.cancel()
