@@ -37,11 +37,11 @@ for folder in /tmp /var/tmp; do mount --bind $folder $folder; mount -o remount,b
 """
 
 MEET = """
-import os, sys
+import codecs, os, sys
 from orchestrator.pod._members import Member
 from orchestrator.pod._parent import ParentProcess
 from orchestrator.pod._places import NoPlaceError, find_place
-b"".decode("ascii")  # loaded now: the other user may not read where Python is
+codecs.lookup("ascii")  # loaded now: the other user may not read where Python is
 os.setuid(int(sys.argv[1]))
 try:
     Member(place := find_place(ParentProcess(os.getppid()), "")).leave()
