@@ -234,7 +234,7 @@ class Fleet(Observer):
         )
         per_second = policy.connects_per_second or self._settings.connects_per_second
         step = FleetStep(lambda: max(policy.fleet_size, self.fleet_size or 1), per_second)
-        return KnockPace(policy, 0.0, step, follows_probe=is_probed)
+        return KnockPace(policy, step, follows_probe=is_probed)
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Note a fact."""

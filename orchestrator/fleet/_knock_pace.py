@@ -22,7 +22,6 @@ class KnockPace:
 
     Args:
         policy: The probe's pace.
-        now: Monotonic seconds.
         step: How long a step must be for the whole fleet.
         follows_probe: Whether it asks the Redis that the probe asks.
         random: The source of chance.
@@ -35,7 +34,6 @@ class KnockPace:
     def __init__(
         self,
         policy: Policy,
-        now: float,
         step: FleetStep,
         *,
         follows_probe: bool,
@@ -45,7 +43,7 @@ class KnockPace:
         self._random = random or Random()
         self._step = step
         self._pacer = Pacer(policy, self._random, step)
-        nothing = StartupMachine(policy, {}, now).snapshot
+        nothing = StartupMachine(policy, {}, 0.0).snapshot
         self._known = self._nothing = replace(nothing, stage=Stage.PROBING_REDIS)
         self._follows_probe = follows_probe
         self._probe_answers = not follows_probe

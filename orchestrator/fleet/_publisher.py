@@ -30,13 +30,9 @@ from orchestrator.fleet._link import FleetLink, FleetScript, LinkError
 from orchestrator.fleet._loop_watch import LoopWatch
 from orchestrator.fleet._own_state import OwnState
 from orchestrator.fleet._scripts import APPEND, BEAT
-from orchestrator.fleet._wire import (
-    ENTRY_FIELDS,
-    MOST_ENTRIES,
-    SERVICES_KEY,
-    FleetKeys,
-)
-from states import Fact, Failure, FailureKind, ProbeFailed, ProbeSucceeded, StageChanged
+from orchestrator.fleet._trouble_log import TroubleLog
+from orchestrator.fleet._wire import ENTRY_FIELDS, MOST_ENTRIES, SERVICES_KEY, FleetKeys
+from states import Fact, FailureKind, ProbeFailed, ProbeSucceeded, StageChanged
 
 _BEAT_SECONDS = 2.0
 _MOST_BEATS_PER_SECOND = 500.0
@@ -76,8 +72,9 @@ class Publisher:
 
     Attributes:
         backlog: The last changes of stage.
-        fleet_size: How many instances were alive at the last beat; `None` before the first.
-        said: The kinds of trouble that were logged, each once.
+        fleet_size: How many instances were alive at the last beat; `None` before the first. Where
+            their leases were lost or have ended, since Redis was away, it is how many there were
+            before, until all have had the time to be back.
     """
 
     def __init__(
@@ -102,10 +99,10 @@ class Publisher:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._answers = False
         self._leaving = False
-        self._beat_at = self._service_at = -math.inf
+        self._beat_at = self._service_at = self._counted_at = -math.inf
         self._stuck_since: float | None = None
         self._told_state = ""
-        self.said: set[str] = set()
+        self._troubles = TroubleLog()
         self._thread = threading.Thread(target=self._run, name="orchestrator-fleet", daemon=True)
         self.backlog = FleetBacklog()
         self.fleet_size: int | None = None
@@ -130,6 +127,11 @@ class Publisher:
         """Nothing follows: say what is left, and goodbye."""
         self._leaving = True
         self._wake.put(None)
+
+    @property
+    def said(self) -> frozenset[str]:
+        """The kinds of trouble that were logged, each once."""
+        return frozenset(self._troubles.kinds)
 
     @property
     def connects(self) -> int:
@@ -192,6 +194,7 @@ class Publisher:
         if not self._link.is_open:
             self._beat_at = -math.inf
             self._link.open()
+            self._counted_at = time.monotonic() + self._beat_seconds * _LEASE_BEATS
 
     def _take_noted(self) -> None:
         while self._noted:
@@ -228,11 +231,19 @@ class Publisher:
             case [int(mark), int(alive)]:
                 if len(arguments) > 3 and mark == self.backlog.mark:  # noqa: PLR2004  with a state
                     self._told_state = state
+                self._count(alive, lost=mark < self.backlog.mark)
                 self.backlog.knows(mark)
-                self.fleet_size = alive
             case _:
                 raise self._link.wrong_answer()
         self._beat_at = time.monotonic() + every * self._random.uniform(0.9, 1.1)
+
+    def _count(self, alive: int, *, lost: bool) -> None:
+        """Take over how many are alive, unless too few of them have had the time to say so."""
+        now = time.monotonic()
+        if lost:
+            self._counted_at = now + self._beat_seconds * _LEASE_BEATS
+        before = self.fleet_size or 0
+        self.fleet_size = max(before, alive) if now < self._counted_at else alive
 
     def _append(self) -> None:
         for _ in range(_MOST_ROUNDS):
@@ -301,13 +312,4 @@ class Publisher:
             self._told_state = ""
         said = not error.closed or failure.kind is FailureKind.PERMANENT
         if said or self._pace.in_row >= _SAID_FROM:
-            self._say(failure)
-
-    def _say(self, failure: Failure) -> None:
-        if failure.error_type not in self.said:
-            self.said.add(failure.error_type)
-            logger.warning(
-                "the fleet does not learn how this instance stands: %s; it is tried again, and"
-                " this is logged only once",
-                failure.reason,
-            )
+            self._troubles.say(failure)

@@ -69,7 +69,7 @@ class Published:
             KEYS,
             "chat",
             self.incarnation,
-            KnockPace(told.policy, 0.0, ALONE, follows_probe=follows_probe),
+            KnockPace(told.policy, ALONE, follows_probe=follows_probe),
             LoopWatch(call),
         )
 

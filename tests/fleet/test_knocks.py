@@ -19,7 +19,7 @@ POLICY = Policy()
 
 
 def pace(step: FleetStep = ALONE, *, follows_probe: bool = True, seed: int = 1) -> KnockPace:
-    return KnockPace(POLICY, 0.0, step, follows_probe=follows_probe, random=Random(seed))
+    return KnockPace(POLICY, step, follows_probe=follows_probe, random=Random(seed))
 
 
 def test_it_waits_for_the_probe() -> None:

@@ -210,6 +210,29 @@ def test_in_a_large_fleet_each_beats_more_rarely_and_its_lease_lasts_longer(
         assert state.lease_seconds == pytest.approx(18, abs=0.1)
 
 
+@pytest.mark.parametrize("lease_beats", [3, 10_000])
+def test_the_size_of_the_fleet_is_kept_until_all_have_had_the_time_to_be_back(
+    lease_beats: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_publisher, "_LEASE_BEATS", lease_beats)
+    with RedisServer() as server, admin(server) as client, publishing(server.url) as one:
+        client.zadd(KEYS.leases, {f"other.{number}": 1e12 for number in range(5)})
+        wait_until(lambda: one.publisher.fleet_size == 6)
+        one.change()
+        one.until_told()
+        for lose in (client.flushall, server.kill):
+            lose()
+            if lose == server.kill:
+                server.start()
+            one.change()
+            one.until_told()
+            wait_until(lambda: client.zcard(KEYS.leases) == 1)
+            if lease_beats == 3:
+                wait_until(lambda: one.publisher.fleet_size == 1)
+            else:
+                assert one.publisher.fleet_size == 6
+
+
 def test_a_gap_is_told_by_the_sequence_and_counted(
     server: RedisServer, client: "redis.Redis"
 ) -> None:
