@@ -4,7 +4,7 @@ The thread's deliveries come in on the event loop, by `take`. Whoever iterates i
 own, which `cursor` says: it may be far behind what the thread has read.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Self
@@ -18,6 +18,7 @@ from orchestrator.fleet._cursor import encode_cursor
 from orchestrator.fleet._fleet_reader import Delivery
 from orchestrator.fleet._group_source import Membership
 from orchestrator.fleet._news import Change, Contact, FleetNews, Instance, Missed
+from orchestrator.fleet._presence import PresenceVerdict
 from states import Failure, FailureKind
 
 _MOST_NEWS = 10_000
@@ -85,6 +86,19 @@ class FleetView:
     def crowded(self) -> bool:
         """Whether there are more than 20,000 instances, so that not all are shown."""
         return self.book.crowded
+
+    def counts(self) -> Mapping[tuple[str, str, str], int]:
+        """How many instances there are in each stage, of each version, with each presence.
+
+        Those that left do not count; once the fleet is not followed any more, there are none. From
+        any thread, for metrics.
+        """
+        instances = () if self._closed else self.instances.values()
+        return Counter(
+            (str(one.stage), one.version, str(one.presence))
+            for one in instances
+            if one.presence is not PresenceVerdict.LEFT
+        )
 
     @property
     def cursor(self) -> str:

@@ -8,13 +8,21 @@ Example::
         ...
         startup = Orchestrator(RedisProbe(url), observers=[OpenTelemetryObserver()])
 
-A gate is measured by `ReadinessGate(app, startup, metrics=OpenTelemetryGateMetrics())`.
+A gate is measured by `ReadinessGate(app, startup, metrics=OpenTelemetryGateMetrics())`, a fleet by
+`OpenTelemetryFleetMetrics`.
 
 The observer needs the OpenTelemetry API only; the SDK is loaded by `setup_telemetry` alone.
 """
 
+from orchestrator.otel._fleet_metrics import OpenTelemetryFleetMetrics
 from orchestrator.otel._gate_metrics import OpenTelemetryGateMetrics
 from orchestrator.otel._observer import OpenTelemetryObserver
 from orchestrator.otel._setup.telemetry import Telemetry, setup_telemetry
 
-__all__ = ["OpenTelemetryGateMetrics", "OpenTelemetryObserver", "Telemetry", "setup_telemetry"]
+__all__ = [
+    "OpenTelemetryFleetMetrics",
+    "OpenTelemetryGateMetrics",
+    "OpenTelemetryObserver",
+    "Telemetry",
+    "setup_telemetry",
+]

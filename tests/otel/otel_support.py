@@ -64,6 +64,7 @@ class Traced:
         self.reader = InMemoryMetricReader()
         self.meters = MeterProvider([self.reader], shutdown_on_exit=False)
         self.observer = OpenTelemetryObserver(self.tracers, self.meters)
+        self.kept: list[object] = []  # what must not be collected before it is measured
 
     def orchestrator(
         self,

@@ -25,11 +25,12 @@ from orchestrator import (
 from orchestrator._runtime.platform_identity import platform_attributes
 from orchestrator.asgi import ReadinessGate
 from orchestrator.checks import amqp, call, file, grpc, http, kafka, postgres, tcp
-from orchestrator.otel import OpenTelemetryGateMetrics
+from orchestrator.otel import OpenTelemetryFleetMetrics, OpenTelemetryGateMetrics
 from orchestrator.otel._providers import SCHEMA_URL
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ScriptedProbe
 from states import Failure
 from tests.asgi.gate_support import until
+from tests.otel.fleet_figures import PublishedFleet, SeenFleet
 from tests.otel.otel_support import Point, TimedProbe, Traced
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +86,16 @@ async def traced() -> Traced:
             startup.condition("flapping").set(False, reason="flapping")
             await traced.clock.advance(0.01)
     await run_checks_and_tasks(traced)
+    read_and_publish(traced)
     return traced
+
+
+def read_and_publish(traced: Traced) -> None:
+    fleet_metrics = OpenTelemetryFleetMetrics(traced.meters)
+    seen, published = SeenFleet(), PublishedFleet()
+    fleet_metrics.watch(seen)
+    fleet_metrics.watch_publisher(published)
+    traced.kept += [fleet_metrics, seen, published]
 
 
 async def run_checks_and_tasks(traced: Traced) -> None:
