@@ -23,9 +23,10 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.lowlevel
 
-from orchestrator._ports import Probe, ProbeResult
+from orchestrator._ports import ProbeResult
 from orchestrator._probing.question import Question
 from orchestrator._probing.readable import wait_readable
+from orchestrator._probing.watched_probe import Stop, WatchedProbe, on_readable
 from orchestrator._probing.worker import Session, Worker
 from states import Failure, Policy
 
@@ -45,7 +46,7 @@ def held_up(failure: Failure, seconds: float) -> Failure:
     return replace(failure, reason=reason)
 
 
-class BlockingProbe(Probe, Generic[_SessionT]):
+class BlockingProbe(WatchedProbe, Generic[_SessionT]):
     """Asks with a session of its own, in a thread that delays neither cancellation nor an exit.
 
     Args:
@@ -136,6 +137,13 @@ class BlockingProbe(Probe, Generic[_SessionT]):
             await wait_readable(handle)
         finally:
             handle.close()
+
+    def watch(self, changed: Callable[[], object]) -> Stop | None:
+        """Have a function called once, when the connection is closed by the other side."""
+        worker = self._worker
+        idle = not worker.busy and not worker.has_news
+        handle = worker.session.interruption.watch() if idle else None
+        return None if handle is None else on_readable(handle, changed)
 
     async def _changed_without_connection(self) -> None:
         """Return when an attempt may succeed that finds no connection open; by default, never."""

@@ -7,16 +7,15 @@ attempt that has not come back; it never waits. Where a timer can end the pause,
 judge.
 
 A probe keeps its deadline itself, so most attempts are over by then. For one that is not, `tick`
-goes through the members of `_AttemptPhase`, one at a time: a moment more where the event loop
+goes through the members of `AttemptPhase`, one at a time: a moment more where the event loop
 itself was late, then cancellation, and in the end a verdict without the probe, which is repeated
 for as long as it does not return.
 """
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -24,10 +23,13 @@ import anyio
 from orchestrator._hardening.guard import name_of
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Probe, ProbeResult
+from orchestrator._probing.attempt_phase import Attempt, AttemptPhase
 from orchestrator._probing.cancellable import CancellableProbe
+from orchestrator._probing.guarded_attempt import Ask, guarded_attempt
 from orchestrator._probing.void_attempts import VoidAttempts
+from orchestrator._probing.watched_probe import Stop, WatchedProbe
 from orchestrator._runtime.clock import Flag, Timers
-from orchestrator._runtime.tasks import came_by_signal, must_pass
+from orchestrator._runtime.tasks import must_pass
 from states import Failure, FailureKind
 
 Post = Callable[[ProbeResult, float], None]
@@ -35,35 +37,6 @@ Post = Callable[[ProbeResult, float], None]
 
 _OVERTIME_SECONDS = 0.04
 """How long after its deadline a probe must have returned, and again after it was cancelled."""
-
-
-class _AttemptPhase(Enum):
-    """What has been done about an attempt that does not come back."""
-
-    RUNNING = auto()
-    """Nothing yet."""
-    EXTENDED = auto()
-    """The event loop was late, so the result may be there already: a blocked loop is not to be
-    mistaken for a dead server."""
-    CANCELLED = auto()
-    """It was cancelled."""
-    GIVEN_UP = auto()
-    """It did not react; a failure was posted in its place. Its own result will not count."""
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """One attempt.
-
-    Attributes:
-        judge_at: When something is to be done about it if it has not come back.
-        late_seconds: By how much the event loop was late for it.
-        phase: What has been done.
-    """
-
-    judge_at: float
-    late_seconds: float
-    phase: _AttemptPhase = _AttemptPhase.RUNNING
 
 
 class Prober:
@@ -94,11 +67,9 @@ class Prober:
         spread_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._probe = probe
-        self._ask: Callable[[], Awaitable[ProbeResult]] = (
-            probe.ask
-            if isinstance(probe, CancellableProbe)
-            else partial(probe.attempt, timeout_seconds)
-        )
+        self._ask: Ask = partial(probe.attempt, timeout_seconds)
+        if isinstance(probe, CancellableProbe):
+            self._ask = probe.ask
         self._name = name_of(probe)
         self._clock = clock
         self._timers = timers
@@ -112,12 +83,13 @@ class Prober:
         self._next_at = math.inf
         # At most one of the two is there; neither is while one gives way to the other.
         self._pause: anyio.CancelScope | Flag | None = None
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
         self._scope = anyio.CancelScope()  # what attempts run in
         self._sees_changes = type(probe).changed is not Probe.changed
+        self._watched = probe if isinstance(probe, WatchedProbe) and self._sees_changes else None
         # Where the clock can, a timer ends the pause, and another wakes the driver for an attempt
         # that does not come back; else the driver has to wake for either.
-        self._call_at = None if self._sees_changes else timers.call_at
+        self._call_at = timers.call_at
         self._timer: asyncio.TimerHandle | None = None
         self._expected_by = math.inf  # when an attempt that was just begun has to be judged
         self._late_seconds = 0.0
@@ -150,7 +122,7 @@ class Prober:
             return self.next_at if self._timer is None else math.inf
         if self._attempt is None:
             return self._expected_by
-        if self._attempt.phase is _AttemptPhase.GIVEN_UP:
+        if self._attempt.phase is AttemptPhase.GIVEN_UP:
             return self.next_at + self._timeout_seconds
         return self._attempt.judge_at
 
@@ -189,25 +161,25 @@ class Prober:
             self._timer.cancel()
             self._timer = None
 
-    def _judge(self, attempt: _Attempt, now: float) -> None:
+    def _judge(self, attempt: Attempt, now: float) -> None:
         late_seconds = now - attempt.judge_at
         attempt.judge_at = now + _OVERTIME_SECONDS
         match attempt.phase:
-            case _AttemptPhase.RUNNING if late_seconds > _OVERTIME_SECONDS:
-                attempt.phase = _AttemptPhase.EXTENDED
+            case AttemptPhase.RUNNING if late_seconds > _OVERTIME_SECONDS:
+                attempt.phase = AttemptPhase.EXTENDED
                 attempt.late_seconds = max(attempt.late_seconds, late_seconds)
-            case _AttemptPhase.RUNNING | _AttemptPhase.EXTENDED:
-                attempt.phase = _AttemptPhase.CANCELLED
+            case AttemptPhase.RUNNING | AttemptPhase.EXTENDED:
+                attempt.phase = AttemptPhase.CANCELLED
                 self._scope.cancel()
-            case _AttemptPhase.CANCELLED:
-                attempt.phase = _AttemptPhase.GIVEN_UP
+            case AttemptPhase.CANCELLED:
+                attempt.phase = AttemptPhase.GIVEN_UP
                 logger.warning(
                     "the probe %s does not react to being cancelled; it is taken for failed until"
                     " it returns",
                     self._name,
                 )
                 self._post(self._timed_out(), attempt.late_seconds)
-            case _AttemptPhase.GIVEN_UP:
+            case AttemptPhase.GIVEN_UP:
                 self._post(self._timed_out(), 0.0)  # it still has not returned
 
     # -- the task of its own ----------------------------------------------------------------------
@@ -219,7 +191,7 @@ class Prober:
                 # One scope serves all attempts until it has to cut one off: to enter one for each
                 # would cost as much as half of what else there is to do.
                 with anyio.CancelScope() as self._scope:
-                    while self._end_attempt(await self._guarded_attempt(self._begin_attempt())):
+                    while self._end_attempt(await self._made_attempt()):
                         await self._wait_for_next()
                 if self._attempt is not None:
                     self._end_attempt(self._timed_out())
@@ -227,18 +199,17 @@ class Prober:
         finally:
             self._stop_timer()
 
-    def _begin_attempt(self) -> float:
-        """Have an attempt judged in time; return when it begins."""
-        now = self._now()
-        judge_at = now + self._timeout_seconds + self._overtime_seconds
-        self._attempt = _Attempt(judge_at, self._late_seconds)
+    async def _made_attempt(self) -> ProbeResult:
+        """Make an attempt, and have it judged in time."""
+        judge_at = self._now() + self._timeout_seconds + self._overtime_seconds
+        self._attempt = Attempt(judge_at, self._late_seconds)
         self._late_seconds = 0.0
         if self._call_at is not None:
             self._timer = self._call_at(judge_at, self._wake)
         elif self._expected_by == math.inf:
             self._wake()
         self._expected_by = math.inf
-        return now
+        return await guarded_attempt(self._ask, self._name, self._now)
 
     def _end_attempt(self, result: ProbeResult) -> bool:
         """Post the result if it counts; return whether the scope serves another attempt.
@@ -249,7 +220,7 @@ class Prober:
         assert attempt is not None, "it was begun"
         self._stop_timer()
         self._again = False
-        if attempt.phase is _AttemptPhase.GIVEN_UP:
+        if attempt.phase is AttemptPhase.GIVEN_UP:
             self._wake()  # it was judged already, and the next one may be due
         elif self._void_attempts.includes(result):
             self._again, self._late_seconds = True, attempt.late_seconds
@@ -265,43 +236,49 @@ class Prober:
         """Pause until `tick` ends it, or the probe sees a change; void attempts are repeated."""
         if self._again:  # as if there had been none
             return
-        if not self._sees_changes:
-            self._pause = over = self._timers.flag()  # much cheaper than to cancel what waits
-            if self._next_at > self._now():  # the result was taken already
-                self._time_pause()
-            await over.wait()
+        stop_watching = self._watch()
+        if self._sees_changes and stop_watching is None:
+            await self._pause_in_scope(seen=False)
             return
+        self._pause = over = self._timers.flag()  # much cheaper than to cancel what waits
+        if self._next_at > self._now():  # the result was taken already
+            self._time_pause()
+        try:
+            await over.wait()
+        finally:
+            if stop_watching is not None:
+                stop_watching()
+        if self._pause is not None:  # it was not the time that ended it
+            await self._pause_in_scope(seen=True)
+
+    def _watch(self) -> Stop | None:
+        if self._watched is None or self._hurried or self._call_at is None:
+            return None
+        return self._watched.watch(self._see_change)
+
+    def _see_change(self) -> None:
+        if self._pause is not None and not isinstance(self._pause, anyio.CancelScope):
+            self._pause.set()
+
+    async def _pause_in_scope(self, *, seen: bool) -> None:
+        """Pause until a change, if it was not seen yet; and then for a part of the spread."""
         self._pause = pause = anyio.CancelScope()
+        if self._next_at > self._now():
+            self._time_pause()
         with pause:
             if self._hurried:  # a sign that nothing came of must not become a busy loop
                 await self._sleep(self._change_floor_seconds)
-            await self._until_changed()
+            if not seen:
+                await self._until_changed()
             if spread_seconds := self._spread_seconds():
                 await self._sleep(spread_seconds)
         self._pause = None
+        self._stop_timer()
         self._hurried = not pause.cancelled_caught
 
     async def _sleep(self, seconds: float) -> None:
         with self._clock.cancel_at(self._clock.now() + seconds):
             await anyio.sleep_forever()
-
-    async def _guarded_attempt(self, began_at: float) -> ProbeResult:
-        try:
-            result = await self._ask()
-        except BaseException as error:  # any exception of a probe is a failed attempt
-            # So is `sys.exit()`, unless it is meant for the process.
-            left = isinstance(error, SystemExit) and not came_by_signal(error)
-            if must_pass(error) and not left:
-                raise
-            what = type(error).__name__
-        else:
-            if isinstance(result, ProbeResult):
-                return result
-            what = f"no ProbeResult but {type(result).__name__}"  # type: ignore[unreachable]  # not every probe is type-checked
-        # Only the type is logged, without a traceback: the text may hold a URL with a password.
-        logger.error("the probe %s gave %s; taken as a failed attempt", self._name, what)
-        failure = Failure(FailureKind.TRANSIENT, what.split()[-1], f"the probe itself gave {what}")
-        return ProbeResult(self._now() - began_at, failure)
 
     def _timed_out(self) -> ProbeResult:
         reason = f"no result within {self._timeout_seconds:g} s"
