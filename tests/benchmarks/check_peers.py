@@ -3,8 +3,10 @@
 import asyncio
 import http.client
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
+from random import random
 from typing import Any  # Any: what the extra `bench` brings is untyped here
 
 import anyio
@@ -21,8 +23,10 @@ from orchestrator.checks import http as http_probe
 from orchestrator.redis import RedisProbe
 
 OURS = "orchestrator"
-BY_HAND = "a task with a time limit for each, by hand"
+BY_HAND = "a task with a time limit for each, by hand, all at one moment"
+JITTERED = "the same with jitter"
 TIMERS = "a sleeping task for each"
+BARE = "the same questions, by hand"
 SLOWEST = "the slowest one alone"
 GATHERED = "tenacity, side by side"
 IN_TURN = "tenacity, one after the other"
@@ -36,72 +40,85 @@ TIMEOUT_SECONDS = 1.0
 # -- many checks, while all is well ----------------------------------------------------------------
 
 
-class Attempts:
-    """Counts attempts that are answered at once."""
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often what is asked.
 
-    def __init__(self) -> None:
-        self.made = 0
-
-    async def ask(self) -> None:
-        self.made += 1
-        await asyncio.sleep(0)
-
-
-async def percent_of_a_core(
-    name: str, number: int, interval_seconds: float, run_seconds: float, as_if_seconds: float
-) -> float:
-    """What `number` checks take of a core if each is asked every `as_if_seconds`.
-
-    They are asked more often here, every `interval_seconds`; each attempt costs the same.
+    Attributes:
+        number: So many checks.
+        interval_seconds: How often each is asked here.
+        as_if_seconds: How often it would be asked; an attempt costs the same.
+        settle_seconds: How long all are in their stride before it is measured.
+        run_seconds: How long it is measured.
     """
-    attempts = Attempts()
+
+    number: int
+    interval_seconds: float
+    as_if_seconds: float
+    settle_seconds: float
+    run_seconds: float
+
+
+async def percent_while(rate: Rate) -> float:
+    """What this process takes of a core, at the rate at which checks would be asked."""
+    await asyncio.sleep(rate.settle_seconds)
+    began, before = time.monotonic(), time.process_time()
+    await asyncio.sleep(rate.run_seconds)
+    share = (time.process_time() - before) / (time.monotonic() - began)
+    return 100 * share * rate.interval_seconds / rate.as_if_seconds
+
+
+async def percent_of_a_core(name: str, rate: Rate) -> float:
+    """What checks of a function take of a core that answers at once."""
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(_KEEPING[name](attempts, number, interval_seconds))
-        await asyncio.sleep(2 * interval_seconds)  # until all are in their stride
-        before, attempts.made = time.process_time(), 0
-        await asyncio.sleep(run_seconds)
-        spent, made = time.process_time() - before, attempts.made
+        running = tasks.create_task(_KEEPING[name](rate.number, rate.interval_seconds))
+        percent = await percent_while(rate)
         running.cancel()
-    return 100 * spent / made * number / as_if_seconds
+    return percent
 
 
-async def _ours(attempts: Attempts, number: int, interval_seconds: float) -> None:
+async def _ours(number: int, interval_seconds: float) -> None:
     checks = [
-        Check(f"check {n}", call(attempts.ask), interval_seconds=interval_seconds)
-        for n in range(number)
+        Check(f"check {n}", call(nothing), interval_seconds=interval_seconds) for n in range(number)
     ]
-    async with Orchestrator(call(_nothing), conditions=checks):
+    policy = Policy(grace_seconds=0)
+    async with Orchestrator(call(nothing), policy=policy, conditions=checks):
         await anyio.sleep_forever()
 
 
-async def _by_hand(attempts: Attempts, number: int, interval_seconds: float) -> None:
+async def _by_hand(number: int, interval_seconds: float, jitter: float = 0.0) -> None:
     async def check() -> None:
         while True:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                await attempts.ask()
-            await asyncio.sleep(interval_seconds)
+                await nothing()
+            await asyncio.sleep(interval_seconds * (1 - jitter * random()))
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(number):
             tasks.create_task(check())
 
 
-async def _timers(attempts: Attempts, number: int, interval_seconds: float) -> None:
+async def _timers(number: int, interval_seconds: float) -> None:
     async def sleep() -> None:
         while True:
             await asyncio.sleep(interval_seconds)
-            attempts.made += 1
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(number):
             tasks.create_task(sleep())
 
 
-async def _nothing() -> None:
+async def nothing() -> None:
+    """Answers at once."""
     await asyncio.sleep(0)
 
 
-_KEEPING = {OURS: _ours, BY_HAND: _by_hand, TIMERS: _timers}
+_KEEPING: dict[str, Callable[[int, float], Coroutine[Any, Any, None]]] = {
+    OURS: _ours,
+    BY_HAND: _by_hand,
+    JITTERED: partial(_by_hand, jitter=0.1),
+    TIMERS: _timers,
+}
 
 
 # -- a start with three servers that are up --------------------------------------------------------
@@ -110,37 +127,42 @@ _KEEPING = {OURS: _ours, BY_HAND: _by_hand, TIMERS: _timers}
 async def ready_ms(name: str, redis_url: str, web_url: str, port: int) -> float:
     """How long it takes from nothing to the answers of a Redis, a port and a web server, in ms."""
     began = time.perf_counter()
-    await _STARTING[name](redis_url, web_url, port)
-    return (time.perf_counter() - began) * 1000
+    at = await _STARTING[name](redis_url, web_url, port)
+    return (at - began) * 1000
 
 
-async def _start_ours(redis_url: str, web_url: str, port: int) -> None:
+async def _start_ours(redis_url: str, web_url: str, port: int) -> float:
     checks = [
         Check("cache", RedisProbe(redis_url)),
         Check("port", tcp("127.0.0.1", port)),
         Check("upstream", http_probe(web_url)),
     ]
     policy = Policy(grace_seconds=0)
-    async with Orchestrator(call(_nothing), policy=policy, conditions=checks) as startup:
+    async with Orchestrator(call(nothing), policy=policy, conditions=checks) as startup:
         await startup.wait_for(Stage.READY)
+        return time.perf_counter()  # to leave it again is no part of the start
 
 
-async def _start_slowest(redis_url: str, web_url: str, port: int) -> None:
+async def _start_slowest(redis_url: str, web_url: str, port: int) -> float:
     probe: Probe = http_probe(web_url)
     result = await probe.attempt(TIMEOUT_SECONDS)
+    at = time.perf_counter()
     assert result.failure is None
     await probe.aclose()
+    return at
 
 
-async def _start_gathered(redis_url: str, web_url: str, port: int) -> None:
+async def _start_gathered(redis_url: str, web_url: str, port: int) -> float:
     async with asyncio.TaskGroup() as tasks:
         for ask in _asking(redis_url, web_url, port):
             tasks.create_task(_retried(ask))
+    return time.perf_counter()
 
 
-async def _start_in_turn(redis_url: str, web_url: str, port: int) -> None:
+async def _start_in_turn(redis_url: str, web_url: str, port: int) -> float:
     for ask in _asking(redis_url, web_url, port):
         await _retried(ask)
+    return time.perf_counter()
 
 
 async def _retried(ask: Callable[[], Awaitable[None]]) -> None:

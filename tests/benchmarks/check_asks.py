@@ -1,0 +1,139 @@
+"""A hundred checks of real servers that are up, and the least that asking them costs.
+
+The least is the same question, on asyncio's own streams in a loop by hand: no deadline that a
+driver cannot outlast, no failure told apart, no latency that leaves out the lag of the event loop.
+"""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from orchestrator import Check, Orchestrator, Policy, Probe, Stage
+from orchestrator.checks import call, http, postgres, tcp
+from orchestrator.redis import RedisProbe
+from tests.benchmarks.check_peers import TIMEOUT_SECONDS, Rate, nothing, percent_while
+from tests.postgres_server import PostgresProcess
+
+Ask = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One kind of server.
+
+    Attributes:
+        what: The question.
+        probe: Makes our probe.
+        connect: Gives the bare question; where a connection is kept, on one.
+    """
+
+    what: str
+    probe: Callable[[], Probe]
+    connect: Callable[[], Awaitable[Ask]]
+
+
+def a_redis(url: str, port: int) -> Asked:
+    """PING, on a connection that is kept."""
+
+    async def connect() -> Ask:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def ask() -> None:
+            writer.write(b"*1\r\n$4\r\nPING\r\n")
+            assert await reader.readline() == b"+PONG\r\n"
+
+        return ask
+
+    return Asked("PING to Redis, on a connection that is kept", lambda: RedisProbe(url), connect)
+
+
+def a_postgres(server: PostgresProcess) -> Asked:
+    """SELECT 1, on a connection that is kept. The bare one is let in without a password."""
+
+    async def connect() -> Ask:
+        reader, writer = await asyncio.open_unix_connection(
+            str(server.directory / f".s.PGSQL.{server.port}")
+        )
+        names = b"user\0admin\0database\0postgres\0\0"
+        writer.write(struct.pack(">II", 8 + len(names), 196608) + names)
+        await until_ready(reader)
+        query = b"SELECT 1\0"
+
+        async def ask() -> None:
+            writer.write(b"Q" + struct.pack(">I", 4 + len(query)) + query)
+            await until_ready(reader)
+
+        return ask
+
+    async def until_ready(reader: asyncio.StreamReader) -> None:
+        kind = b""
+        while kind != b"Z":
+            kind, size = struct.unpack(">cI", await reader.readexactly(5))
+            assert kind != b"E"
+            await reader.readexactly(size - 4)
+
+    place = f"host={server.directory} port={server.port} user=admin dbname=postgres"
+    what = "SELECT 1 to PostgreSQL, on a connection that is kept"
+    return Asked(what, lambda: postgres(place), connect)
+
+
+def a_port(port: int) -> Asked:
+    """Connect, and close again."""
+
+    async def connect() -> Ask:
+        async def ask() -> None:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+
+        return ask
+
+    return Asked("a port, connected to anew", lambda: tcp("127.0.0.1", port), connect)
+
+
+def a_web_service(port: int) -> Asked:
+    """GET, on a connection of its own."""
+
+    async def connect() -> Ask:
+        async def ask() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+            assert b" 200 " in (await reader.read()).split(b"\r\n")[0]
+            writer.close()
+
+        return ask
+
+    url = f"http://127.0.0.1:{port}/"
+    return Asked("GET to a web service, connected to anew", lambda: http(url), connect)
+
+
+async def percent_ours(asked: Asked, rate: Rate) -> float:
+    """What our checks take of a core."""
+    checks = [
+        Check(f"check {n}", asked.probe(), interval_seconds=rate.interval_seconds)
+        for n in range(rate.number)
+    ]
+    policy = Policy(grace_seconds=0)
+    async with Orchestrator(call(nothing), policy=policy, conditions=checks) as startup:
+        await startup.wait_for(Stage.READY, timeout_seconds=60)
+        return await percent_while(rate)
+
+
+async def percent_bare(asked: Asked, rate: Rate) -> float:
+    """What the bare questions take of a core."""
+
+    async def one() -> None:
+        ask = await asked.connect()
+        while True:
+            with contextlib.suppress(TimeoutError):  # as a failed attempt of ours would
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    await ask()
+            await asyncio.sleep(rate.interval_seconds)
+
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(one()) for _ in range(rate.number)]
+        percent = await percent_while(rate)
+        for task in running:
+            task.cancel()
+    return percent
