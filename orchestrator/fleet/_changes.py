@@ -4,10 +4,10 @@ Pure. A reader knows a place in the stream, and for each incarnation the last se
 out. So what comes twice is known, and a gap is known, too. But what the stream has lost altogether
 leaves no gap to be seen until the next change. The states say it: the sequence of each is that of
 the last change. Only, a state may be newer than the place, with its changes still to come. So the
-states are read first, and then the stream's last id. Once the reader has come as far as that id, a
-state that is still ahead of what was given out tells of changes that are lost. If the stream ends
-before that id, it has been lost, or trimmed. Then publishers get the time of two beats to notice:
-what Redis has lost altogether they publish again.
+states are read first, and then the stream's last id. Once the reader has come to the entry with
+that id, a state that is still ahead of what was given out tells of changes that are lost. If there
+is no such entry, the stream has been lost, or trimmed. Then publishers get the time of two beats to
+notice: what Redis has lost altogether they publish again.
 """
 
 from collections import OrderedDict
@@ -21,9 +21,6 @@ from orchestrator.fleet._wire import FleetEntry, FleetState, Unreadable
 FIRST_PLACE = "0-0"
 """Before everything that a stream can hold."""
 
-_NO_PLACE = f"{2**64}-0"
-"""After everything."""
-
 MOST_INSTANCES = 20_000
 """More incarnations than these are not followed."""
 
@@ -31,6 +28,8 @@ _MOST_SEEN = 2 * MOST_INSTANCES
 """So many incarnations are known again when they come back."""
 
 _BEAT_SECONDS = 2.0
+
+_LONGEST_TURN_SECONDS = 1.5
 
 _HEAL_SECONDS = 5.0
 """So soon publishers have noticed what Redis lost: two beats, and some time to publish it."""
@@ -75,8 +74,9 @@ class _Truth(NamedTuple):
     """States that are ahead of what was given out."""
 
     states: Mapping[str, FleetState]
-    last_id: str
-    read_at: float
+    last_id: str | None
+    waited_seconds: float = 0.0
+    arrived: bool = False
 
 
 class ChangeBook:
@@ -121,6 +121,7 @@ class ChangeBook:
         self.begins: bool = seen is None
         self._shared = shared
         self._truth: _Truth | None = None
+        self._looked_at = 0.0
         self._absent_since: dict[str, float] = {}
 
     @property
@@ -133,11 +134,18 @@ class ChangeBook:
     ) -> list[ReadStep]:
         """Take over an entry of the stream; return what it tells."""
         self.place = entry_id
+        if self._truth is not None and entry_id == self._truth.last_id:
+            self._truth = self._truth._replace(arrived=True)
         if isinstance(entry, Unreadable):
             self.unreadable += 1
             self.doubtful = True
             return []
         return self._tell(ReadChange(entry, entry_id, again))
+
+    def begin_connection(self) -> None:
+        """Redis was away, and publishers have yet to notice what it lost."""
+        if self._truth is not None:
+            self._truth = self._truth._replace(waited_seconds=0.0, last_id=None, arrived=False)
 
     def go_back(self) -> None:
         """The stream is another one, or counts anew: read it from its beginning."""
@@ -164,12 +172,9 @@ class ChangeBook:
             self.begins = False
         self.refresh(readable)
         if not self._shared:
-            before: dict[str, FleetState] = {}
-            since = at
-            if self._truth is not None and (before := self._ahead(self._truth.states)):
-                since = self._truth.read_at  # what was missing then is missing for longer
-            ahead = {**before, **self._ahead(readable)}
-            self._truth = _Truth(ahead, last_id or _NO_PLACE, since) if ahead else None
+            if self._truth is None:
+                self._looked_at = at
+            self._compare(readable, last_id)
         if not self.crowded:  # else not all of them were read
             self._forget_absent(states, at)
 
@@ -190,17 +195,35 @@ class ChangeBook:
             at: Now, in monotonic seconds.
             at_end: Whether the stream had nothing left just now.
         """
+        # A process that did not run has not waited, nor may the publishers have run.
+        waited, self._looked_at = min(at - self._looked_at, _LONGEST_TURN_SECONDS), at
         truth = self._truth
         if truth is None:
             return []
-        healed = at_end and at - truth.read_at >= _HEAL_SECONDS
-        if not healed and order_of(self.place) < order_of(truth.last_id):
+        self._truth = truth = truth._replace(waited_seconds=truth.waited_seconds + waited)
+        healed = at_end and truth.waited_seconds >= _HEAL_SECONDS
+        if not (healed or truth.arrived):
             return []
         self._truth = None
         steps: list[ReadStep] = []
         for state in self._ahead(truth.states).values():
             steps += self._tell(ReadChange(state.entry))
         return steps
+
+    def _compare(self, states: Mapping[str, FleetState], last_id: str | None) -> None:
+        """Keep those that are ahead, until their changes have come, or should have."""
+        before = self._ahead(self._truth.states) if self._truth is not None else {}
+        ahead = self._ahead(states)
+        waited = self._truth.waited_seconds if self._truth is not None and before else 0.0
+        if any(
+            one not in ahead or ahead[one].entry.sequence < before[one].entry.sequence
+            for one in before
+        ):
+            # Redis has lost these states. Until they are back, no id says where the changes are.
+            last_id = None
+            ahead = {**ahead, **before}
+        arrived = last_id == self.place
+        self._truth = _Truth(ahead, last_id, waited, arrived) if ahead else None
 
     def _ahead(self, states: Mapping[str, FleetState]) -> dict[str, FleetState]:
         """Those that tell of changes that were not given out."""

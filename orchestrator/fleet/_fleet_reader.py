@@ -138,6 +138,7 @@ class FleetReader:
     def connect(self, source: FleetSource) -> Delivery:
         """Begin on a new connection."""
         book = self.book
+        book.begin_connection()
         last_id = source.last_id() or FIRST_PLACE
         if book.begins:
             book.place = last_id

@@ -202,6 +202,22 @@ def test_what_redis_loses_just_before_it_is_read_is_waited_for() -> None:
     assert not any(follower.missed.values())
 
 
+def test_a_state_of_before_says_nothing_about_a_stream_that_is_told_again() -> None:
+    follower = Follower()
+    follower.act("connect", [])
+    follower.redis.change(NAMES[0], 4)
+    follower.act("connect", [])  # it knows that there are four, and has none of them
+    follower.redis.flush()
+    follower.redis.sequences[NAMES[0]] = 2  # so far it has told again
+    follower.redis.beat(NAMES[0])
+    follower.act("connect", [])
+    follower.act("turn", [])
+    follower.redis.sequences[NAMES[0]] = 4
+    follower.redis.beat(NAMES[0])
+    follower.settle()
+    assert follower.given[NAMES[0]] == [1, 2, 3, 4]
+
+
 def test_what_a_stream_has_lost_is_counted_once_publishers_had_time_to_notice() -> None:
     follower = Follower()
     follower.act("connect", [])
