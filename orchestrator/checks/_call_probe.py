@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 
 import anyio
 
@@ -65,6 +66,9 @@ class _Calling:
             _discard(self.awaitable)
             self.awaitable = outcome
             return None
+        if isinstance(outcome, AbstractAsyncContextManager):  # so nothing was asked yet
+            what = f"it returned a {type(outcome).__name__}, which nothing enters"
+            return failed("TypeError", f"{what}; give an async function with `async with` in it")
         return _verdict(outcome)
 
 
