@@ -75,9 +75,9 @@ SERVERS = (
         "--bind {bind} --worker-class asyncio --workers 0",
         Behaviour(crash="1011", announced="no"),
         "Run it with `--workers 0`. Otherwise SIGTERM reaches only its parent process, and held"
-        " clients are cut off with 500 after `--graceful-timeout` (3 s). That also bounds a drain"
-        " at SIGTERM, when it has closed its port already: set it above `drain_limit_seconds`, or"
-        " use the hook.",
+        " clients are cut off with 500 after `--graceful-timeout` (3 s). So are requests that run"
+        " longer, with the gate or without. It also bounds a drain at SIGTERM, when the port is"
+        " closed already: set it above `drain_limit_seconds`, or use the hook.",
     ),
     Server(
         "hypercorn, trio",
@@ -90,8 +90,8 @@ SERVERS = (
             drained="1006",
             announced="no",
         ),
-        "Held clients are cut off after `--graceful-timeout` (3 s), since SIGTERM reaches only its"
-        " parent process; with `--workers 0` at once, since it then has no handler for SIGTERM. So"
+        "Held clients, and requests that run longer, are cut off after `--graceful-timeout` (3 s),"
+        " since SIGTERM reaches only its parent process; with `--workers 0` at once, since it then has no handler for SIGTERM. So"
         " it drains with the hook only.",
     ),
     Server(
