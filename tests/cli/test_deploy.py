@@ -14,10 +14,13 @@ import pytest
 import yaml
 
 from orchestrator.asgi import HEALTH_PATHS
+from orchestrator.cli import main
 from orchestrator.cli._shell.exit_codes import PERMANENT
 from orchestrator.cli.policy.numbers import Hosting, Numbers, recommended
 from orchestrator.cli.policy.rules import check
-from states import Platform, Policy
+from states import Platform, Policy, Stage
+from tests.fleet.scripted_instance import ScriptedInstance
+from tests.redis_server import RedisServer
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 UNIT = DEPLOY / "startup-orchestrator@.service"
@@ -121,8 +124,37 @@ def test_kubernetes() -> None:
 )
 def test_kubernetes_by_its_own_schemas() -> None:
     schemas = importlib.import_module("kubernetes_validate")  # not everybody has it
-    for document in documents("kubernetes.yaml"):
+    for document in [*documents("kubernetes.yaml"), *documents("fleet-gate.job.yaml")]:
         schemas.validate(document, "1.30", strict=True)
+
+
+def test_the_gate_for_rollouts_waits_for_the_version_that_is_deployed() -> None:
+    deployment, _ = documents("kubernetes.yaml")
+    (job,) = documents("fleet-gate.job.yaml")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    version = labels["app.kubernetes.io/version"]
+    container, gate = container_of(deployment), container_of(job)
+    (field,) = [one for one in container["env"] if one["name"] == "ORCHESTRATOR_FLEET_VERSION"]
+    path = field["valueFrom"]["fieldRef"]["fieldPath"]
+    assert path == "metadata.labels['app.kubernetes.io/version']"
+    assert gate["image"] == container["image"]
+    options = dict(option.split("=") for option in gate["args"][1:])
+    assert options["--version"] == version
+    assert int(options["--until-ready"]) == deployment["spec"]["replicas"]
+    assert float(options["--timeout"]) < job["spec"]["activeDeadlineSeconds"]
+
+
+def test_the_gate_for_rollouts_runs_as_it_stands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job,) = documents("fleet-gate.job.yaml")
+    gate = container_of(job)
+    with RedisServer() as server:
+        for name in "ab":
+            ScriptedInstance(server.port, name, version="1.0.0", lease_seconds=60).be(Stage.READY)
+        monkeypatch.setenv("REDIS_URL", server.url)
+        assert main([*gate["args"], "--for=0"]) == 0  # it need not be watched for 10 s
+    assert "2 of 2 instances of 1.0.0 are ready" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["cloud-run.service.yaml", "kubernetes.yaml"])
