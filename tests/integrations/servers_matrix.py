@@ -91,8 +91,8 @@ SERVERS = (
             announced="no",
         ),
         "Held clients, and requests that run longer, are cut off after `--graceful-timeout` (3 s),"
-        " since SIGTERM reaches only its parent process; with `--workers 0` at once, since it then has no handler for SIGTERM. So"
-        " it drains with the hook only.",
+        " since SIGTERM reaches only its parent process; with `--workers 0` at once, since it then"
+        " has no handler for SIGTERM. So it drains with the hook only.",
     ),
     Server(
         "granian",
