@@ -114,7 +114,8 @@ def main() -> int:
     print(markdown)
     if arguments.page:
         page = importlib.import_module("tests.benchmarks.page")  # it needs the plotting library
-        page.write(results, ROOT / "docs")
+        docs = ROOT / "docs"
+        page.write(page.merged(results, docs, PARTS) if arguments.only else results, docs)
     return 1 if results.failures else 0
 
 

@@ -6,12 +6,12 @@ file `intro.md`, and one for each part, such as `notes/fan-out.md`.
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any  # Any: the plotting library is there only with the extra `bench`
 
 from tests.benchmarks import table
-from tests.benchmarks.rows import Plot, Results
+from tests.benchmarks.rows import Plot, Results, Row
 
 NOTES = Path(__file__).parent / "notes"
 PAGE = Path("explanation", "performance.md")
@@ -20,6 +20,33 @@ IMAGES = Path("images")
 PLOT_PREFIX = "performance-"
 
 _MACHINE = {"processor": "Processor", "system": "System", "python": "Python", "date": "Date"}
+
+
+def merged(results: Results, docs: Path, order: Iterable[str]) -> Results:
+    """What is on the page already, with the parts of this run in place of their old ones.
+
+    Args:
+        results: Of some of the parts.
+        docs: The documentation's folder.
+        order: Of the parts.
+    """
+    old = Results.from_json(json.loads((docs / DATA).read_text(encoding="utf-8")))
+    new = {*results.seconds, *results.failures}
+    places = {part: place for place, part in enumerate(order)}
+
+    def place(item: Row | Plot) -> int:
+        return places.get(item.part, len(places))
+
+    seconds = {part: took for part, took in old.seconds.items() if part not in new}
+    seconds |= results.seconds
+    failures = {part: why for part, why in old.failures.items() if part not in new}
+    return Results(
+        results.machine,
+        {part: seconds[part] for part in places if part in seconds},
+        sorted([*(row for row in old.rows if row.part not in new), *results.rows], key=place),
+        sorted([*(plot for plot in old.plots if plot.part not in new), *results.plots], key=place),
+        failures | results.failures,
+    )
 
 
 def write(results: Results, docs: Path) -> None:

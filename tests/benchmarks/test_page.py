@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,15 @@ def test_the_same_figures_give_the_same_plot(tmp_path: Path) -> None:
     first, second = (tmp_path / name / "images" for name in ("one", "two"))
     assert [path.name for path in first.iterdir()] == [page.image(PLOT)]
     assert (first / page.image(PLOT)).read_bytes() == (second / page.image(PLOT)).read_bytes()
+
+
+def test_a_run_of_some_parts_leaves_the_others_on_the_page(tmp_path: Path) -> None:
+    (tmp_path / page.DATA).parent.mkdir()
+    (tmp_path / page.DATA).write_text(json.dumps(results().as_json()))
+    new = replace(ROW, part="loss", what="losing few")
+    run = Results({"date": "2026-02-02"}, {"loss": 3.0}, [new], [], {})
+    whole = page.merged(run, tmp_path, ["loss", "fan-out"])
+    assert whole.machine == {"date": "2026-02-02"}
+    assert [row.what for row in whole.rows] == ["losing few", "telling many"]
+    assert (whole.seconds, whole.failures) == ({"loss": 3.0, "fan-out": 1.0}, {})
+    assert whole.plots == [PLOT]
