@@ -23,7 +23,7 @@ ignored; the version grows only when an old reader would be wrong.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -178,7 +178,7 @@ class FleetState:
     started_at: float
     lease_seconds: float
     beat_seconds: float
-    waits_for: tuple[str, ...] = ()
+    waits_for: Sequence[str] = ()
     attempts: int = 0
     failures_in_row: int = 0
     failure: Failure | None = None
