@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from orchestrator import Check, Orchestrator, Policy, Probe, Stage
@@ -26,19 +27,26 @@ class Asked:
     Attributes:
         what: The question.
         probe: Makes our probe.
-        connect: Gives the bare question; where a connection is kept, on one.
+        connect: Gives the bare question; where a connection is kept, on one until the end.
     """
 
     what: str
     probe: Callable[[], Probe]
-    connect: Callable[[], Awaitable[Ask]]
+    connect: Callable[[AsyncExitStack], Awaitable[Ask]]
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def a_redis(url: str, port: int) -> Asked:
     """PING, on a connection that is kept."""
 
-    async def connect() -> Ask:
+    async def connect(end: AsyncExitStack) -> Ask:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        end.push_async_callback(_close, writer)
 
         async def ask() -> None:
             writer.write(b"*1\r\n$4\r\nPING\r\n")
@@ -52,10 +60,11 @@ def a_redis(url: str, port: int) -> Asked:
 def a_postgres(server: PostgresProcess) -> Asked:
     """SELECT 1, on a connection that is kept. The bare one is let in without a password."""
 
-    async def connect() -> Ask:
+    async def connect(end: AsyncExitStack) -> Ask:
         reader, writer = await asyncio.open_unix_connection(
             str(server.directory / f".s.PGSQL.{server.port}")
         )
+        end.push_async_callback(_close, writer)
         names = b"user\0admin\0database\0postgres\0\0"
         writer.write(struct.pack(">II", 8 + len(names), 196608) + names)
         await until_ready(reader)
@@ -82,10 +91,10 @@ def a_postgres(server: PostgresProcess) -> Asked:
 def a_port(port: int) -> Asked:
     """Connect, and close again."""
 
-    async def connect() -> Ask:
+    async def connect(end: AsyncExitStack) -> Ask:
         async def ask() -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
+            await _close(writer)
 
         return ask
 
@@ -95,12 +104,12 @@ def a_port(port: int) -> Asked:
 def a_web_service(port: int) -> Asked:
     """GET, on a connection of its own."""
 
-    async def connect() -> Ask:
+    async def connect(end: AsyncExitStack) -> Ask:
         async def ask() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
             assert b" 200 " in (await reader.read()).split(b"\r\n")[0]
-            writer.close()
+            await _close(writer)
 
         return ask
 
@@ -122,18 +131,23 @@ async def percent_ours(asked: Asked, rate: Rate) -> float:
 
 async def percent_bare(asked: Asked, rate: Rate) -> float:
     """What the bare questions take of a core."""
+    sleeping: set[int] = set()  # only these are cancelled: the others close what they have opened
+    ended = False
 
-    async def one() -> None:
-        ask = await asked.connect()
-        while True:
+    async def one(number: int) -> None:
+        ask = await asked.connect(end)
+        while not ended:
             with contextlib.suppress(TimeoutError):  # as a failed attempt of ours would
                 async with asyncio.timeout(TIMEOUT_SECONDS):
                     await ask()
+            sleeping.add(number)
             await asyncio.sleep(rate.interval_seconds)
+            sleeping.discard(number)
 
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(one()) for _ in range(rate.number)]
+    async with AsyncExitStack() as end, asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(one(number)) for number in range(rate.number)]
         percent = await percent_while(rate)
-        for task in running:
-            task.cancel()
+        ended = True
+        for number in sleeping:
+            running[number].cancel()
     return percent
