@@ -4,6 +4,11 @@ Each instance of a large fleet asks less often: see `FleetStep`. Where that step
 one that a single instance would take, the first of an outage is a random part of it, so that the
 fleet is spread over the step from the first attempt on. Refusals in ready are confirmed as quickly
 as ever, since they cost the server nothing.
+
+Congestion lengthens the step, in two ways. What takes too long costs the server as much as an
+answer, so it is asked again after a step that doubles, anywhere in it. A server that says at once
+that it has too many clients is through with it, and has room again whenever one of them leaves: it
+is asked evenly, so that no room is left unused, and only little by little less often.
 """
 
 import math
@@ -15,6 +20,13 @@ from states import FailureKind, Policy, Snapshot, Stage
 _MOST_DOUBLED = 6
 """So many congested failures in a row lengthen the step; more do not."""
 
+
+_FULL_GROWTH, _FULL_JITTER = 1.1, 0.3
+"""A server that is full is asked after a step that gets so much longer each time, and is varied by
+up to such a share."""
+
+_MOST_GROWN = 100
+"""So many times at most: the cap holds long before."""
 
 _MOST_STEPS = 8
 """A fleet spreads over so many of its steps at most, while the server has too much to do."""
@@ -37,6 +49,8 @@ class Pacer:
         self._fleet = fleet
         self._phase = 0.0
         self._is_spread = False
+        self._is_full = False
+        self._others_in_row = 0
 
     def delay_seconds(self, known: Snapshot) -> float:
         """How long to wait after the last attempt, in seconds."""
@@ -112,9 +126,28 @@ class Pacer:
         """
         self._is_spread = True
         step = max(self._lengthened(self._policy.retry_steady_seconds, known), fleet)
-        most = max(self._policy.congestion_cap_seconds, _MOST_STEPS * fleet)
-        doubled = step * 2.0 ** (min(known.congested_in_row, _MOST_DOUBLED) - 1)
-        return self._random.uniform(0.0, min(2 * doubled, most))
+        in_row = self._of_this_kind(known)
+        most = self._policy.congestion_cap_seconds
+        if self._is_full:
+            step *= _FULL_GROWTH ** min(in_row - 1, _MOST_GROWN)
+            jitter = self._random.uniform(1 - _FULL_JITTER, 1 + _FULL_JITTER)
+            return min(step, max(most, fleet)) * jitter
+        doubled = step * 2.0 ** (min(in_row, _MOST_DOUBLED) - 1)
+        return self._random.uniform(0.0, min(2 * doubled, max(most, _MOST_STEPS * fleet)))
+
+    def _of_this_kind(self, known: Snapshot) -> int:
+        """How many of the last congested failures, without a break, were of the kind of the last.
+
+        It may be asked twice of one failure.
+        """
+        failure = known.last_failure
+        is_full = failure is not None and "Timeout" not in failure.error_type
+        if known.congested_in_row == 1:
+            self._others_in_row = 0
+        elif is_full is not self._is_full:
+            self._others_in_row = known.congested_in_row - 1
+        self._is_full = is_full
+        return known.congested_in_row - self._others_in_row
 
     def _jittered(self, seconds: float) -> float:
         share = self._policy.retry_jitter

@@ -16,7 +16,7 @@ from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, ManualClock, ScriptedProbe
 from states import BootFinished, Failure, FailureKind, ProbeFailed, ProbeSucceeded, StartupMachine
 
-CROWDED = Failure(FailureKind.TRANSIENT, "MaxClients", "too many clients", congestion=True)
+CROWDED = Failure(FailureKind.TRANSIENT, "TimeoutError", "too busy", congestion=True)
 POLICY = Policy(budget_seconds=1000)
 SIZES = st.integers(1, 300_000)
 KINDS = st.lists(st.sampled_from([REFUSED, CROWDED, None]), max_size=40)

@@ -21,7 +21,8 @@ from states import (
 )
 
 REFUSED = Failure(FailureKind.TRANSIENT, "ConnectionRefusedError", "refused")
-CROWDED = Failure(FailureKind.TRANSIENT, "MaxClients", "too many clients", congestion=True)
+CROWDED = Failure(FailureKind.TRANSIENT, "TimeoutError", "too busy", congestion=True)
+FULL = Failure(FailureKind.TRANSIENT, "MaxClients", "too many clients", congestion=True)
 WRONG = Failure(FailureKind.PERMANENT, "AuthenticationError", "wrong password")
 
 
@@ -71,14 +72,15 @@ def test_instances_that_lose_redis_together_do_not_return_together() -> None:
     assert max(b - a for a, b in pairwise(arrivals)) < 0.03
 
 
-def test_a_crowded_redis_is_left_alone_for_longer() -> None:
-    assert len(schedule(1, CROWDED, 30.0)) < len(schedule(1, REFUSED, 30.0)) / 4
+@pytest.mark.parametrize("failure", [CROWDED, FULL])
+def test_a_crowded_redis_is_left_alone_for_longer(failure: Failure) -> None:
+    assert len(schedule(1, failure, 30.0)) < len(schedule(1, REFUSED, 30.0)) / 4
 
 
 # -- congestion -----------------------------------------------------------------------------------
 
 REFUSALS = st.integers(0, 300)
-KINDS = st.lists(st.sampled_from([REFUSED, CROWDED, None]), max_size=40)
+KINDS = st.lists(st.sampled_from([REFUSED, CROWDED, FULL, None]), max_size=40)
 
 
 def delays(failures: Iterable[Failure | None], random: Random, policy: Policy) -> list[float]:
@@ -148,9 +150,10 @@ def test_no_step_is_longer_than_what_the_policy_allows(
 ) -> None:
     policy = Policy(budget_seconds=1000)
     for failure, delay in zip(failures, delays(failures, Random(seed), policy), strict=True):
-        cap = policy.congestion_cap_seconds if failure is CROWDED else policy.retry_cap_seconds
+        crowded = failure is CROWDED or failure is FULL
+        cap = policy.congestion_cap_seconds if crowded else policy.retry_cap_seconds
         most = policy.probe_interval_seconds if failure is None else cap
-        assert 0 <= delay <= most * (1 + policy.retry_jitter)
+        assert 0 <= delay <= most * (1.3 if failure is FULL else 1 + policy.retry_jitter)
 
 
 def test_a_crowd_spreads_over_all_of_its_step() -> None:
@@ -160,6 +163,29 @@ def test_a_crowd_spreads_over_all_of_its_step() -> None:
     assert drawn[0] < 0.001
     assert drawn[-1] > 1.99 * policy.retry_steady_seconds
     assert max(b - a for a, b in pairwise(drawn)) < 0.004
+
+
+def test_a_server_that_is_full_is_asked_evenly_and_slowly_less_often() -> None:
+    policy = Policy(budget_seconds=1000)
+    rows = [delays([FULL] * 60, Random(seed), policy) for seed in range(200)]
+    averages = [statistics.mean(column) for column in zip(*rows, strict=True)]
+    step = policy.retry_steady_seconds
+    assert averages[0] == pytest.approx(step, rel=0.1)
+    assert averages[10] == pytest.approx(step * 1.1**10, rel=0.1)
+    assert averages[-1] == pytest.approx(policy.congestion_cap_seconds, rel=0.1)
+    assert min(min(row) for row in rows) > 0.6 * step, "evenly: none asks again at once"
+
+
+@given(before=KINDS)
+def test_one_kind_of_congestion_does_not_count_for_the_other(
+    before: list[Failure | None],
+) -> None:
+    step = PLAIN.retry_steady_seconds
+    outage = len(before) * PLAIN.retry_outage_fraction
+    full = delays([*before, CROWDED, FULL], Extreme(), PLAIN)[-1]
+    assert full <= 1.3 * max(step, outage)
+    late = delays([*before, FULL, CROWDED], Extreme(), PLAIN)[-1]
+    assert late <= 2 * max(step, outage) + 1e-9
 
 
 def test_a_permanent_failure_is_checked_again_every_30_seconds() -> None:

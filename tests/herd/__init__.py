@@ -1,0 +1,1 @@
+"""Many instances that wait for one Redis: simulated, and real."""
