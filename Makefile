@@ -19,7 +19,7 @@ ARGS ?=
 # Most tests wait for servers and clocks, so there may be more of them than processors.
 WORKERS ?= 4
 
-.PHONY: help install schemas demo test test-long lint types pytest runtime-tests test-minimal test-newest debian test-wheel package faults soak fuzz mutants bench \
+.PHONY: help install schemas demo test test-long lint types pytest runtime-tests test-minimal test-newest debian test-wheel package faults soak fuzz mutants bench herd \
 	docs docs-reference clean
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make bench [ARGS='--only fan-out']             the benchmarks, beside their peers; --page writes the page"
 	@echo "make install                                   only the set-up: $(VENV)"
 	@echo "make schemas                                   also what the Kubernetes manifest is checked against, 108 MB"
+	@echo "make herd [ARGS='--only real']                 fleets that come back, simulated and real; --page writes the page"
 	@echo "make docs                                      the documentation as a site, in build/docs"
 	@echo "make docs-reference                            write the generated reference pages"
 	@echo "make clean                                     remove what the others made"
@@ -142,6 +143,11 @@ mutants:
 bench:
 	$(INSTALL) dev bench --optional otlp-receiver
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# Minutes: the largest fleets have 100,000 instances.
+herd:
+	$(INSTALL) dev bench --optional otlp-receiver
+	@$(BIN)/python -m tests.herd $(ARGS)
 
 docs: install
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs . build/docs

@@ -24,7 +24,7 @@ with needs("orchestrator.aiohttp", "aiohttp", "aiohttp", "aiohttp"):
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
-from orchestrator._gate.face import GateFace, asks_for_websocket
+from orchestrator._gate.face import GateFace, asks_for_websocket, sees_headers
 from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.holding import HoldingOptions
 from orchestrator._gate.messages import Messages
@@ -144,7 +144,8 @@ class ReadinessGate(GateFace):
         bypass: Paths that pass in every stage, such as `HEALTH_PATHS` of `orchestrator.asgi`. No
             WebSocket passes as a health check.
         websocket_only: Let HTTP requests pass in every stage.
-        retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
+        retry_after_seconds: The least and the most of `Retry-After`, in whole seconds, while few
+            are refused; a crowd is asked back one after the other, within 300 s.
         close_on_degrade_seconds: Close the open WebSockets with 1013 when the service becomes
             degraded, each at a random moment within so many seconds. `None` leaves them open.
             It needs `setup`.
@@ -202,9 +203,12 @@ class ReadinessGate(GateFace):
             request.path, self._bypass, raw=raw, websocket=websocket
         ):
             return await handler(request)
-        ticket = await admission.ask(request.path, lambda ticket: _watch(request, ticket))
+        in_line = sees_headers(request.headers)
+        ticket = await admission.ask(
+            request.path, lambda ticket: _watch(request, ticket), in_line=in_line
+        )
         if ticket.outcome is not Outcome.ADMITTED:
-            body, headers = self._refuse(ticket.outcome)
+            body, headers = self._refuse(ticket)
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, body=body, headers=headers)
         return await self._handle(request, handler, admission.visit(ticket))
 

@@ -34,7 +34,7 @@ with needs("orchestrator.websockets", "websockets", "websockets", "websockets"):
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
-from orchestrator._gate.face import GateFace, asks_for_websocket
+from orchestrator._gate.face import GateFace, asks_for_websocket, sees_headers
 from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.holding import HoldingOptions
 from orchestrator._gate.in_flight import InFlight
@@ -70,7 +70,8 @@ def process_request(
     Args:
         startup: The orchestrator. Enter it around the server.
         bypass: Paths that pass in every stage. No WebSocket passes as a health check.
-        retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
+        retry_after_seconds: The least and the most of `Retry-After`, in whole seconds, while few
+            are refused; a crowd is asked back one after the other, within 300 s.
         close_on_degrade_seconds: Close the open connections with 1013 when the service becomes
             degraded, each at a random moment within so many seconds. `None` leaves them open.
             It needs `create_connection`.
@@ -127,10 +128,13 @@ class ProcessRequest(GateFace):
         websocket = asks_for_websocket(request.headers)
         if passes(path, self._bypass, raw=path, websocket=websocket):
             return None
-        ticket = await self._admission.ask(path, lambda ticket: _watch(connection, ticket))
+        in_line = sees_headers(request.headers)
+        ticket = await self._admission.ask(
+            path, lambda ticket: _watch(connection, ticket), in_line=in_line
+        )
         if ticket.outcome is not Outcome.ADMITTED:
             status = HTTPStatus.SERVICE_UNAVAILABLE
-            body, headers = self._refuse(ticket.outcome)
+            body, headers = self._refuse(ticket)
             headers |= {"Connection": "close", "Content-Length": str(len(body))}
             return Response(int(status), status.phrase, Headers(headers), body)
         if isinstance(connection, _Connection):

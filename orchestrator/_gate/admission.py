@@ -14,11 +14,13 @@ from anyio.lowlevel import checkpoint
 from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.counts import AdmissionCounts, GateStats
+from orchestrator._gate.health_verdict import recovering
 from orchestrator._gate.hold_queue import HoldQueue, Outcome, Ticket
 from orchestrator._gate.holding import check
 from orchestrator._gate.metrics import GateMetrics
 from orchestrator._gate.open_sockets import OpenSockets
-from orchestrator._gate.refusals import APPLICATION_ERROR, HOW_TO_ENTER, reason
+from orchestrator._gate.refusals import APPLICATION_ERROR, HOW_TO_ENTER, RetryAfter, reason
+from orchestrator._gate.return_line import ReturnLine
 from orchestrator._gate.turnstile import Turnstile
 from orchestrator._gate.visit import Visit
 from orchestrator._hardening.log_thread import logger
@@ -51,7 +53,7 @@ class Admission:
         startup: The orchestrator.
         on_close: Called with each close code that the application causes.
         open_sockets: The WebSockets that the gate closes.
-        return_seconds: How long those who are turned away are asked to stay away at most.
+        retry_after: Draws when those who are turned away are asked to come back.
 
     Raises:
         ValueError: When a number is out of range.
@@ -72,7 +74,7 @@ class Admission:
         metrics: GateMetrics | None = None,
         clock: Clock | None = None,
         open_sockets: OpenSockets | None = None,
-        return_seconds: float = 3.0,
+        retry_after: RetryAfter | None = None,
     ) -> None:
         check("hold_seconds", hold_seconds, 0)
         check("max_held", max_held, 0)
@@ -81,10 +83,13 @@ class Admission:
             check(f"limits[{path!r}]", limit, 0)
         self.startup = startup
         self.clock: Clock = clock or LoopClock()
+        self.retry_after: RetryAfter = retry_after or RetryAfter((1, 3))
         self.queue: HoldQueue = HoldQueue(max_held, limits or {})
         self.turnstile: Turnstile = Turnstile(
-            release_batch, self.queue, self.is_open, self.clock, return_seconds
+            release_batch, self.queue, self.is_open, self.clock, self.retry_after.most
         )
+        random = self.retry_after.random
+        self._line = ReturnLine(self.turnstile.rate, self.clock.now, random)
         self.stats: GateStats = GateStats(on_admission, on_close, metrics)
         self._life = self._stopped_life = -1
         self._hold_seconds = hold_seconds
@@ -154,7 +159,9 @@ class Admission:
 
     # -- requests ----------------------------------------------------------------------------------
 
-    async def ask(self, path: str, watch: Watch, at_rest: AtRest = checkpoint) -> Ticket:
+    async def ask(
+        self, path: str, watch: Watch, at_rest: AtRest = checkpoint, *, in_line: bool = True
+    ) -> Ticket:
         """Decide; hold the request if that is the decision. `outcome` of the ticket is set then.
 
         A request that is admitted while `ready` is young has a visit to report on: see `visit`.
@@ -164,6 +171,7 @@ class Admission:
             watch: Decides `LEFT` for the ticket as soon as the client has left. It runs only while
                 the request is held, and is cancelled when that ends.
             at_rest: Returns when cancelling it loses nothing.
+            in_line: Whether the client can see when it is to come back, and so has a place.
         """
         ticket = Ticket(self.queue.route_of(path), path)
         self._keep_up()
@@ -180,9 +188,16 @@ class Admission:
         else:
             outcome = await self._hold(ticket, watch, at_rest)
         if outcome in _COMES_BACK:
-            self.turnstile.refused()
+            ticket.retry_after_seconds = self._retry_after_seconds(in_line)
+            self.turnstile.refused(ticket.retry_after_seconds)
         self.stats.admission(outcome)
         return ticket
+
+    def _retry_after_seconds(self, in_line: bool) -> int:
+        """When one that is turned away is to come back; soon, where it should go elsewhere."""
+        if not in_line or self.stopped or self._ends() or self.startup.draining:
+            return self.retry_after.draw()
+        return self._line.seconds(*self.retry_after.within())
 
     def visit(self, ticket: Ticket) -> Visit | None:
         """What a request that was admitted reports on; `None` where nothing is to be reported."""
@@ -297,15 +312,3 @@ class Admission:
             if life == self.startup.life_number:  # else its event loop was given up long ago
                 self.stop()
             self.stats.sum_up()
-
-
-def recovering(startup: Orchestrator) -> bool:
-    """Whether the service is in the grace that follows degraded.
-
-    To clients and health checks that is no start-up: an answer that got worse just when the
-    service gets better would drain a fleet at the wrong moment.
-    """
-    latest = startup.latest
-    return (
-        latest is not None and latest.current is Stage.GRACE and latest.previous is Stage.DEGRADED
-    )

@@ -9,7 +9,7 @@ from typing import Unpack
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.admission import Admission
 from orchestrator._gate.counts import AdmissionCounts
-from orchestrator._gate.hold_queue import Outcome
+from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.holding import HoldingOptions
 from orchestrator._gate.in_flight import InFlight
 from orchestrator._gate.open_sockets import OpenSockets
@@ -41,21 +41,21 @@ class GateFace:
         self._admission: Admission = Admission(
             startup,
             open_sockets=self._open_sockets,
-            return_seconds=self._retry_after.most,
+            retry_after=self._retry_after,
             on_close=on_close,
             **holding,
         )
         self._in_flight: InFlight = InFlight(self._admission, self._open_sockets)
 
-    def _refuse(self, outcome: Outcome | None) -> tuple[bytes, dict[str, str]]:
+    def _refuse(self, ticket: Ticket) -> tuple[bytes, dict[str, str]]:
         """The body and the headers of a refusal."""
         body = problem(
-            HTTPStatus.SERVICE_UNAVAILABLE, self._admission.why(outcome or Outcome.REFUSED)
+            HTTPStatus.SERVICE_UNAVAILABLE, self._admission.why(ticket.outcome or Outcome.REFUSED)
         )
         headers = {
             "Content-Type": PROBLEM_JSON,
             "Cache-Control": "no-store",
-            "Retry-After": self._retry_after.draw(),
+            "Retry-After": str(ticket.retry_after_seconds),
         }
         return body, headers
 
@@ -88,6 +88,11 @@ class GateFace:
         orchestrator is left.
         """
         self._admission.stop()
+
+
+def sees_headers(headers: Mapping[str, str]) -> bool:
+    """Whether a client can read the headers of a refusal: no page can, of its WebSocket."""
+    return not (asks_for_websocket(headers) and "Origin" in headers)
 
 
 def asks_for_websocket(headers: Mapping[str, str]) -> bool:

@@ -162,7 +162,7 @@ class HealthAnswers:
             except Exception as error:  # it is logged
                 logger.error("a health endpoint could not report its details", error=error)
         status = HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK
-        headers = (("retry-after", self._retry_after.draw()),) if failed else ()
+        headers = (("retry-after", str(self._retry_after.draw())),) if failed else ()
         return HealthReport(status, as_json(data), HEALTH_JSON, headers)
 
     def _details(self) -> Mapping[str, object]:

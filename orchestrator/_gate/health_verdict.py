@@ -9,7 +9,6 @@ from enum import StrEnum
 from orchestrator._core.conditions import name_as_kept
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._core.order import PROBE
-from orchestrator._gate.admission import recovering
 from states import Stage
 
 
@@ -96,3 +95,15 @@ def _optional_fails(startup: Orchestrator, exclude: frozenset[str]) -> bool:
         return False
     conditions = startup.snapshot.conditions
     return any(not conditions[name].satisfied for name in startup.optional - exclude)
+
+
+def recovering(startup: Orchestrator) -> bool:
+    """Whether the service is in the grace that follows degraded.
+
+    To clients and health checks that is no start-up: an answer that got worse just when the
+    service gets better would drain a fleet at the wrong moment.
+    """
+    latest = startup.latest
+    return (
+        latest is not None and latest.current is Stage.GRACE and latest.previous is Stage.DEGRADED
+    )

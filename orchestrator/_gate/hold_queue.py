@@ -38,6 +38,7 @@ class Ticket:
 
     Attributes:
         held: Whether it has stood in the queue.
+        retry_after_seconds: When it is asked to come back, once it is refused.
 
     The others belong to the `Turnstile` and to the `Visit`:
 
@@ -67,6 +68,7 @@ class Ticket:
         "outcome",
         "path",
         "patience",
+        "retry_after_seconds",
         "route",
         "slot_tick",
         "spoken",
@@ -79,6 +81,7 @@ class Ticket:
         self.outcome: Outcome | None = None
         self.route: str | None = route
         self.held: bool = False
+        self.retry_after_seconds: int = 1
         self.path: str = path
         self.early: bool = True
         self.patience: Patience | None = None

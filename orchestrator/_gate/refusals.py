@@ -49,6 +49,7 @@ class RetryAfter:
 
     Attributes:
         most: The most seconds that are drawn.
+        random: The source of the spread.
         within: The least and the most of the moment, where it goes on changing below `most`.
 
     Raises:
@@ -69,16 +70,16 @@ class RetryAfter:
         self.most: int = most
         self.within: Callable[[], tuple[int, int]] = lambda: (least, most)
         # Jitter needs no secrecy.
-        self._random = random or Random()
+        self.random: Random = random or Random()
 
-    def draw(self) -> str:
-        """The value of a `Retry-After` header, drawn anew."""
-        return str(self._random.randint(*self.within()))
+    def draw(self) -> int:
+        """The seconds, drawn anew."""
+        return self.random.randint(*self.within())
 
 
-def retry_after_header(retry_after: RetryAfter) -> Header:
-    """A `Retry-After` header with a new draw."""
-    return (b"retry-after", retry_after.draw().encode())
+def retry_after_header(seconds: int) -> Header:
+    """A `Retry-After` header."""
+    return (b"retry-after", str(seconds).encode())
 
 
 def reason(outcome: Outcome, stage: Stage, stopped: bool, entered: bool) -> str:

@@ -40,7 +40,8 @@ class Release:
     Args:
         slots: How many there are at first, and at least.
         clock: The time.
-        return_seconds: How long those who are refused are asked to stay away at most.
+        return_seconds: How long those who are refused are asked to stay away, at most, if they
+            are few.
 
     Attributes:
         slots: How many there are now.
@@ -84,20 +85,26 @@ class Release:
             now = self._ticked_at  # the tick that sees the stall is yet to come
         return now - self._stood_still_seconds
 
-    def refused(self, *, is_open: bool) -> None:
-        """Someone was turned away. If that was early, it will be back and still be early."""
-        now = self._now()
+    def refused(self, seconds: float, *, is_open: bool) -> None:
+        """Someone was turned away, and is asked to come back in so many seconds.
+
+        If that was early, it will be back and still be early.
+        """
+        now, away = self._now(), max(seconds + _RETURN_MARGIN_SECONDS, self._return_seconds)
         if not is_open:
-            self._returning_until = now + self._return_seconds
+            self._returning_until = max(self._returning_until, now + away)
         elif self.is_early():
             most = self._opened_at + _MOST_RETURNS_SECONDS
-            self._early_until = self._returning_until = min(now, most) + self._return_seconds
+            until = min(now, most) + away
+            self._returning_until = max(self._returning_until, until)
+            self._early_until = max(self._early_until, min(until, most + self._return_seconds))
 
     def is_early(self) -> bool:
         """Whether one that comes now, while the service is ready, may have been refused before."""
         now = self._now()
         if self._opened_at == math.inf:
-            self._opened_at, self._early_until = now, now + self._return_seconds
+            most = min(self._returning_until, now + _MOST_RETURNS_SECONDS)
+            self._opened_at, self._early_until = now, max(now + self._return_seconds, most)
         return now < self._early_until
 
     def failed(self) -> None:

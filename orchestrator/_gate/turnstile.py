@@ -26,6 +26,7 @@ import anyio
 from orchestrator._gate.hold_queue import HoldQueue, Outcome, Ticket
 from orchestrator._gate.patience import SILENT_TICKS, Limit, PatienceByPath
 from orchestrator._gate.release import Release
+from orchestrator._gate.return_line import AdmissionRate
 from orchestrator._ports import Clock
 
 TICK_SECONDS = 0.05
@@ -55,9 +56,11 @@ class Turnstile:
         queue: Those who wait outside.
         is_open: Whether those outside may be let in now.
         clock: The time.
-        return_seconds: How long those who are refused are asked to stay away at most.
+        return_seconds: How long those who are refused are asked to stay away, at most, if they
+            are few.
 
     Attributes:
+        rate: How fast those who wait outside are let in.
         young: Whether slots are needed now. Looked up for every request.
     """
 
@@ -73,6 +76,7 @@ class Turnstile:
         self._is_open = is_open
         self._clock = clock
         self._release = Release(slots, clock, return_seconds)
+        self.rate: AdmissionRate = AdmissionRate()  # of every start-up: it is the same service
         self.begin_anew()
 
     @property
@@ -91,6 +95,8 @@ class Turnstile:
         self._turns: OrderedDict[Ticket, _Turn] = OrderedDict()
         self._inside_in_row = 0
         self._tick = 0
+        self._let_in = 0
+        self._waited_since: float | None = None
         self._patience = PatienceByPath()
         self._release.begin_anew()
 
@@ -99,9 +105,9 @@ class Turnstile:
         self.young = self._run is not None
         self._release.begin()
 
-    def refused(self) -> None:
-        """Someone was turned away. If that was early, it will be back and still be early."""
-        self._release.refused(is_open=self._is_open())
+    def refused(self, seconds: float) -> None:
+        """Someone was turned away, and is asked to come back in so many seconds."""
+        self._release.refused(seconds, is_open=self._is_open())
 
     def end(self) -> None:
         """No one needs a slot any more."""
@@ -233,7 +239,9 @@ class Turnstile:
                 self._inside_in_row = 0
                 if self.young:
                     self._begin(ticket)
-                if ticket.decide(Outcome.ADMITTED) is not Outcome.ADMITTED:
+                if ticket.decide(Outcome.ADMITTED) is Outcome.ADMITTED:
+                    self._let_in += 1
+                else:
                     self._working.pop(ticket, None)  # it had given up already
             else:
                 return
@@ -284,12 +292,21 @@ class Turnstile:
             ticket.freed_tick = self._tick
             self._limit(ticket).outlived(self.least_slots)
         self.advance()
+        self._measure()
         if not self._is_open():
             self._release.unsettled()
             return
         self._release.count_tick(len(self._queue.waiting) + len(self._turns), self._early_one_waits)
         if self._release.over:
             self.end()
+
+    def _measure(self) -> None:
+        """Count those who were let in since the last tick, if others waited then."""
+        now = self._clock.now()
+        if self._waited_since is not None:
+            self.rate.count(self._let_in, now - self._waited_since)
+        self._let_in = 0
+        self._waited_since = now if self._queue.waiting and self._is_open() else None
 
     def _early_one_waits(self) -> bool:
         return any(ticket.early for ticket in (*self._queue.waiting, *self._turns))

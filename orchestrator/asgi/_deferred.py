@@ -152,7 +152,8 @@ class _DeferredGate(ReadinessGate):
         elif loading.app is None or not loading.complete:  # it passes the gate in every stage
             if scope["type"] == "websocket":
                 await receive()
-            await self._refusal.send(scope, send, "The service is starting.")
+            seconds = self._retry_after.draw()
+            await self._refusal.send(scope, send, "The service is starting.", seconds)
         else:
             state = self._state
             if state and not state.keys() <= (its := scope.get("state") or {}).keys():

@@ -13,7 +13,7 @@ from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.face import GateFace
 from orchestrator._gate.health_answers import Workers
 from orchestrator._gate.health_endpoints import MountHint, health_app
-from orchestrator._gate.hold_queue import Outcome
+from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.metrics import GateMetrics
 from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._hardening.arguments import wrong_type
@@ -84,7 +84,8 @@ class ReadinessGate(GateFace):
             `/startupz` as one: `orchestrator.pod.Pod()`.
         release_batch: How many handlers may work at the same time while `ready` is young. Keep it
             at or below what the application can take at once, such as the size of a pool.
-        retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
+        retry_after_seconds: The least and the most of `Retry-After`, in whole seconds, while few
+            are refused; a crowd is asked back one after the other, within 300 s.
         count_closes: Count the close codes that the application causes. Where nothing is to be
             closed either, False saves a small cost for each message of a WebSocket.
         stop_on_sigterm: Drain when SIGTERM or SIGINT arrives, as `Orchestrator.drain` says, and run
@@ -163,7 +164,7 @@ class ReadinessGate(GateFace):
         self._mount_hint = MountHint()
         self._late_start = LateStart(startup) if manage_lifespan else None
         self._health = self._health_of(health, pod, admit_degraded=admit_degraded)
-        self._refusal = Refusal(startup, self._retry_after, accept_then_close=accept_then_close)
+        self._refusal = Refusal(startup, accept_then_close=accept_then_close)
         self._wrap(app, admit_degraded=admit_degraded, count_closes=count_closes)
         # Looked up for every request.
         admission = self._admission
@@ -276,16 +277,21 @@ class ReadinessGate(GateFace):
         self._shutdown.put_in_front()
         inbox = Inbox(receive, reading)
         with self._shutdown:
-            ticket = await self._admission.ask(route_path(scope), inbox.watch, inbox.at_rest)
+            in_line = self._refusal.shows_headers(scope)
+            ticket = await self._admission.ask(
+                route_path(scope), inbox.watch, inbox.at_rest, in_line=in_line
+            )
             if ticket.outcome is Outcome.ADMITTED:
                 visit = self._admission.visit(ticket)
                 receive = receive if reading is None else inbox.receive
                 return Passage(visit, inbox.kept, receive, send, uploads=reading is not None)
             if ticket.outcome is not None:
-                await self._turn_away(ticket.outcome, scope, inbox, send)
+                await self._turn_away(ticket, scope, inbox, send)
         return None
 
-    async def _turn_away(self, outcome: Outcome, scope: Scope, inbox: Inbox, send: Send) -> None:
+    async def _turn_away(self, ticket: Ticket, scope: Scope, inbox: Inbox, send: Send) -> None:
+        outcome = ticket.outcome or Outcome.REFUSED
+        why = self._admission.why(outcome), ticket.retry_after_seconds
         if inbox.error is not None:
             raise inbox.error
         if outcome is Outcome.LEFT or not await inbox.may_answer(scope):
@@ -295,9 +301,9 @@ class ReadinessGate(GateFace):
                 if scope["type"] == "websocket":
                     await send({"type": "websocket.close"})
                 else:
-                    await self._refusal.send(scope, send, self._admission.why(outcome))
+                    await self._refusal.send(scope, send, *why)
             return
-        await self._refusal.send(scope, send, self._admission.why(outcome))
+        await self._refusal.send(scope, send, *why)
 
 
 def _uncounted(_: int | str) -> None:

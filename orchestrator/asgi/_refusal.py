@@ -6,10 +6,12 @@ import anyio.lowlevel
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.open_sockets import DEGRADED, DRAINED
-from orchestrator._gate.refusals import RetryAfter, retry_after_header
+from orchestrator._gate.refusals import retry_after_header
 from orchestrator._http.asgi_types import Scope, Send
 from orchestrator._http.responses import problem, respond
 from orchestrator.asgi._close_watch import close_with
+
+_DENIAL = "websocket.http.response"
 
 
 class Refusal:
@@ -17,19 +19,23 @@ class Refusal:
 
     Args:
         startup: The orchestrator.
-        retry_after: Draws the seconds that clients should wait.
         accept_then_close: Accept a WebSocket only to close it with 1013, in a drain with 1012.
             Clients whose back-off ends with the first open connection then return at once.
     """
 
-    def __init__(
-        self, startup: Orchestrator, retry_after: RetryAfter, *, accept_then_close: bool
-    ) -> None:
+    def __init__(self, startup: Orchestrator, *, accept_then_close: bool) -> None:
         self._startup = startup
-        self._retry_after = retry_after
         self._accept_then_close = accept_then_close
 
-    async def send(self, scope: Scope, send: Send, why: str) -> None:
+    def shows_headers(self, scope: Scope) -> bool:
+        """Whether the client gets to see the headers: no page does, of its WebSocket."""
+        if scope["type"] != "websocket":
+            return True
+        if self._accept_then_close or _DENIAL not in (scope.get("extensions") or {}):
+            return False
+        return all(name != b"origin" for name, _ in scope["headers"])
+
+    async def send(self, scope: Scope, send: Send, why: str, retry_after_seconds: int) -> None:
         """Refuse; a WebSocket's first message must have been received."""
         kind = "http.response"
         if scope["type"] == "websocket":
@@ -38,7 +44,7 @@ class Refusal:
                 closing = DRAINED if self._startup.draining else DEGRADED
                 await close_with(send, closing._replace(reason=why))
                 return
-            kind = "websocket.http.response"
+            kind = _DENIAL
             if kind not in (scope.get("extensions") or {}):
                 await send({"type": "websocket.close"})  # the server makes it a 403
                 return
@@ -46,7 +52,7 @@ class Refusal:
             send,
             HTTPStatus.SERVICE_UNAVAILABLE,
             problem(HTTPStatus.SERVICE_UNAVAILABLE, why),
-            headers=[retry_after_header(self._retry_after)],
+            headers=[retry_after_header(retry_after_seconds)],
             kind=kind,
             head=scope.get("method") == "HEAD",
         )

@@ -15,13 +15,13 @@ from typing import Any
 
 from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._gate.admission import recovering
 from orchestrator._gate.counts import AdmissionCounts, GateStats
 from orchestrator._gate.health_answers import HealthAnswers, HealthReport, Workers, refusal
-from orchestrator._gate.health_verdict import HealthRules
+from orchestrator._gate.health_verdict import HealthRules, recovering
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.holding import check
 from orchestrator._gate.refusals import RetryAfter, reason
+from orchestrator._gate.return_line import AdmissionRate, ReturnLine
 from orchestrator._hardening.arguments import paths_of, require, require_flag, wrong_type
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS, condition_in, passes
@@ -70,7 +70,7 @@ class ReadinessGate:
             `orchestrator.pod.Pod()`.
         run_in_thread: Enter the orchestrator with the first request of each process, unless it was
             entered there already. See `start` for a hook that does it earlier.
-        retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
+        retry_after_seconds: The least and the most of `Retry-After`, in seconds; a crowd: 300.
         stop_on_sigterm: Drain when SIGTERM or SIGINT arrives, as `Orchestrator.drain` says, and run
             the server's own handler then. The orchestrator runs in another thread, so the main one
             has to make this gate or call `start`; under gunicorn that is so.
@@ -114,6 +114,7 @@ class ReadinessGate:
         self._admit_degraded = require_flag(admit_degraded, "admit_degraded")
         self._bypass = paths_of(bypass)
         self._retry_after = RetryAfter(retry_after_seconds)
+        self._line = ReturnLine(AdmissionRate(), time.monotonic, self._retry_after.random)
         self._details = require_flag(details, "details")
         self._health: HealthAnswers | None = None
         if require_flag(health, "health"):
@@ -298,7 +299,11 @@ class ReadinessGate:
             else "The start-up was never begun: leave run_in_thread on, or enter the orchestrator."
         )
         report = refusal(HTTPStatus.SERVICE_UNAVAILABLE, why)
-        headers = (("retry-after", self._retry_after.draw()),)
+        with self._changed:
+            ends = startup.ended is not None or startup.draining
+            retry = self._retry_after
+            seconds = retry.draw() if ends else self._line.seconds(*retry.within())
+        headers = (("retry-after", str(seconds)),)
         return HealthReport(report.status, report.body, report.content_type, headers)
 
     async def _follow(self, events: Subscription) -> None:

@@ -27,7 +27,7 @@ PARTS = {
     "startup": 60,
     "checks": 120,
     "release": 300,
-    "herd": 90,
+    "herd": 150,
     "fleet": 60,
     "scale": 120,
     "telemetry": 90,

@@ -7,14 +7,15 @@ begun, and then one for each instance that gets its first answer: the time, in m
 import asyncio
 import sys
 import time
+from dataclasses import replace
 
 import redis.asyncio  # noqa: F401  as a service that uses it has done long before
 
 from orchestrator import Orchestrator, Stage
 from orchestrator.redis import RedisProbe
-from states import Policy
+from orchestrator.settings import Settings
 
-POLICY = Policy(budget_seconds=1000)
+POLICY = replace(Settings.from_environment().policy, budget_seconds=1000)
 """Nobody is degraded in the outage: the stage makes no difference to the pace."""
 
 

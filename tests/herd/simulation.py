@@ -98,7 +98,7 @@ def simulate(
     make: MakePace,
     *,
     seed: int = 1,
-    outage_seconds: float = 10.0,
+    outage_seconds: float = 5.0,
     most_seconds: float = 120.0,
 ) -> Return:
     """Let a fleet lose its server within a second, and find it again after the outage."""
