@@ -70,7 +70,7 @@ class ReadinessGate:
             `orchestrator.pod.Pod()`.
         run_in_thread: Enter the orchestrator with the first request of each process, unless it was
             entered there already. See `start` for a hook that does it earlier.
-        retry_after_seconds: The least and the most of `Retry-After`, in seconds; a crowd: 300.
+        retry_after_seconds: The least and the most of `Retry-After`, in seconds; 300 in a crowd.
         stop_on_sigterm: Drain when SIGTERM or SIGINT arrives, as `Orchestrator.drain` says, and run
             the server's own handler then. The orchestrator runs in another thread, so the main one
             has to make this gate or call `start`; under gunicorn that is so.
