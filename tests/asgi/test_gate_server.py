@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 IMPLEMENTATIONS = ["websockets-sansio", "websockets"]
+NEEDS_WSPROTO = pytest.mark.skipif(find_spec("wsproto") is None, reason="wsproto is not installed")
 
 
 @pytest.fixture
@@ -339,7 +341,7 @@ async def refused_with(port: int) -> str:
         return type(error).__name__
 
 
-@pytest.mark.parametrize("ws", [*IMPLEMENTATIONS, "wsproto"])
+@pytest.mark.parametrize("ws", [*IMPLEMENTATIONS, pytest.param("wsproto", marks=NEEDS_WSPROTO)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_all_who_are_held_get_a_503_when_the_server_is_told_to_end(
     number: signal.Signals, ws: str, tmp_path: Path

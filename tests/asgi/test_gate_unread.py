@@ -20,6 +20,7 @@ from orchestrator.aiohttp import ReadinessGate as AiohttpGate
 from orchestrator.asgi import ReadinessGate
 from orchestrator.websockets import process_request
 from tests.asgi.gate_support import Startup, serving, until
+from tests.asgi.test_gate_server import NEEDS_WSPROTO
 
 pytestmark = [
     pytest.mark.anyio,
@@ -137,7 +138,7 @@ async def read_on(port: int) -> int | None:
     [
         (uvicorn_with, "websockets-sansio"),
         (uvicorn_with, "websockets"),
-        (uvicorn_with, "wsproto"),
+        pytest.param(uvicorn_with, "wsproto", marks=NEEDS_WSPROTO),
         (websockets_with, ""),
         (aiohttp_with, ""),
     ],

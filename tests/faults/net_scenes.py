@@ -1,6 +1,7 @@
 """Scenes around a real Redis: TLS, protected mode, other protocols, sentinels, clusters."""
 
 import http.server
+import inspect
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 from urllib.parse import urlencode
+
+import redis
 
 from orchestrator.redis import Expect, RedisProbe
 from tests.certificates import HAVE_OPENSSL, make_certificates
@@ -41,6 +44,9 @@ def protected() -> Iterator[Scene]:
 # -- TLS ------------------------------------------------------------------------------------------
 
 
+_KNOWS_CIPHERS = "ssl_ciphers" in inspect.signature(redis.SSLConnection.__init__).parameters
+
+
 def over_tls(
     *,
     host: str = "127.0.0.1",
@@ -58,6 +64,8 @@ def over_tls(
     def open_it() -> Iterator[Scene]:
         if not HAVE_OPENSSL:
             raise Unavailable("there is no openssl to make certificates with")
+        if "ssl_ciphers" in ours and not _KNOWS_CIPHERS:
+            raise Unavailable("this redis-py has no option ssl_ciphers")
         with tempfile.TemporaryDirectory(prefix="tls-") as path:
             files = Path(path)
             make_certificates(files)

@@ -89,7 +89,7 @@ class Chat:
 
     async def aclose(self) -> None:
         """Let go of its connections."""
-        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()  # redis-py 5.0.0 has no aclose
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Echo, and tell clients to come back later when Redis goes away under them."""
