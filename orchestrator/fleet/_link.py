@@ -4,10 +4,12 @@ All of it runs in one thread, but for `interrupt` and `abandon`. A call has one 
 repeats it unseen: what was lost is found out by asking for the mark.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from orchestrator._probing.addresses import is_host
 from orchestrator._probing.interruption import Interruption
@@ -19,6 +21,9 @@ from orchestrator.redis._failures import classify
 from orchestrator.redis._pipelined_connection import PipelinedConnection
 from orchestrator.redis._settings import RedisSettings, is_port
 from states import Failure
+
+if TYPE_CHECKING:
+    from redis.exceptions import MovedError
 
 _CONNECT_SECONDS = 3.0
 _PATIENCE_SECONDS = 10.0
@@ -192,14 +197,26 @@ class FleetLink:
 
     def _moved(self, error: Exception) -> RedisSettings | None:
         """Where a node of a cluster says that the keys are; `None` if it says no such thing."""
-        from redis.exceptions import MovedError  # slow to load; loaded here already
-
-        if not isinstance(error, MovedError):
+        if (moved := as_moved(error)) is None:
             return None
-        host, port = error.host or self._settings.host, error.port
+        host, port = moved.host or self._settings.host, moved.port
         if not is_host(host) or not is_port(port):
             return None
         return replace(self._settings, host=host, port=port)
+
+
+def as_moved(error: Exception) -> "MovedError | None":
+    """The error if it says on which node the keys are; else `None`."""
+    from redis.exceptions import MovedError, ResponseError  # slow to load; loaded here already
+
+    if isinstance(error, MovedError):
+        return error
+    # In older versions of redis-py, only the client of a cluster makes such an error of it.
+    code, _, rest = str(error).partition(" ")
+    if isinstance(error, ResponseError) and code == "MOVED":
+        with contextlib.suppress(ValueError):  # it is worded otherwise
+            return MovedError(rest)
+    return None
 
 
 def _anything(_reply: object) -> None:

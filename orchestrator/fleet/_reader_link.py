@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.fleet._link import FleetLink, LinkError
+from orchestrator.fleet._link import FleetLink, LinkError, as_moved
 from orchestrator.redis._expect import RedisCommand
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._url import settings_of_url
@@ -104,14 +104,14 @@ class ReaderLink(FleetLink):
         return [self._reply(command) for command in sent]
 
     def _reply(self, command: RedisCommand) -> object:
-        from redis.exceptions import MovedError, ResponseError  # slow to load; loaded here already
+        from redis.exceptions import ResponseError  # slow to load; loaded here already
 
         assert self._connection is not None, "it was sent on it"
         try:
             return self._connection.await_reply(command)
-        except MovedError:
-            raise
         except ResponseError as error:
+            if as_moved(error) is not None:
+                raise
             return RefusedReply(str(error), error)
 
 

@@ -354,7 +354,7 @@ def test_a_place_that_no_sentinel_has_is_refused() -> None:
     for port in (99999, 65536, 0, -1, True):
         refused("port must be from 1", probe, [*one, ("host", port)], "chat")
     for host in ("", "a\0b", "h\n1", "a b", f"me:{SECRET}@h", "h/0", "a" * 255, "\ud800"):
-        refused("host is no name", probe, [*one, (host, 26379)], "chat")
+        refused("host is not a host name", probe, [*one, (host, 26379)], "chat")
     for name in ("a\0b", "a\n", "\ud800"):
         refused("service_name", probe, one, name)
 

@@ -57,7 +57,10 @@ async def lost_after_an_outage(server: RedisServer, retries: int) -> int:
 async def test_with_one_retry_no_command_is_lost_on_a_connection_from_before_an_outage(
     server: RedisServer,
 ) -> None:
+    version = int(redis.__version__.partition(".")[0])
+    if version < 6:
+        pytest.skip("before redis-py 6, a client retries only what retry_on_error names")
     assert await lost_after_an_outage(server, retries=1) == 0
-    if int(redis.__version__.partition(".")[0]) >= 8:  # older versions looked before they used one
+    if version >= 8:  # older versions looked before they used one
         # In newer Pythons a read of a closed connection fails at once, and the next command has it.
         assert 0 < await lost_after_an_outage(server, retries=0) <= CONNECTIONS
