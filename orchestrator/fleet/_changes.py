@@ -6,8 +6,8 @@ leaves no gap to be seen until the next change. The states say it: the sequence 
 the last change. Only, a state may be newer than the place, with its changes still to come. So the
 states are read first, and then the stream's last id. Once the reader has come to the entry with
 that id, a state that is still ahead of what was given out tells of changes that are lost. If there
-is no such entry, the stream has been lost, or trimmed. Then publishers get the time of two beats to
-notice: what Redis has lost altogether they publish again.
+is no such entry, the stream has been lost, or trimmed. Then publishers get some time to notice:
+what Redis has lost altogether they publish again.
 """
 
 from collections import OrderedDict
@@ -31,8 +31,9 @@ _BEAT_SECONDS = 2.0
 
 _LONGEST_TURN_SECONDS = 1.5
 
-_HEAL_SECONDS = 5.0
-"""So soon publishers have noticed what Redis lost: two beats, and some time to publish it."""
+_HEAL_SECONDS = 15.0
+"""So soon publishers have noticed what Redis lost, and published it again, also where they have to
+connect anew, with back-off, on a busy machine."""
 
 
 class ReadChange(NamedTuple):

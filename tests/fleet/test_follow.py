@@ -160,8 +160,9 @@ async def test_a_reader_goes_on_where_another_one_stopped(server: RedisServer) -
 
 
 async def test_what_the_stream_has_lost_is_counted_and_the_state_is_right(
-    server: RedisServer,
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("orchestrator.fleet._changes._HEAL_SECONDS", 0.2)
     instance = ScriptedInstance(server.port).be(Stage.READY)
     async with follow(server.url, service="chat") as fleet:
         cursor = fleet.cursor

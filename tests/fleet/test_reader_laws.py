@@ -224,7 +224,7 @@ def test_what_a_stream_has_lost_is_counted_once_publishers_had_time_to_notice() 
     follower.redis.change(NAMES[0], 3)
     follower.act("connect", [])
     follower.redis.trim()
-    for _ in range(9):
+    for _ in range(29):
         follower.act("turn", [])
     assert not follower.given[NAMES[0]]
     for _ in range(3):
