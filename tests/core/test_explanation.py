@@ -110,7 +110,7 @@ async def test_log_trace_page_and_test_output_say_the_same(
     async with startup:
         startup.condition("listener").set(False, reason="no channel")
         await clock.advance(6.0)
-        reader = page._reader  # type: ignore[attr-defined]  # the page's own
+        reader = page._serve_events.__self__._reader  # type: ignore[attr-defined]  # the page's own
         shown = [reader.stage(changed)["cause"] for changed in stages.events]
         waits_for = startup.explain().waits_for
     why = "the budget is spent: condition listener does not hold (no channel)"
