@@ -1,5 +1,6 @@
 """The drain of a start-up: one clock, whoever asks; nothing that takes part can hold it up."""
 
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -64,7 +65,10 @@ async def settled(until: Callable[[], bool]) -> None:
 
 
 @pytest.mark.anyio
-async def test_it_is_announced_then_refuses_and_is_over_once_all_has_ended() -> None:
+async def test_it_is_announced_then_refuses_and_is_over_once_all_has_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "orchestrator")
     run = virtual_startup(policy=TIMES)
     startup, clock = run.startup, run.clock
     gate = Gate(clock, takes_seconds=7.0)
@@ -96,6 +100,7 @@ async def test_it_is_announced_then_refuses_and_is_over_once_all_has_ended() -> 
         at = [round(at - began_at, 3) for _, at in gate.told]
         assert at == [0.0, 5.0, 12.0]
         assert startup.stage is Stage.READY
+    assert "drained after 12.00 s" in caplog.text
 
 
 @pytest.mark.anyio
