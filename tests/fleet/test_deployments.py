@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
 import redis
 
-from orchestrator.fleet import Fleet, _publisher
+from orchestrator.fleet import Fleet, _publisher, follow
 from tests.certificates import HAVE_OPENSSL, make_certificates
 from tests.faults.net_scenes import Sentinel
 from tests.faults.scenes import SECRET, wait_until
@@ -65,6 +67,16 @@ def test_any_node_of_a_cluster_leads_to_the_one_that_has_the_keys() -> None:
                 one.until_told()
                 assert told(client) == [1, 2, 3]
                 assert one.publisher.connects == connects
+
+
+@pytest.mark.anyio
+async def test_any_node_of_a_cluster_leads_a_reader_to_the_keys(anyio_backend: str) -> None:
+    with cluster() as (first, second), publishing(first.url) as one:
+        one.change(2)
+        await anyio.to_thread.run_sync(one.until_told)
+        for node in (first, second):
+            async with follow(node.url, service="chat") as fleet:
+                assert set(fleet.instances) == {one.incarnation}
 
 
 def test_a_redis_that_ends_idle_connections_gets_every_beat(
