@@ -68,6 +68,10 @@ class Away:
         self._thread.join(_MOST_SECONDS)
         assert not self._thread.is_alive()
 
+    def is_near(self, one: Published) -> None:
+        """Wait until no change that it has not read may be gone for good: 256 are kept."""
+        wait_until(lambda: one.sequence - self.count < 150, _MOST_SECONDS)
+
     def has(self, one: Published) -> None:
         """Wait until it has all that this instance has told."""
         wait_until(lambda: self.count >= one.sequence, _MOST_SECONDS)
@@ -128,6 +132,7 @@ def test_a_redis_that_is_killed_again_and_again(
         for _ in range(times):
             one.change(20)
             one.until_told()
+            reader.is_near(one)
             one.change(5)  # may be on their way
             server.kill()
             one.change(5)
@@ -157,6 +162,7 @@ def harmed(server: RedisServer, backend: str, times: int, harm: Harm) -> tuple[A
             for _ in range(times):
                 one.change(20)
                 one.until_told()
+                reader.is_near(one)
                 harm(client)
                 one.change(5)
                 one.until_told()
