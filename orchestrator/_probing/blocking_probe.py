@@ -26,7 +26,7 @@ import anyio.lowlevel
 from orchestrator._ports import ProbeResult
 from orchestrator._probing.question import Question
 from orchestrator._probing.readable import wait_readable
-from orchestrator._probing.watched_probe import Stop, WatchedProbe, on_readable
+from orchestrator._probing.watched_probe import EndWatching, WatchedProbe, on_readable
 from orchestrator._probing.worker import Session, Worker
 from states import Failure, Policy
 
@@ -138,7 +138,7 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
         finally:
             handle.close()
 
-    def watch(self, changed: Callable[[], object]) -> Stop | None:
+    def watch(self, changed: Callable[[], object]) -> EndWatching | None:
         """Have a function called once, when the connection is closed by the other side."""
         worker = self._worker
         idle = not worker.busy and not worker.has_news

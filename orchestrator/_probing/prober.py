@@ -27,7 +27,7 @@ from orchestrator._probing.attempt_phase import Attempt, AttemptPhase
 from orchestrator._probing.cancellable import CancellableProbe
 from orchestrator._probing.guarded_attempt import Ask, guarded_attempt
 from orchestrator._probing.void_attempts import VoidAttempts
-from orchestrator._probing.watched_probe import Stop, WatchedProbe
+from orchestrator._probing.watched_probe import EndWatching, WatchedProbe
 from orchestrator._runtime.clock import Flag, Timers
 from orchestrator._runtime.tasks import must_pass
 from states import Failure, FailureKind
@@ -251,7 +251,7 @@ class Prober:
         if self._pause is not None:  # it was not the time that ended it
             await self._pause_in_scope(seen=True)
 
-    def _watch(self) -> Stop | None:
+    def _watch(self) -> EndWatching | None:
         if self._watched is None or self._hurried or self._call_at is None:
             return None
         return self._watched.watch(self._see_change)

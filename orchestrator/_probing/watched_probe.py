@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from orchestrator._ports import Probe
 
-Stop = Callable[[], None]
+EndWatching = Callable[[], None]
 """Ends the watching. Calling it twice does no harm."""
 
 
@@ -18,7 +18,7 @@ class WatchedProbe(Probe):
     """
 
     @abstractmethod
-    def watch(self, changed: Callable[[], object]) -> Stop | None:
+    def watch(self, changed: Callable[[], object]) -> EndWatching | None:
         """Have a function called once, when `changed` would return; on asyncio.
 
         Returns:
@@ -26,7 +26,7 @@ class WatchedProbe(Probe):
         """
 
 
-def on_readable(handle: socket.socket, call: Callable[[], object]) -> Stop | None:
+def on_readable(handle: socket.socket, call: Callable[[], object]) -> EndWatching | None:
     """Have a function called once the socket is readable, and the socket closed at the end.
 
     Returns:

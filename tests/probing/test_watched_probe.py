@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator import Check, Orchestrator, Policy, ProbeResult, Stage
 from orchestrator._probing.readable import wait_readable
-from orchestrator._probing.watched_probe import Stop, WatchedProbe, on_readable
+from orchestrator._probing.watched_probe import EndWatching, WatchedProbe, on_readable
 from orchestrator.testing import ScriptedProbe
 from tests.asgi.gate_support import until
 
@@ -40,7 +40,7 @@ class Connected(WatchedProbe):
         self.waited += 1
         await wait_readable(self.ours)
 
-    def watch(self, changed: Callable[[], object]) -> Stop | None:
+    def watch(self, changed: Callable[[], object]) -> EndWatching | None:
         self.watched += 1
         return on_readable(self.ours.dup(), changed)
 
