@@ -48,7 +48,7 @@ class ScriptedProbe(Probe):
         self._taken = 0
         self._began_at: float | None = None
         self._replaced = False
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None  # before an event loop runs there can be none
         self.attempts: int = 0
         self.closed: bool = False
 
@@ -61,7 +61,8 @@ class ScriptedProbe(Probe):
         self._steps = steps(script)
         self._taken, self._began_at = 0, None
         self._replaced = True
-        self._changed.set()
+        if self._changed is not None:
+            self._changed.set()
 
     async def attempt(self, timeout_seconds: float) -> ProbeResult:
         """Give what the script says now."""
@@ -78,9 +79,9 @@ class ScriptedProbe(Probe):
     async def changed(self) -> None:
         """Return when the script was replaced, or an `ok` that lasts has ended."""
         if not self._replaced:
-            self._changed = anyio.Event()
+            self._changed = changed = anyio.Event()
             with self._clock.cancel_at(self._ok_ends_at()):
-                await self._changed.wait()
+                await changed.wait()
         await anyio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:

@@ -219,7 +219,7 @@ def test_the_variable_of_a_signal_goes_before_the_general_one(
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{traces.url}/v1/traces",
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{metrics.url}/v1/metrics",
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
-            "OTEL_EXPORTER_OTLP_TIMEOUT": "0.3",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
         }
         run(SERVE, **own, **variables)
         for port, wanted in ((traces, first), (metrics, second)):
