@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
+import redis
 
 from orchestrator.cli.demo.chat import Chat
 from tests.redis_server import RedisServer
@@ -21,7 +22,14 @@ def anyio_backend() -> str:
     return "asyncio"  # as redis-py's own
 
 
+# Before 6, redis-py leaves a connection that is cancelled half-way to the garbage collector.
+LEAVES_STREAMS = int(redis.__version__.partition(".")[0]) < 6
+
+
 @pytest.mark.anyio
+@pytest.mark.filterwarnings(
+    ("ignore" if LEAVES_STREAMS else "error") + ":Exception ignored in. <function StreamWriter"
+)
 @pytest.mark.parametrize("turns", range(40))
 async def test_it_ends_whatever_its_background_task_is_just_doing(
     server: RedisServer, turns: int
