@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -173,7 +174,16 @@ async def test_a_stop_that_arrives_as_several_signals_drains_once(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("command", "when"), [(UVICORN, "at once"), (UVICORN, "meanwhile"), (GRANIAN, "after")]
+    ("command", "when"),
+    [
+        (UVICORN, "at once"),
+        (UVICORN, "meanwhile"),
+        pytest.param(
+            GRANIAN,
+            "after",
+            marks=pytest.mark.skipif(find_spec("granian") is None, reason="needs granian"),
+        ),
+    ],
 )
 async def test_the_hook_and_the_signal_are_one_drain(
     tmp_path: Path, command: tuple[str, ...], when: str
