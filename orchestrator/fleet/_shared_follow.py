@@ -29,6 +29,12 @@ LINGER_SECONDS = 30.0
 _FEWEST_SECONDS = 0.25
 """The rows of a thousand instances are not made anew more often than this."""
 
+_SHARE_OF_LOOP = 0.1
+"""Very large fleets are shown more rarely, so that making their rows takes no more of the event
+loop, which the application needs."""
+
+_NOT_ASKED = Contact(reached=False, reason="Redis was not asked yet")
+
 
 class SharedFollow:
     """Follows a fleet while anybody asks.
@@ -52,7 +58,7 @@ class SharedFollow:
         self.service = service
         self._settings = reader_settings(url)
         self.board = FleetBoard()
-        self.contact = Contact(reached=False, reason="Redis was not asked yet")
+        self.contact = _NOT_ASKED
         self.contact_since = time.time()
         self.book = ChangeBook(service)
         self._failed = False
@@ -63,6 +69,7 @@ class SharedFollow:
         self._asked_at = -math.inf
         self._instances: list[Instance] | None = None
         self._shown_at = -math.inf
+        self._pause_seconds = _FEWEST_SECONDS
 
     @contextmanager
     def asking(self) -> Generator[None]:
@@ -90,9 +97,11 @@ class SharedFollow:
     def refresh(self) -> None:
         """Bring the board up to date, unless that was done a moment ago."""
         now = time.monotonic()
-        if self._instances is not None and now - self._shown_at >= _FEWEST_SECONDS:
+        if self._instances is not None and now - self._shown_at >= self._pause_seconds:
             self.board.show(self._instances)
-            self._instances, self._shown_at = None, now
+            self._instances, self._shown_at = None, time.monotonic()
+            took = self._shown_at - now
+            self._pause_seconds = max(_FEWEST_SECONDS, took / _SHARE_OF_LOOP)
 
     def wake(self) -> None:
         """Wake whoever waits for a change."""
@@ -112,9 +121,12 @@ class SharedFollow:
         if self._follower is not None:
             return
         self._loop = loop = EventLoop()
-        self._failed = False
         self._changed = anyio.Event()
-        self.book = ChangeBook(self.service)
+        # Whatever an earlier reader knew may be old by hours: the page waits for this one's answer.
+        self.book, self.board, self._instances = ChangeBook(self.service), FleetBoard(), None
+        self._shown_at = -math.inf
+        self.contact, self._failed = _NOT_ASKED, False
+        self.contact_since = time.time()
 
         def deliver(delivery: Delivery, failure: Failure | None) -> None:
             try:
@@ -140,7 +152,8 @@ class SharedFollow:
             self.close()
             return
         contact = Contact(failure is None, failure.reason if failure else "")
-        if contact != self.contact:
+        turned = contact != self.contact
+        if turned:
             self.contact, self.contact_since = contact, time.time()
         self._failed = failure is not None
         if delivery.instances is not None:
@@ -148,5 +161,6 @@ class SharedFollow:
         for one in delivery.news:
             if not isinstance(one, Contact):
                 self.board.tell(one, time.time())
-        if delivery.instances is not None or delivery.news or failure is not None:
+        # An empty fleet brings nothing else; whoever waits for the first answer has it then.
+        if turned or delivery.instances is not None or delivery.news or failure is not None:
             self.wake()

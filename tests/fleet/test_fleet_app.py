@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from orchestrator import Orchestrator, Policy
 from orchestrator._http.asgi_types import ASGIApp
-from orchestrator.fleet import PresenceVerdict, _shared_follow, fleet_app
+from orchestrator.fleet import PresenceVerdict, _fleet_app, _shared_follow, fleet_app
 from orchestrator.fleet._follower import Follower
 from orchestrator.fleet._wire import fleet_keys
 from orchestrator.testing import ScriptedProbe
@@ -149,6 +149,46 @@ async def test_the_reader_ends_when_nobody_has_watched_for_a_while(
         await until(lambda: bool(watcher.named("fleet")))
         assert readers() >= 1
     await until(lambda: readers() == 0)
+
+
+async def test_an_empty_fleet_is_shown_as_soon_as_redis_has_answered(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_fleet_app, "_FIRST_SECONDS", 60.0)
+    with anyio.fail_after(20.0):
+        state = await state_of(an_app(server))
+    assert state["contact"]["reached"]
+    assert state["instances"] == []
+
+
+async def test_whoever_comes_after_the_reader_has_ended_sees_the_fleet_of_now(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_shared_follow, "LINGER_SECONDS", 0.0)
+    app = an_app(server)
+    gone = ScriptedInstance(server.port, "gone").be(Stage.READY)
+    stays = ScriptedInstance(server.port, "stays").be(Stage.READY)
+    assert names(await state_of(app)) == ["gone", "stays"]
+    await until(lambda: readers() == 0)
+    with redis.Redis(port=server.port) as client:
+        client.hdel(fleet_keys("chat").instances, gone.incarnation)
+    stays.be(Stage.DEGRADED)
+    now = await state_of(app)
+    assert [(one["name"], one["stage"]) for one in now["instances"]] == [("stays", "degraded")]
+
+
+async def test_an_old_view_is_not_shown_when_redis_is_away_for_the_next_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_shared_follow, "LINGER_SECONDS", 0.0)
+    with RedisServer() as own:
+        app = an_app(own)
+        ScriptedInstance(own.port).be(Stage.READY)
+        assert names(await state_of(app)) == ["one"]
+        await until(lambda: readers() == 0)
+    now = await state_of(app)
+    assert not now["contact"]["reached"]
+    assert now["instances"] == []
 
 
 def readers() -> int:
