@@ -72,6 +72,7 @@ class DeployGate:
         self._for_seconds = for_seconds
         self._allow_degraded = allow_degraded
         self._ready_since: dict[str, tuple[float, int]] = {}
+        self._once_ready: set[str] = set()
         self._outcome: DeployOutcome | None = None
         self._was_seen = False
 
@@ -83,10 +84,11 @@ class DeployGate:
             at: Now, in monotonic seconds.
 
         Returns:
-            The outcome; `None` to look again, at `wake_at` at the latest or when there is news.
+            The outcome; `None` to look again, when there is news and now and then.
         """
         ours = [one for one in _current(instances) if one.version == self.version]
         self._was_seen = self._was_seen or bool(ours)
+        self._once_ready.update(one.incarnation for one in ours if _shows_it_was_ready(one))
         since: dict[str, tuple[float, int]] = {}
         for one in ours:
             if one.is_ready:
@@ -107,13 +109,6 @@ class DeployGate:
         )
         return self._decide(waiting, steady)
 
-    def wake_at(self) -> float:
-        """When to look again at the latest, if nothing happens before; infinite for no reason."""
-        began = sorted(began for began, _ in self._ready_since.values())
-        if len(began) < self.wanted:
-            return float("inf")
-        return began[self.wanted - 1] + self._for_seconds
-
     def forget(self) -> None:
         """Redis was away: whatever was ready may not have been so meanwhile."""
         self._ready_since.clear()
@@ -123,7 +118,13 @@ class DeployGate:
             return DeployOutcome.PASSED
         there = [one for one in waiting if one.presence in _THERE]
         permanent = [one for one in there if is_permanent_failure(one)]
-        lost = [one for one in there if one in permanent or has_spent_budget(one)]
+        # One that was ready has an outage, also when it tries to come back and falls again.
+        late = [
+            one
+            for one in there
+            if has_spent_budget(one) and one.incarnation not in self._once_ready
+        ]
+        lost = {one.incarnation for one in (*permanent, *late)}
         if len(lost) <= self._allow_degraded:
             return None
         return DeployOutcome.PERMANENT_FAILURE if permanent else DeployOutcome.FAILED
@@ -137,9 +138,15 @@ def is_permanent_failure(instance: Instance) -> bool:
 
 
 def has_spent_budget(instance: Instance) -> bool:
-    """Whether it became degraded before it was ever ready."""
+    """Whether it became degraded without being ready just before."""
     entry = instance.state.entry
     return entry.current is Stage.DEGRADED and entry.previous is not Stage.READY
+
+
+def _shows_it_was_ready(instance: Instance) -> bool:
+    """Whether its last change is from ready, or to it."""
+    entry = instance.state.entry
+    return Stage.READY in (entry.current, entry.previous)
 
 
 def why_not_ready(instance: Instance) -> str:

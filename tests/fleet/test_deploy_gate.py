@@ -31,7 +31,6 @@ def test_enough_instances_that_were_ready_for_long_enough_pass() -> None:
     deploy = gate()
     fleet = [new("a"), new("b")]
     assert deploy.look(fleet, 0.0) is None
-    assert deploy.wake_at() == 10.0
     assert deploy.look(fleet, 9.9) is None
     assert deploy.look(fleet, 10.0) is PASSED
 
@@ -119,6 +118,16 @@ def test_one_that_was_ready_and_has_an_outage_is_waited_for() -> None:
     fallen = new("a", Stage.DEGRADED)
     object.__setattr__(fallen.state.entry, "previous", Stage.READY)
     assert deploy.look([fallen], 0.0) is None
+
+
+def test_one_that_was_ready_and_falls_again_while_it_comes_back_is_waited_for() -> None:
+    deploy = gate(1)
+    for previous, stage in ((Stage.GRACE, Stage.READY), (Stage.GRACE, Stage.DEGRADED)):
+        flapping = new("a", stage)
+        object.__setattr__(flapping.state.entry, "previous", previous)
+        assert deploy.look([flapping], 0.0) is None
+    other = new("b", Stage.DEGRADED)
+    assert deploy.look([flapping, other], 1.0) is FAILED
 
 
 def test_one_that_died_is_waited_for_since_another_one_may_take_its_place() -> None:
