@@ -53,7 +53,9 @@ class FleetBacklog:
     @property
     def behind(self) -> int:
         """How many changes Redis lacks, of those that are kept."""
-        return sum(entry.sequence > self._follows for entry in self._kept)
+        # A copy, as the publisher's thread adds to it while another one asks.
+        follows = self._follows
+        return sum(entry.sequence > follows for entry in self._kept.copy())
 
     @property
     def _follows(self) -> int:

@@ -241,6 +241,7 @@ class Publisher:
         """Take over how many are alive, unless too few of them have had the time to say so."""
         now = time.monotonic()
         if lost:
+            self._service_at = -math.inf  # the list of services is probably lost, too
             self._counted_at = now + self._beat_seconds * _LEASE_BEATS
         before = self.fleet_size or 0
         self.fleet_size = max(before, alive) if now < self._counted_at else alive

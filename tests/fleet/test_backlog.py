@@ -3,6 +3,8 @@
 Redis is a model here: its stream and its mark, either of which it may lose, and replies that may.
 """
 
+import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -152,3 +154,23 @@ def test_a_mark_that_was_forged_hides_nothing() -> None:
     world = lived([(CHANGE, 3), (APPEND, 1), (CHANGE, 1), (FORGE, 1)])
     assert world.redis.stream[-4:] == [1, 2, 3, 4]
     assert world.redis.mark == 4
+
+
+def test_figures_can_be_asked_for_while_the_thread_adds_changes() -> None:
+    backlog, enough = FleetBacklog(), threading.Event()
+
+    def add() -> None:
+        while not enough.is_set():
+            backlog.add(ENTRY)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(1000):
+            assert backlog.behind <= MOST_KEPT
+    finally:
+        sys.setswitchinterval(before)
+        enough.set()
+        thread.join()

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from orchestrator.fleet import _publisher
+from orchestrator.fleet._wire import SERVICES_KEY
 from tests.faults.scenes import wait_until
 from tests.fleet.published import KEYS, Published, admin, publishing, told
 from tests.fleet.servers import EACH_PROGRAM, PROGRAMS
@@ -123,6 +124,8 @@ def test_after_flushall_it_is_published_again_although_nothing_happens(
         client.flushall()
         wait_until(lambda: told(client) == up_to(3))
         wait_until(lambda: client.zcard(KEYS.leases) == 1)
+        # Without it `fleet` finds no service to show, for up to an hour.
+        wait_until(lambda: client.zscore(SERVICES_KEY, "chat") is not None)
 
 
 def test_after_the_states_are_lost_everything_kept_is_there_again_in_order(
