@@ -86,7 +86,7 @@ class Target:
         system: `db.system.name`, such as `redis`.
         address: `server.address`: a host name, or the path of a Unix socket.
         port: `server.port`; `None` for a Unix socket.
-        namespace: `db.namespace`: the number of the database.
+        namespace: `db.namespace`: the name or number of the database.
         operation: What is done with it, and so the name of the span: `PING`, `connect`, `GET`.
             The system's name stands in where it is empty.
 

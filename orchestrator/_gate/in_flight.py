@@ -9,7 +9,8 @@ from orchestrator._gate.open_sockets import OpenSockets
 class InFlight:
     """The requests and WebSockets that were let in: each is inside of this context manager.
 
-    It takes part in the drains of the start-up. What bypasses the gate is not waited for.
+    It takes part in the drains of the start-up. Those that are still held are refused when one
+    begins, and what bypasses the gate is not waited for.
 
     Args:
         admission: Refuses what is new.
@@ -36,11 +37,11 @@ class InFlight:
 
     @property
     def awaits(self) -> bool:
-        """There is nothing else."""
+        """Whether a drain has to wait for anything but `inside`: no."""
         return False
 
     async def announce_drain(self) -> None:
-        """Those who are held will not be served any more, unless it is only their turn to come."""
+        """Refuse those who are held, unless the gate is open and they only wait for their turn."""
         if not self._admission.is_open():
             await self._admission.stop_bit_by_bit()
 

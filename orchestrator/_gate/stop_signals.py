@@ -12,7 +12,8 @@ from orchestrator._runtime.signals import PassOn, defer_signals
 
 _NUMBERS = tuple(
     signal.Signals[name]
-    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK")  # gunicorn's quick stop; Windows
+    # SIGQUIT is gunicorn's quick stop; SIGBREAK exists on Windows only.
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGBREAK")
     if name in signal.Signals.__members__
 )
 
@@ -22,14 +23,15 @@ class StopSignals:
 
     Args:
         startup: The orchestrator.
-        refuse_held: Refuses those who are held; in place of a drain, where it is to be quick or
-            there is none.
+        refuse_held: Refuses those who are held, where there is no drain, or it must be quick. In a
+            drain the gate's `InFlight` refuses them.
         written: Returns when all of them are answered.
         unanswered: How many are to be answered. Asked in a signal handler and in other threads.
         from_thread: Whether the orchestrator may run in another thread than the main one.
 
     Attributes:
-        put_in_front: Hears signals before a server that has installed its handlers since.
+        put_in_front: Called to hear signals before the server, also if it has installed its
+            handlers only now.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class StopSignals:
                 from_thread=self._from_thread,
             )
             with heard, signals, listening as self.put_in_front:
-                async for _ in events:  # its end matters, and a server may have come since
+                async for _ in events:  # it ends with the start-up
                     self.put_in_front()
                 tasks.cancel_scope.cancel()
 

@@ -1,4 +1,4 @@
-"""A shutdown as the gate sees it: it drains before the server hears of it."""
+"""A shutdown as the gate sees it: the service drains before the server hears the signal."""
 
 import anyio
 import anyio.lowlevel
@@ -30,7 +30,7 @@ class Shutdown:
             self._signals = StopSignals(startup, refuse_held, self.written, self._left)
 
     def put_in_front(self) -> None:
-        """Hear signals before a server that has installed its handlers since."""
+        """Hear signals before the server, also if it has installed its handlers only now."""
         if self._signals is not None:
             self._signals.put_in_front()
 
@@ -50,7 +50,8 @@ class Shutdown:
     async def written(self) -> None:
         """Wait until all of them are answered, and the answers are with the transports."""
         while self._unanswered:
-            self._all_answered = anyio.Event()
+            if self._all_answered.is_set():  # another signal may wait for the one that is there
+                self._all_answered = anyio.Event()
             await self._all_answered.wait()
         for _ in range(_TURNS):
             await anyio.lowlevel.checkpoint()

@@ -224,11 +224,11 @@ class OpenTelemetryObserver(Observer):
 
 
 class _WriteAll:
-    """Writes all that was observed so far, in a thread that nothing ends but the end.
+    """Writes all that was observed so far, in a thread that runs until the end.
 
     Args:
         writer: What writes it.
-        told: Where the event loop's thread notes it.
+        noted: Where the event loop's thread notes it.
     """
 
     def __init__(self, writer: EpisodeWriter, noted: deque[_Told]) -> None:
