@@ -110,7 +110,12 @@ async def open_port(host: str, port: int) -> list[SocketListener]:
         why = error.strerror or str(error)
         text = f"cannot listen on {host or 'any address'}, port {port}: {why}"
         raise OSError(error.errno, text) from None
-    return [one for one in listeners.listeners if isinstance(one, SocketListener)]
+    found = [one for one in listeners.listeners if isinstance(one, SocketListener)]
+    ports = [port_of([one]) for one in found]
+    if len(set(ports)) > 1:  # older anyio: each address has a free port of its own
+        await listeners.aclose()
+        return await open_port(host, ports[0])
+    return found
 
 
 def port_of(listeners: list[SocketListener]) -> int:

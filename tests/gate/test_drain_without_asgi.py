@@ -109,9 +109,11 @@ async def test_the_websockets_library_drains_when_it_is_told_to(
     ended: list[int | None] = []
 
     async def handle(connection: ServerConnection) -> None:
-        async for _ in connection:
-            pass
-        ended.append(connection.close_code)
+        try:
+            async for _ in connection:
+                pass
+        finally:
+            ended.append(connection.close_code)
 
     startup = Orchestrator(ScriptedProbe(), policy=TIMES)
     check = process_request(startup)
