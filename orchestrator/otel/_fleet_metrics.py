@@ -91,6 +91,8 @@ class OpenTelemetryFleetMetrics:
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
         self._readers = weakref.WeakSet[FleetReadings]()
         self._publishers = weakref.WeakSet[FleetPublisher]()
+        self._missed_before = _Risen()
+        self._dropped_before = _Risen()
         meter = (meter_provider or metrics.get_meter_provider()).get_meter(
             "startup-orchestrator", __version__, schema_url=SCHEMA_URL
         )
@@ -136,14 +138,33 @@ class OpenTelemetryFleetMetrics:
                 yield Observation(number, {_SERVICE: reader.service, **labels})
 
     def _missed(self, _: CallbackOptions) -> Iterator[Observation]:
-        missed = Counter[str]()
         for reader in [*self._readers]:
-            missed[reader.service] += reader.missed
-        for service, number in missed.items():
+            self._missed_before.add(reader, reader.service, reader.missed)
+        for service, number in self._missed_before.totals.items():
             yield Observation(number, {_SERVICE: service})
 
     def _behind(self, _: CallbackOptions) -> Iterator[Observation]:
         yield Observation(sum(one.figures.behind for one in [*self._publishers]))
 
     def _dropped(self, _: CallbackOptions) -> Iterator[Observation]:
-        yield Observation(sum(one.figures.dropped for one in [*self._publishers]))
+        for one in [*self._publishers]:
+            self._dropped_before.add(one, "", one.figures.dropped)
+        yield Observation(self._dropped_before.totals[""])
+
+
+class _Risen:
+    """Sums of counters that go, or begin anew. A sum that fell would count as another increase.
+
+    Attributes:
+        totals: The sums by name.
+    """
+
+    def __init__(self) -> None:
+        self.totals = Counter[str]()
+        self._last = weakref.WeakKeyDictionary[object, int]()
+
+    def add(self, counter: object, name: str, now: int) -> None:
+        """Add by how much this counter has risen."""
+        before = self._last.get(counter, 0)
+        self._last[counter] = now
+        self.totals[name] += now - before if now >= before else now

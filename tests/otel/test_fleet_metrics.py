@@ -7,7 +7,7 @@ import anyio
 import pytest
 from opentelemetry.sdk.metrics.export import NumberDataPoint
 
-from orchestrator.fleet import Fleet, follow
+from orchestrator.fleet import Fleet, FleetFigures, follow
 from orchestrator.otel import OpenTelemetryFleetMetrics
 from states import Stage
 from tests.asgi.gate_support import until
@@ -58,6 +58,23 @@ def test_what_is_gone_is_not_measured(traced: Traced) -> None:
     del seen
     gc.collect()
     assert values(traced, "orchestrator.fleet.instances") == {}
+
+
+def test_what_was_counted_stays_counted_when_a_reader_goes_or_a_publisher_begins_anew(
+    traced: Traced,
+) -> None:
+    measured, stays, goes = OpenTelemetryFleetMetrics(traced.meters), SeenFleet(), SeenFleet()
+    for seen in (stays, goes):
+        measured.watch(seen)
+    publisher = PublishedFleet()
+    measured.watch_publisher(publisher)
+    assert [*values(traced, "orchestrator.fleet.missed").values()] == [6]
+    assert [*values(traced, "orchestrator.fleet.dropped").values()] == [7]
+    del goes, seen
+    gc.collect()
+    publisher.figures = FleetFigures(dropped=2)  # its orchestrator was entered again
+    assert [*values(traced, "orchestrator.fleet.missed").values()] == [6]
+    assert [*values(traced, "orchestrator.fleet.dropped").values()] == [9]
 
 
 async def test_a_real_fleet_is_measured_while_it_is_followed(
