@@ -160,8 +160,12 @@ async def a_service(directory: Path, command: tuple[str, ...]) -> AsyncGenerator
         log.close()
 
 
-async def test_a_stop_that_arrives_as_several_signals_drains_once(tmp_path: Path) -> None:
-    async with a_service(tmp_path, UVICORN) as service:
+@pytest.mark.parametrize("loop", ["uvloop", pytest.param("asyncio", marks=pytest.mark.long)])
+async def test_a_stop_that_arrives_as_several_signals_drains_once(
+    tmp_path: Path, loop: str
+) -> None:
+    pytest.importorskip(loop, reason=f"needs {loop}")
+    async with a_service(tmp_path, (*UVICORN, "--loop", loop)) as service:
         os.killpg(service.process.pid, signal.SIGTERM)
         await asyncio.sleep(0.02)
         service.process.send_signal(signal.SIGTERM)
@@ -203,6 +207,60 @@ async def test_the_hook_and_the_signal_are_one_drain(
         status = await asyncio.wait_for(hook.wait(), PATIENCE_SECONDS)
         # Where the hook is so late that the service has ended, there is nothing to drain any more.
         assert status == 0 or when == "at once"
+
+
+WORKER = """
+    import anyio
+    from orchestrator import Orchestrator, Policy, Stage
+    from orchestrator.health import serve_health
+    from orchestrator.testing import ScriptedProbe
+
+    startup = Orchestrator(ScriptedProbe(), policy=Policy(grace_seconds=0.0))
+
+    @startup.on_drain
+    def hand_back():
+        print("handed back", flush=True)
+"""
+ON_A_LOOP = """
+    async def work():
+        async with startup, serve_health(startup, 0, host="127.0.0.1") as server:
+            await startup.wait_for(Stage.READY)
+            print(server.port, flush=True)
+            await anyio.sleep_forever()
+
+    anyio.run(work)
+"""
+IN_A_THREAD = """
+    import signal
+    with startup.run_in_thread(), serve_health(startup, 0, host="127.0.0.1") as server:
+        startup.wait_for_sync(Stage.READY)
+        print(server.port, flush=True)
+        while True:
+            signal.pause()
+"""
+
+
+@pytest.mark.parametrize("work", [ON_A_LOOP, IN_A_THREAD], ids=["on a loop", "in a thread"])
+def test_the_hook_drains_a_process_that_has_no_server_but_that_of_its_health(work: str) -> None:
+    program = textwrap.dedent(WORKER) + textwrap.dedent(work)
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = f"http://127.0.0.1:{int(process.stdout.readline())}/"
+            assert httpx.get(f"{url}readyz", trust_env=False).status_code == 200
+            assert main(["drain", "--pid", str(process.pid)]) == 0
+            assert process.stdout.readline() == "handed back\n"
+            for path, status in {"readyz": 503, "livez": 200, "startupz": 200}.items():
+                assert httpx.get(f"{url}{path}", trust_env=False).status_code == status
+            assert process.poll() is None, "it works on until SIGTERM"
+        finally:
+            process.kill()
 
 
 def test_what_cannot_be_drained_is_said_and_not_ended(capsys: pytest.CaptureFixture[str]) -> None:

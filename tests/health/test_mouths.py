@@ -24,6 +24,9 @@ from orchestrator.health import _watched_health as watched_health
 from orchestrator.testing import REFUSED, ManualClock, ScriptedProbe
 from states import Fact, Failure, StageChanged, StartupMachine
 from tests.asgi.gate_support import Caller, http_scope, settled, until
+from tests.cli import test_child_ready as child
+from tests.cli import test_run as run
+from tests.cli.cli_support import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -237,6 +240,74 @@ async def test_they_agree_at_every_stage_in_a_drain_and_after_the_end(
         with pytest.raises(ExceptionGroup):
             await startup.aclose()
         tasks.cancel_scope.cancel()
+
+
+SERVICE = (
+    child.STEPS
+    + """
+import anyio
+from orchestrator import Orchestrator, Policy, Stage
+from orchestrator.health import serve_health
+from orchestrator.testing import REFUSED, ScriptedProbe
+probe = ScriptedProbe([REFUSED])
+startup = Orchestrator(probe, policy=Policy(grace_seconds=0.0), conditions=["listener"])
+with serve_health(startup, 0, host="127.0.0.1") as server:
+    print(server.port, flush=True)
+    step()
+    with startup.run_in_thread():
+        startup.wait_for_sync(Stage.PROBING_REDIS, timeout_seconds=30)
+        print("probing_redis", flush=True)
+        step()
+        probe.then(None)
+        startup.wait_for_sync(Stage.GRACE, timeout_seconds=30)
+        print("grace", flush=True)
+        step()
+        startup.condition("listener").set(True)
+        startup.wait_for_sync(Stage.READY, timeout_seconds=30)
+        print("ready", flush=True)
+        step()
+        startup.condition("listener").set(False)
+        startup.wait_for_sync(Stage.DEGRADED, timeout_seconds=30)
+        print("degraded", flush=True)
+        step()
+        anyio.run(startup.drain)
+        print("drained", flush=True)
+        step()
+    print("left", flush=True)
+    step()
+"""
+)
+
+
+def test_run_says_of_a_service_what_the_service_says_of_itself() -> None:
+    """But `/livez`: that of `run` is its own, and it ends when the service ends."""
+
+    def agree(*passing: str) -> None:
+        expected = {path: 200 if path in passing else 503 for path in PATHS[1:]}
+        for port in (own_port, run_port):
+            until_at = time.monotonic() + PATIENCE_SECONDS
+            while (seen := {path: run.ask(port, f"/{path}")[0] for path in expected}) != expected:
+                assert time.monotonic() < until_at, (port == run_port, seen)
+                time.sleep(0.01)  # a report is on its way
+        assert run.ask(run_port, "/livez")[0] == 200
+
+    with child.running(SERVICE) as (process, run_port):
+        assert process.stdout is not None
+        own_port = int(process.stdout.readline())
+        agree()
+        for stage, passing in {
+            "probing_redis": (),
+            "grace": (),
+            "ready": ("readyz", "startupz"),
+            "degraded": ("readyz", "startupz"),
+            "drained": ("startupz",),
+            "left": (),
+        }.items():
+            child.next_step(process)
+            child.said(process, stage)
+            agree(*passing)
+        child.next_step(process)
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_a_stuck_event_loop_is_noticed_from_outside(
