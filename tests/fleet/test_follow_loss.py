@@ -190,6 +190,29 @@ def test_data_that_is_lost_while_what_is_not_read_yet_is_kept(
 
 @program
 @backend
+def test_a_stream_that_counts_from_an_earlier_time(
+    program: str, backend: str, servers: dict[str, RedisServer]
+) -> None:
+    server = servers[program]
+    with admin(server) as client:
+        client.flushall()
+        with away(server.url, backend) as reader, publishing(server.url) as one:
+            one.change(20)
+            one.until_told()
+            client.execute_command("XSETID", KEYS.events, f"{10**13}-0")
+            one.change(5)
+            one.until_told()
+            reader.has(one)
+            client.flushall()
+            one.change(5)
+            one.until_told()
+            reader.has(one)
+    assert reader.given == up_to(one.sequence)
+    assert reader.missed == 0
+
+
+@program
+@backend
 @times
 @pytest.mark.parametrize(
     "harm",
