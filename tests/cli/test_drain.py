@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import websockets
 
@@ -64,6 +65,11 @@ SERVICE = """
 """
 
 UVICORN = ("uvicorn", "--port", "{port}", "--log-level", "warning")
+GUNICORN = (
+    *("gunicorn", "-b", "127.0.0.1:{port}", "--no-control-socket", "--log-level", "warning"),
+    *("-k", "uvicorn_worker.UvicornWorker", "-w", "2"),
+)
+RUN = ("orchestrator", "run", "--port", "0", "--host", "127.0.0.1", "--", sys.executable, "-m")
 GRANIAN = ("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}")
 
 
@@ -138,7 +144,10 @@ async def a_service(directory: Path, command: tuple[str, ...]) -> AsyncGenerator
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", module, *options, "drained:app"],
         cwd=directory,
-        env=environment(PYTHONPATH=f"{directory}{os.pathsep}{ROOT}"),
+        env=environment(
+            PYTHONPATH=f"{directory}{os.pathsep}{ROOT}",
+            ORCHESTRATOR_ENABLED="false",  # for `run`, which has no Redis here
+        ),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
@@ -175,6 +184,42 @@ async def test_a_stop_that_arrives_as_several_signals_drains_once(
         assert (page.status_code, page.headers["connection"]) == (200, "close")
         await service.end()
         assert service.process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "command",
+    [(*UVICORN, "--workers", "2"), GUNICORN, (*RUN, *UVICORN)],
+    ids=["uvicorn --workers", "gunicorn", "run -- uvicorn"],
+)
+async def test_a_group_that_is_stopped_drains_once_though_its_supervisor_signals_again(
+    tmp_path: Path, command: tuple[str, ...], number: signal.Signals
+) -> None:
+    """As systemd, Heroku and a terminal do it."""
+    async with a_service(tmp_path, command) as service:
+        os.killpg(service.process.pid, number)
+        await asyncio.sleep(0.02)
+        service.process.send_signal(number)
+        await service.end()
+
+
+@pytest.mark.long
+async def test_old_workers_of_a_reload_drain_once_though_they_are_signalled_again(
+    tmp_path: Path,
+) -> None:
+    async with a_service(tmp_path, GUNICORN) as service:
+        old = psutil.Process(service.process.pid).children()
+        service.process.send_signal(signal.SIGHUP)
+        await asyncio.sleep(1.0)
+        for worker in old:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.gather(*service.clients)
+        await service.until_ready()
+        service.process.terminate()
+        await service.end()
 
 
 @pytest.mark.parametrize(
@@ -238,6 +283,39 @@ IN_A_THREAD = """
         while True:
             signal.pause()
 """
+
+
+HTTP2 = (
+    ("hypercorn", "--bind", "127.0.0.1:{port}", "--workers", "0"),
+    GRANIAN,
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", HTTP2, ids=["hypercorn", "granian"])
+async def test_over_http2_no_answer_of_a_drain_has_a_field_that_it_forbids(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    pytest.importorskip("h2", reason="needs h2")
+    async with a_service(tmp_path, command) as service:
+        hook = await asyncio.create_subprocess_exec(
+            *words("drain", "--pid", str(service.process.pid)), cwd=ROOT, env=environment()
+        )
+        answers: list[httpx.Response] = []
+        url = f"http://{service.url}/"
+        async with httpx.AsyncClient(
+            http1=False, http2=True, trust_env=False, timeout=PATIENCE_SECONDS
+        ) as client:
+            while not answers or answers[-1].status_code == 200:
+                answers.append(await client.get(url))
+                await asyncio.sleep(0.01)
+        assert await asyncio.wait_for(hook.wait(), PATIENCE_SECONDS) == 0
+        assert [one.status_code for one in answers] == [200] * (len(answers) - 1) + [503]
+        assert all(one.http_version == "HTTP/2" for one in answers)
+        assert not any("connection" in one.headers for one in answers)
+        assert "retry-after" in answers[-1].headers
+        service.process.terminate()
+        await service.end()
 
 
 @pytest.mark.parametrize("work", [ON_A_LOOP, IN_A_THREAD], ids=["on a loop", "in a thread"])

@@ -1,5 +1,6 @@
 """Four real workers of gunicorn: every answer is the same, also when one is killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -25,11 +26,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    options: list[str] = getattr(request, "param", [])
     port = free_port()
     command = [sys.executable, "-W", "ignore", "-m", "gunicorn", "--preload", "-w", "4"]
     command += ["-b", f"127.0.0.1:{port}", "--no-control-socket", "--log-level", "error"]
-    command += ["-k", "uvicorn_worker.UvicornWorker", "tests.pod.workers_app:app"]
+    command += ["-k", "uvicorn_worker.UvicornWorker", *options, "tests.pod.workers_app:app"]
     environ = {name: os.environ[name] for name in os.environ if not name.startswith("WEB_CONC")}
     with subprocess.Popen(command, cwd=ROOT, env=environ) as process:
         yield f"http://127.0.0.1:{port}"
@@ -91,10 +93,53 @@ def test_a_reload_lets_the_old_workers_serve_until_the_new_ones_are_ready(url: s
     served_on = False
     while True:
         status, body = ask(url)
-        assert status == 200, body
+        # 0: uvicorn closes what it has accepted and not read yet as it ends.
+        assert status in {200, 0}, body
         workers = body["pod"]["workers"]
         served_on |= any(one["draining"] for one in workers)
         if not old & {one["pid"] for one in workers} and body["pod"]["ready"] == 4:
             break
         assert time.monotonic() < limit, body
     assert served_on, "it was seen while both generations were there"
+
+
+@pytest.mark.long
+def test_a_worker_more_or_less_is_no_outage(url: str) -> None:
+    """SIGTTIN has gunicorn start a fifth worker, and SIGTTOU end the oldest."""
+    supervisor = parent_of(until_ready(url, 4)["pod"]["workers"][0]["pid"])
+    for number, ready in ((signal.SIGTTIN, 5), (signal.SIGTTOU, 4), (signal.SIGTTOU, 3)):
+        os.kill(supervisor, number)
+        limit = time.monotonic() + 60
+        while True:
+            status, body = ask(url)
+            pod = body["pod"]
+            # 0: uvicorn closes what it has accepted and not read yet as it ends.
+            assert status in {200, 0}, body
+            assert status == 0 or body["status"] == "pass", body
+            if pod["ready"] == len(pod["workers"]) == ready:
+                break
+            assert time.monotonic() < limit, body
+        assert pod["expected"] == 4, "that is what the command line says"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("url", [["--max-requests", "100"]], indirect=True)
+def test_workers_that_are_recycled_together_fail_readyz_only_while_too_few_are_ready(
+    url: str,
+) -> None:
+    """They began together, so they reach the number together."""
+    old = {one["pid"] for one in until_ready(url, 4)["pod"]["workers"]}
+    limit = time.monotonic() + 120
+    while True:
+        for path in ("livez", "startupz"):
+            with contextlib.suppress(httpx.TransportError):  # its worker had ended meanwhile
+                assert httpx.get(f"{url}/{path}", timeout=20, trust_env=False).status_code == 200
+        status, body = ask(url)
+        pod = body["pod"]
+        if status == 503:
+            assert pod["ready"] <= 2, body
+            assert f"{pod['ready']} of 4 workers are ready" in body["output"]
+        elif status == 200 and not old & {one["pid"] for one in pod["workers"]}:
+            break
+        assert time.monotonic() < limit, body
+    assert len(until_ready(url, 4)["pod"]["workers"]) == 4, "what the old ones left is gone"
