@@ -59,6 +59,7 @@ def test_instances_of_a_redis_that_is_full_are_silent_until_there_is_room(
 ) -> None:
     with admin(server) as client:
         client.flushall()
+        client.config_set("maxmemory-policy", "noeviction")
         with publishing(server.url) as one:
             one.change(2)
             one.until_told()
