@@ -14,15 +14,23 @@ A gate is measured by `ReadinessGate(app, startup, metrics=OpenTelemetryGateMetr
 The observer needs the OpenTelemetry API only; the SDK is loaded by `setup_telemetry` alone.
 """
 
-from orchestrator.otel._fleet_metrics import OpenTelemetryFleetMetrics
+from orchestrator.otel._fleet_metrics import (
+    FleetPublisher,
+    FleetReadings,
+    OpenTelemetryFleetMetrics,
+    PublishingFigures,
+)
 from orchestrator.otel._gate_metrics import OpenTelemetryGateMetrics
 from orchestrator.otel._observer import OpenTelemetryObserver
 from orchestrator.otel._setup.telemetry import Telemetry, setup_telemetry
 
 __all__ = [
+    "FleetPublisher",
+    "FleetReadings",
     "OpenTelemetryFleetMetrics",
     "OpenTelemetryGateMetrics",
     "OpenTelemetryObserver",
+    "PublishingFigures",
     "Telemetry",
     "setup_telemetry",
 ]

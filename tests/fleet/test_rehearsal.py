@@ -118,8 +118,8 @@ async def test_whatever_redis_loses_every_change_is_given_once_in_order_or_count
             server.freeze()
             await anyio.sleep(3.0)  # so long it is frozen
             server.thaw()
-            given = heard.count
-            await heard.listen(lambda one: one.alive == count and one.count > given + 20)
+            before = heard.count
+            await heard.listen(lambda one: one.alive == count and one.count > before + 20)
             await to_thread.run_sync(killed, server)
 
             last: dict[str, int] = {}
@@ -129,9 +129,9 @@ async def test_whatever_redis_loses_every_change_is_given_once_in_order_or_count
             assert len(last) == count
             assert sum(last.values()) > 6 * count  # they were busy
             for name, sequence in last.items():
-                given_once = heard.changes[name]
-                assert given_once == sorted(set(given_once)), name
-                assert len(given_once) + heard.missed[name] == sequence, name
+                given = heard.changes[name]  # some have changed once more since
+                assert given == list(range(1, len(given) + 1)), name
+                assert len(given) >= sequence, name
             # Only the stream's own loss can be counted: instances keep their last 256 changes.
             assert sum(heard.missed.values()) == 0
             await heard.listen(lambda one: one.alive == count)
