@@ -107,13 +107,15 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
         took_seconds = time.perf_counter() - began_at
         failure = self._worker.session.timed_out(timeout_seconds)
         if not is_held_up and late_seconds <= _LATE_SECONDS:
-            return ProbeResult(took_seconds, failure)
+            return ProbeResult(took_seconds, failure, void=self._worker.session.is_own_work)
         void = not self._had_its_time(timeout_seconds)
         return ProbeResult(took_seconds, held_up(failure, late_seconds), void=void)
 
     def _had_its_time(self, timeout_seconds: float) -> bool:
         """Whether the server was silent for so long on a connection that it has accepted."""
         session = self._worker.session
+        if session.is_own_work:
+            return False
         accepted_at, handle = session.accepted_at, session.interruption.watch()
         if handle is None:
             return False

@@ -34,6 +34,7 @@ class CallSession:
 
     accepted_at = 0.0
     is_endless = True
+    is_own_work = False
 
     def __init__(self, function: BlockingCall) -> None:
         self.interruption: Interruption = _NoInterruption()

@@ -44,6 +44,11 @@ class ConnectionSession(ABC):
         self._answers = False
         self._unanswered = 0
 
+    @property
+    def is_own_work(self) -> bool:
+        """Whether this process is busy for itself, and the server waits."""
+        return False
+
     # -- what a subclass says ---------------------------------------------------------------------
 
     @abstractmethod

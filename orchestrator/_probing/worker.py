@@ -54,6 +54,11 @@ class Session(Protocol):
         """Whether no deadline can end what is under way."""
         ...
 
+    @property
+    def is_own_work(self) -> bool:
+        """Whether this process is busy for itself, so that the server has nothing to answer."""
+        ...
+
     def ask(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> Answer:
         """Ask once. An exception is a transient failure, of which only the type is shown.
 

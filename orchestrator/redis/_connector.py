@@ -115,7 +115,8 @@ class Connector:
             on_failure.callback(sock.close)
             accepted_at = 0.0 if patience_seconds is None else time.monotonic()
             redis_py = self._made(settings, accepted_at)
-            progress.accepted_at = accepted_at
+            # From now on Redis has the turn: what came before was this process's own work.
+            progress.accepted_at = time.monotonic() if accepted_at else 0.0
             until = deadline
             if patience_seconds is not None:
                 until = max(deadline, time.monotonic() + patience_seconds)

@@ -54,8 +54,12 @@ class RedisSession(ConnectionSession):
 
     @property
     def accepted_at(self) -> float:
-        """When Redis accepted a new connection on which it has not answered yet; 0 for none."""
-        return self._connector.progress.accepted_at
+        """Since when Redis has had the turn on a new connection that has not answered yet.
+
+        That is when it was accepted, or when it was asked; 0 for no such connection.
+        """
+        at = self._connector.progress.accepted_at
+        return max(at, self.asked_at or 0.0) if at else 0.0
 
     @accepted_at.setter
     def accepted_at(self, at: float) -> None:
@@ -65,6 +69,13 @@ class RedisSession(ConnectionSession):
     def is_endless(self) -> bool:
         """Whether no deadline can end what is under way."""
         return self._connector.progress.is_endless
+
+    @property
+    def is_own_work(self) -> bool:
+        """Whether redis-py is being imported, or PING was not sent yet."""
+        phase = self._connector.progress.phase
+        unsent = phase is ProbePhase.PING and self._connection is None
+        return unsent or phase is ProbePhase.IMPORT
 
     def abandon(self) -> None:
         """Close the descriptors and nothing else: the connection is of the process before a fork.

@@ -24,6 +24,7 @@ class GreetingSession:
     """Takes the first bytes that a server sends for an answer, as a server of MySQL sends them."""
 
     is_endless = False
+    is_own_work = False
 
     def __init__(self, port: int) -> None:
         self.interruption = Interruption()
