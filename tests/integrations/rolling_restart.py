@@ -88,16 +88,24 @@ class Seen:
         answers: How many requests ended with each status, or error.
         closes: How many WebSockets were closed with each code.
         away_seconds: How long each client was without a WebSocket.
+        closed_at: When each WebSocket was closed, in monotonic seconds.
     """
 
     answers: Counter[str] = field(default_factory=Counter)
     closes: Counter[int] = field(default_factory=Counter)
     away_seconds: list[float] = field(default_factory=list)
+    closed_at: list[float] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
         """How many requests were not served."""
         return self.answers.total() - self.answers["200"]
+
+    def most_closed_within(self, seconds: float) -> int:
+        """How many WebSockets were closed in the busiest so many seconds."""
+        return max(
+            sum(begin <= at < begin + seconds for at in self.closed_at) for begin in self.closed_at
+        )
 
     def row(self) -> str:
         """As a row of the table."""
@@ -227,6 +235,7 @@ class Rehearsal:
                         await client.wait_closed()
                     self.seen.closes[client.close_code or 1006] += 1
                     closed_at = time.monotonic()
+                    self.seen.closed_at.append(closed_at)
             except (OSError, websockets.InvalidHandshake, TimeoutError):
                 await asyncio.sleep(pause)
                 pause = min(5.0, pause * 2)
