@@ -86,7 +86,7 @@ def test_threads_of_gunicorn_serve_on_then_refuse_and_end_what_runs(
 ) -> None:
     pytest.importorskip("gunicorn", reason="needs gunicorn")
     with draining(options, tmp_path, 2.0) as served:
-        served.begin("/work/one")
+        served.begin("/slow/one")
         served.begin("/stream/two")
         kept = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE_SECONDS)
         kept.request("GET", "/")

@@ -37,7 +37,7 @@ def served(environ: dict[str, Any], start_response: Callable[..., Any]) -> Itera
     if kind == "stream":
         start_response("200 OK", [])
         return until_let_go(name)
-    whole = b"".join(until_let_go(name)) if kind == "work" else b""
+    whole = b"".join(until_let_go(name)) if kind == "slow" else b""
     body = whole or str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
