@@ -40,7 +40,7 @@ from orchestrator.fleet import Fleet
 Fleet("redis://localhost", service="chat")
 assert "redis" not in sys.modules
 assert all(hasattr(fleet, name) for name in fleet.__all__)
-assert set(fleet.__all__) == set(fleet._HOME_OF) <= set(dir(fleet))
+assert set(fleet.__all__) == {n for names in fleet._HOMES.values() for n in names} <= set(dir(fleet))
 assert not hasattr(fleet, "import_everything")
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,7 @@ A probe of your own is a subclass of `orchestrator.Probe`, or a function given t
 loaded when it is first used, so that you never pay for those that are not.
 """
 
-from importlib import import_module
+from orchestrator._hardening.lazy_names import lazy_names
 
 # As type checkers know it: `typing` alone would take most of the time of this import.
 TYPE_CHECKING = False
@@ -49,19 +49,6 @@ _HOMES = {
     "_postgres.postgres_probe": ("PostgresProbe", "postgres"),
     "_tcp_probe": ("TcpProbe", "tcp"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-
-if not TYPE_CHECKING:  # with this function, a type checker would take every name for known
-
-    def __getattr__(name: str) -> object:
-        """Load a name when it is first asked for."""
-        if name not in _HOME_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-        globals()[name] = value  # the next time it is found without this function
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, globals())

@@ -14,7 +14,7 @@ Each name is loaded when it is first used, so that publishing loads redis-py no 
 probe does.
 """
 
-from importlib import import_module
+from orchestrator._hardening.lazy_names import lazy_names
 
 # As type checkers know it.
 TYPE_CHECKING = False
@@ -72,18 +72,6 @@ _HOMES = {
     "_presence": ("PresenceVerdict",),
     "_wire": ("FleetCondition", "FleetEntry", "FleetState"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-if not TYPE_CHECKING:  # with this function, a type checker would take every name for known
-
-    def __getattr__(name: str) -> object:
-        """Load a name when it is first asked for."""
-        if name not in _HOME_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-        globals()[name] = value  # the next time it is found without this function
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES, globals())

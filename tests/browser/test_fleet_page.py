@@ -17,7 +17,7 @@ from starlette.routing import Mount
 from orchestrator.fleet import fleet_app
 from states import Failure, FailureKind, Stage
 from tests.asgi.gate_support import serving
-from tests.browser.devtools import Browser, Page, chromium, find_chromium
+from tests.browser.devtools import Browser, Page, find_chromium
 from tests.fleet.scripted_instance import ScriptedInstance
 from tests.redis_server import RedisServer
 
@@ -32,18 +32,6 @@ COUNT = "document.querySelector('#count').textContent"
 ROWS = "[...document.querySelectorAll('.row')]"
 KNOWN = """Object.fromEntries([...rows.values()].map((one) =>
     [one.name, one.stage + ' ' + one.presence]))"""
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"  # uvicorn runs on nothing else
-
-
-@pytest.fixture(scope="module")
-async def browser(anyio_backend: str) -> AsyncGenerator[Browser]:  # it sets the scope
-    assert PROGRAM is not None
-    async with chromium(PROGRAM) as browser:
-        yield browser
 
 
 @pytest.fixture

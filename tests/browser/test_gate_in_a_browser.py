@@ -48,11 +48,6 @@ null
 """
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # uvicorn and the driver run on nothing else
-
-
 def with_page(app: ASGIApp) -> ASGIApp:
     """The same, and an empty page at `/`, so that the browser has an origin."""
 

@@ -22,7 +22,7 @@ from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, ScriptedProbe
 from orchestrator.web import web_app
 from tests.asgi.gate_support import App, serving
-from tests.browser.devtools import PATIENCE_SECONDS, Browser, Page, chromium, find_chromium
+from tests.browser.devtools import PATIENCE_SECONDS, Browser, Page, find_chromium
 from tests.pod.played import PlayedWorkers
 from tests.redis_server import RedisServer, free_port
 
@@ -36,18 +36,6 @@ pytestmark = [
 STAGE = "document.querySelector('#stage').textContent"
 CURRENT = "document.querySelector('#stage-list [aria-current=step]').textContent"
 LINK = "document.querySelector('#link').textContent.trim()"
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"  # uvicorn runs on nothing else
-
-
-@pytest.fixture(scope="module")
-async def browser(anyio_backend: str) -> AsyncGenerator[Browser]:  # it sets the scope
-    assert PROGRAM is not None
-    async with chromium(PROGRAM) as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -1,0 +1,29 @@
+"""Names of a package that are loaded when they are first asked for."""
+
+from collections.abc import Callable, Collection, Mapping
+from importlib import import_module
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, Collection[str]], namespace: dict[str, object]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """The `__getattr__` and the `__dir__` of a package.
+
+    Give them to it where no type checker looks: with `__getattr__` it would take every name for
+    known.
+
+    Args:
+        package: Its full name.
+        homes: For each module below it, the public names that are there.
+        namespace: Its `globals()`.
+    """
+    home_of = {name: home for home, names in homes.items() for name in names}
+
+    def load(name: str) -> object:
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f"{package}.{home_of[name]}"), name)
+        namespace[name] = value  # the next time it is found without this function
+        return value
+
+    return load, lambda: sorted({*namespace, *home_of})
