@@ -12,7 +12,7 @@ from orchestrator.cli import main
 from orchestrator.cli.fleet.fleet_words import age
 from orchestrator.fleet._wire import SERVICES_KEY, fleet_keys
 from states import Failure, FailureKind, Stage
-from tests.cli.cli_support import a_command, in_a_terminal, words
+from tests.cli.cli_support import a_command, finished, in_a_terminal, words
 from tests.fleet.scripted_instance import ScriptedInstance
 from tests.redis_server import RedisServer, free_port
 
@@ -43,6 +43,17 @@ def instance(server: RedisServer, name: str, stage: Stage = Stage.READY) -> Scri
     if stage is not Stage.READY:
         made.say(waits_for=("Redis to answer",))
     return made.be(stage)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii:surrogateescape"])  # that of locale C
+def test_names_in_letters_that_a_terminal_lacks_are_escaped(
+    server: RedisServer, encoding: str
+) -> None:
+    instance(server, "chat-\u66f4")
+    options = ("--service", "chat", "--once")
+    done = finished("fleet", server.url, *options, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"chat-\u66f4" in done.stdout
 
 
 def test_the_fleet_once_as_lines(server: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:

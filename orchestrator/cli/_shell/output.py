@@ -22,6 +22,9 @@ from orchestrator.cli._shell.program import PROGRAM
 _MOST_LINE_CHARACTERS = 2000
 """What is said to a person may name paths, addresses and reasons; nothing needs more."""
 
+_RAISING = {"strict", "surrogateescape"}
+"""What Python does with characters that it cannot write; the latter in the locales C and POSIX."""
+
 
 def open_missing_streams() -> None:
     """Put the null device where a standard stream is closed.
@@ -38,7 +41,7 @@ def open_missing_streams() -> None:
         sys.stdout = _stream(1)
     if sys.stderr is None:
         sys.stderr = _stream(2)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in _RAISING:
         # Where the terminal's alphabet is small, a reason in another one must not be an error.
         sys.stdout.reconfigure(errors="backslashreplace")
 
