@@ -156,9 +156,9 @@ async def test_a_task_and_a_check_in_psycopg_hold_up_no_exit(
             with anyio.fail_after(PATIENCE_SECONDS):
                 await startup.aclose()
             cost, lasted = time.thread_time() - cpu, time.monotonic() - began_at
-            assert worked.running == 1, "it was to go on, and be left behind"
             assert ended == names[::-1]
             assert cost < 0.25 * lasted
+            # It is left behind, and ends whenever psycopg gives its own cancellation up.
             assert "task worker did not end within 0.5 s" in caplog.text
         await until(lambda: asked.running == worked.running == 0)
         await asked.close()
