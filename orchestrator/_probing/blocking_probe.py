@@ -106,23 +106,24 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
             return ProbeResult(latency_seconds, answer.failure, lag_seconds, answer.void)
         took_seconds = time.perf_counter() - began_at
         failure = self._worker.session.timed_out(timeout_seconds)
+        # In this order: what the thread takes meanwhile has ended its wait.
+        has_come = self._has_come()
+        waits_since = self._worker.session.waits_since
+        void = not waits_since or (waits_since < math.inf and has_come)
         if not is_held_up and late_seconds <= _LATE_SECONDS:
-            return ProbeResult(took_seconds, failure, void=self._worker.session.is_own_work)
-        void = not self._had_its_time(timeout_seconds)
+            return ProbeResult(took_seconds, failure, void=void)
+        had_its_time = waits_since < time.monotonic() - timeout_seconds
+        void = void or not had_its_time
         return ProbeResult(took_seconds, held_up(failure, late_seconds), void=void)
 
-    def _had_its_time(self, timeout_seconds: float) -> bool:
-        """Whether the server was silent for so long on a connection that it has accepted."""
-        session = self._worker.session
-        if session.is_own_work:
-            return False
-        accepted_at, handle = session.accepted_at, session.interruption.watch()
+    def _has_come(self) -> bool:
+        """Whether there is something from the server that the thread has not taken yet."""
+        handle = self._worker.session.interruption.watch()
         if handle is None:
             return False
         with handle, selectors.DefaultSelector() as selector:
             selector.register(handle, selectors.EVENT_READ)
-            is_silent = not selector.select(0)
-        return is_silent and 0 < accepted_at < time.monotonic() - timeout_seconds
+            return bool(selector.select(0))
 
     async def changed(self) -> None:
         """Return when the connection was closed by the other side, or a late answer has come."""

@@ -5,6 +5,7 @@ end. If it ends well, that is the answer; otherwise the function is called again
 returns costs one thread, and the process ends without it.
 """
 
+import math
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -34,7 +35,7 @@ class CallSession:
 
     accepted_at = 0.0
     is_endless = True
-    is_own_work = False
+    waits_since = math.inf
 
     def __init__(self, function: BlockingCall) -> None:
         self.interruption: Interruption = _NoInterruption()

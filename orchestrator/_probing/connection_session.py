@@ -44,11 +44,6 @@ class ConnectionSession(ABC):
         self._answers = False
         self._unanswered = 0
 
-    @property
-    def is_own_work(self) -> bool:
-        """Whether this process is busy for itself, and the server waits."""
-        return False
-
     # -- what a subclass says ---------------------------------------------------------------------
 
     @abstractmethod
@@ -66,6 +61,11 @@ class ConnectionSession(ABC):
     @abstractmethod
     def has_extra(self) -> bool:
         """Whether more came than was asked for, or the other side has closed."""
+
+    @property
+    @abstractmethod
+    def waits_since(self) -> float:
+        """Since when the other side has owed its next bytes; see `worker.Session`."""
 
     @property
     @abstractmethod

@@ -2,10 +2,15 @@
 
 A timeout per call, which is all that a socket has, would let a server that sends one byte at a time
 hold an attempt for ever.
+
+To read is to wait first, and then to take what is there. What the system has taken from the socket
+for a thread that lacks the interpreter would look like silence to the other threads; so nothing is
+taken before `waits_since` says that the wait is over.
 """
 
 import contextlib
 import math
+import select
 import socket
 import ssl
 import time
@@ -16,6 +21,9 @@ _T = TypeVar("_T")
 
 MOST_BYTES = 256 * 1024
 """What one attempt may read. The longest greetings have some thousand bytes."""
+
+_MOST_POLL_SECONDS = 2_000_000.0
+"""poll(2) counts milliseconds in 31 bits."""
 
 NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -30,10 +38,16 @@ class DeadlineSocket:
     Args:
         sock: The socket, connected.
         until: When to give up, in monotonic seconds.
+
+    Attributes:
+        waits_since: Since when the thread has waited for bytes, of which none was taken, in
+            monotonic seconds; 0 while it does not wait, and infinite while it sends, which may mean
+            either.
     """
 
     def __init__(self, sock: socket.socket, until: float) -> None:
         self._sock = sock
+        self.waits_since = 0.0
         self.begin(until)
 
     def begin(self, until: float) -> None:
@@ -54,9 +68,12 @@ class DeadlineSocket:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
             try:
                 self._sock.settimeout(self.seconds_left())
+                self.waits_since = math.inf
                 self._sock.sendall(data)
             except NOTHING_YET:
                 raise TimeoutError from None
+            finally:
+                self.waits_since = 0.0
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -72,17 +89,28 @@ class DeadlineSocket:
         Once the time is up it is tried without waiting: where this thread was not let run in time,
         the answer may have been there long ago.
         """
-        if left := self.seconds_left():
-            self._sock.settimeout(min(left, limit))
+        until = min(self._until, time.monotonic() + limit)
+        self._sock.settimeout(0)
+        # TLS may have read before what it has not handed out yet.
+        is_up, writes = False, False
+        if not isinstance(self._sock, ssl.SSLSocket):
+            is_up = not self._wait(until)
+        while True:
             try:
                 return step()
-            except TimeoutError:
-                pass
-        self._sock.settimeout(0)
+            except NOTHING_YET as error:
+                writes = isinstance(error, ssl.SSLWantWriteError)
+            if is_up:
+                raise TimeoutError
+            is_up = not self._wait(until, writes=writes)
+
+    def _wait(self, until: float, *, writes: bool = False) -> bool:
+        """Wait for something to be there, or for room; return whether it is, and not too late."""
+        self.waits_since = now = time.monotonic()
         try:
-            return step()
-        except NOTHING_YET:
-            raise TimeoutError from None
+            return now < until and _is_ready(self._sock, until - now, writes=writes)
+        finally:
+            self.waits_since = 0.0
 
     def count(self, first: bytes, size: int) -> None:
         """Take note of what was read; `first` is its first byte.
@@ -93,3 +121,18 @@ class DeadlineSocket:
         self._bytes_left -= size
         if self._bytes_left < 0:
             raise TooMuchError
+
+
+if hasattr(select, "poll"):
+
+    def _is_ready(sock: socket.socket, seconds: float, *, writes: bool) -> bool:
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT if writes else select.POLLIN)
+        return bool(poll.poll(min(seconds, _MOST_POLL_SECONDS) * 1000))
+
+else:  # on Windows, where descriptors of any number can be selected
+
+    def _is_ready(sock: socket.socket, seconds: float, *, writes: bool) -> bool:
+        chosen = [sock]
+        ready = select.select([] if writes else chosen, chosen if writes else [], [], seconds)
+        return any(ready)

@@ -21,7 +21,7 @@ class DeadlineStream(DeadlineSocket):
         until: When to give up, in monotonic seconds.
 
     Attributes:
-        asked_at: When the last `write` began, in monotonic seconds.
+        asked_at: When the last `write` ended, or began if it did not end, in monotonic seconds.
     """
 
     def __init__(self, sock: socket.socket, until: float) -> None:
@@ -40,6 +40,7 @@ class DeadlineStream(DeadlineSocket):
         self._position = 0
         self.asked_at = time.monotonic()
         self.sendall(data)
+        self.asked_at = time.monotonic()
 
     def read(self, size: int) -> bytes:
         """Exactly so many bytes.
@@ -77,8 +78,12 @@ class DeadlineStream(DeadlineSocket):
 
     def start_tls(self, context: ssl.SSLContext, host: str | None) -> None:
         """Do the TLS handshake on it."""
-        self._sock.settimeout(self.seconds_left() or 0.001)  # 0 would mean: do not wait
-        self._sock = context.wrap_socket(self._sock, server_hostname=host)
+        self._sock.settimeout(0)
+        secured = context.wrap_socket(
+            self._sock, server_hostname=host, do_handshake_on_connect=False
+        )
+        self._sock = secured
+        self.in_time(secured.do_handshake)
 
     @property
     def tls_certificate(self) -> bytes | None:

@@ -7,6 +7,7 @@ up would make a busy server do its work again. `connection_session` says when th
 asked again, kept, or given up.
 """
 
+import math
 import socket
 import time
 from abc import abstractmethod
@@ -36,7 +37,10 @@ class StreamPhase(StrEnum):
     ASK = "asking"
 
 
-_ENDLESS = {StreamPhase.RESOLVE, StreamPhase.SETTINGS, StreamPhase.TLS}
+_OF_OTHERS = {StreamPhase.RESOLVE, StreamPhase.SETTINGS}
+"""What is done by a resolver or the application, and no deadline can end."""
+
+_ENDLESS = {*_OF_OTHERS, StreamPhase.TLS}
 """What no deadline can end; or not to the moment, as TLS, which reads its files first."""
 
 
@@ -95,6 +99,13 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
     def is_endless(self) -> bool:
         """Whether no deadline can end what is under way."""
         return self.phase in _ENDLESS
+
+    @property
+    def waits_since(self) -> float:
+        """Since when the server has owed its next bytes; see `worker.Session`."""
+        if self.phase in _OF_OTHERS:
+            return math.inf
+        return 0.0 if self._stream is None else self._stream.waits_since
 
     def timed_out(self, timeout_seconds: float) -> Failure:
         """What is missing of an attempt of `timeout_seconds`."""

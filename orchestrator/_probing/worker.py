@@ -55,8 +55,12 @@ class Session(Protocol):
         ...
 
     @property
-    def is_own_work(self) -> bool:
-        """Whether this process is busy for itself, so that the server has nothing to answer."""
+    def waits_since(self) -> float:
+        """Since when the thread has waited for the server, in monotonic seconds.
+
+        0 while this process is busy for itself, possibly with what the server has answered; and
+        infinite where it cannot be known which of the two it is.
+        """
         ...
 
     def ask(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> Answer:

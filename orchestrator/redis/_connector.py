@@ -50,11 +50,13 @@ class Connector:
     Attributes:
         progress: What is being done now.
         name_user: Whether to log in by user name and password, and not by the password alone.
+        socket: What was opened last; `None` before that, and while another one is being opened.
     """
 
     def __init__(self, settings: RedisSettings, interruption: Interruption) -> None:
         self.progress = Progress(settings.where)
         self.name_user = True
+        self.socket: ReplySocket | None = None
         self._checked: dict[str, dict[str, Any]] = {}
         self._settings = settings
         self._interruption = interruption
@@ -110,6 +112,7 @@ class Connector:
         Without patience the deadline ends every step.
         """
         progress = self.progress
+        self.socket = None
         with ExitStack() as on_failure:
             sock = self._connected(settings, deadline)
             on_failure.callback(sock.close)
@@ -125,6 +128,7 @@ class Connector:
             sock.settimeout(max(until - time.monotonic(), 0.001))
             secured = redis_py.wrap(sock)
             bounded = ReplySocket(secured, deadline, settings.answer_seconds, until)
+            self.socket = bounded
             opened = PipelinedConnection(redis_py, bounded)
             on_failure.callback(opened.close)
             if settings.options.get("redis_connect_func") is not None:

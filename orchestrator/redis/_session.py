@@ -71,11 +71,12 @@ class RedisSession(ConnectionSession):
         return self._connector.progress.is_endless
 
     @property
-    def is_own_work(self) -> bool:
-        """Whether redis-py is being imported, or PING was not sent yet."""
-        phase = self._connector.progress.phase
-        unsent = phase is ProbePhase.PING and self._connection is None
-        return unsent or phase is ProbePhase.IMPORT
+    def waits_since(self) -> float:
+        """Since when Redis has owed its next bytes; see `worker.Session`."""
+        if self.is_endless:
+            return math.inf
+        sock = self._connector.socket
+        return 0.0 if sock is None else sock.waits_since
 
     def abandon(self) -> None:
         """Close the descriptors and nothing else: the connection is of the process before a fork.

@@ -1,5 +1,6 @@
 """A probe of something that is no Redis: what `orchestrator._probing` is enough for."""
 
+import math
 import socket
 import time
 from functools import partial
@@ -24,7 +25,7 @@ class GreetingSession:
     """Takes the first bytes that a server sends for an answer, as a server of MySQL sends them."""
 
     is_endless = False
-    is_own_work = False
+    waits_since = math.inf
 
     def __init__(self, port: int) -> None:
         self.interruption = Interruption()
