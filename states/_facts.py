@@ -5,8 +5,9 @@ facts of a machine, and never runs backwards from one fact to the next. Facts ar
 travel on into events, spans and pages as they are.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from states._records import put, record
 
 
 class FailureKind(StrEnum):
@@ -19,7 +20,7 @@ class FailureKind(StrEnum):
     """Something has to be changed first, such as a wrong password or a wrong address."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failure:
     """Why an attempt failed, in words fit for a person and without any secret.
 
@@ -37,8 +38,16 @@ class Failure:
     reason: str
     congestion: bool = False
 
+    def __init__(
+        self, kind: FailureKind, error_type: str, reason: str, congestion: bool = False
+    ) -> None:
+        put(self, "kind", kind)
+        put(self, "error_type", error_type)
+        put(self, "reason", reason)
+        put(self, "congestion", congestion)
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class BootFinished:
     """The process has finished its imports and set-up, and the orchestrator has been entered.
 
@@ -48,8 +57,11 @@ class BootFinished:
 
     at: float
 
+    def __init__(self, at: float) -> None:
+        put(self, "at", at)
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class ProbeSucceeded:
     """An attempt got the right answer from Redis within its deadline.
 
@@ -64,8 +76,13 @@ class ProbeSucceeded:
     latency_seconds: float
     loop_lag_seconds: float = 0.0
 
+    def __init__(self, at: float, latency_seconds: float, loop_lag_seconds: float = 0.0) -> None:
+        put(self, "at", at)
+        put(self, "latency_seconds", latency_seconds)
+        put(self, "loop_lag_seconds", loop_lag_seconds)
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class ProbeFailed:
     """An attempt ended without the right answer.
 
@@ -83,8 +100,16 @@ class ProbeFailed:
     failure: Failure
     loop_lag_seconds: float = 0.0
 
+    def __init__(
+        self, at: float, latency_seconds: float, failure: Failure, loop_lag_seconds: float = 0.0
+    ) -> None:
+        put(self, "at", at)
+        put(self, "latency_seconds", latency_seconds)
+        put(self, "failure", failure)
+        put(self, "loop_lag_seconds", loop_lag_seconds)
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class ConditionChanged:
     """A declared condition became true or false, or gave a new reason.
 
@@ -100,8 +125,14 @@ class ConditionChanged:
     satisfied: bool
     reason: str = ""
 
+    def __init__(self, at: float, name: str, satisfied: bool, reason: str = "") -> None:
+        put(self, "at", at)
+        put(self, "name", name)
+        put(self, "satisfied", satisfied)
+        put(self, "reason", reason)
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class TimerFired:
     """The time that the machine asked for in `wake_at` has come.
 
@@ -112,8 +143,11 @@ class TimerFired:
 
     at: float
 
+    def __init__(self, at: float) -> None:
+        put(self, "at", at)
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class DrainBegan:
     """The service has begun to end its work: it goes on for a while, and then takes no more.
 
@@ -127,6 +161,10 @@ class DrainBegan:
 
     at: float
     reason: str = ""
+
+    def __init__(self, at: float, reason: str = "") -> None:
+        put(self, "at", at)
+        put(self, "reason", reason)
 
 
 Fact = BootFinished | ProbeSucceeded | ProbeFailed | ConditionChanged | TimerFired | DrainBegan

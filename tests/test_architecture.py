@@ -42,6 +42,7 @@ STATES_MAY_IMPORT = {
     "enum",
     "functools",
     "math",
+    "operator",
     "states",
     "transitions",
     "types",

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateFigures, GateMetrics
 from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._hardening.guard import CallGuard
+from states._records import mutable_record
 
 _MOST_CODES = 64
 """An application that invents close codes must not make the counter grow for ever."""
@@ -16,7 +16,7 @@ OTHER_CODES = "other"
 """Counts the closes beyond the first `_MOST_CODES` distinct codes."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class AdmissionCounts:
     """How many requests had which outcome. Every request has one; `held` counts besides.
 
@@ -35,6 +35,22 @@ class AdmissionCounts:
     overflow: int = 0
     timed_out: int = 0
     held: int = 0
+
+    def __init__(
+        self,
+        admitted: int = 0,
+        refused: int = 0,
+        left: int = 0,
+        overflow: int = 0,
+        timed_out: int = 0,
+        held: int = 0,
+    ) -> None:
+        self.admitted = admitted
+        self.refused = refused
+        self.left = left
+        self.overflow = overflow
+        self.timed_out = timed_out
+        self.held = held
 
 
 class GateStats:

@@ -4,7 +4,6 @@ The verdict is that of `health_verdict`; where the workers of a service answer a
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from orchestrator._hardening.log_thread import logger
 from orchestrator._http.health_paths import HEALTH_PATHS, condition_in, excluded_in
 from orchestrator._http.responses import PROBLEM_JSON, as_json, problem
 from states import ConditionState
+from states._records import put, record
 
 HEALTH_JSON = "application/health+json"
 """The content type of a health check's answer."""
@@ -47,7 +47,7 @@ class Workers(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HealthReport:
     """One whole answer.
 
@@ -62,6 +62,18 @@ class HealthReport:
     body: bytes
     content_type: str = PROBLEM_JSON
     headers: tuple[tuple[str, str], ...] = ()
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        body: bytes,
+        content_type: str = PROBLEM_JSON,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        put(self, "status", status)
+        put(self, "body", body)
+        put(self, "content_type", content_type)
+        put(self, "headers", headers)
 
 
 class HealthAnswers:

@@ -3,13 +3,13 @@
 HTTP endpoints, gRPC, a file: all of them say what this says, so that they never disagree.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator._core.conditions import name_as_kept
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._core.order import PROBE
 from states import Stage
+from states._records import put, record
 
 
 class HealthVerdict(StrEnum):
@@ -20,7 +20,7 @@ class HealthVerdict(StrEnum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class HealthRules:
     """What a service that is degraded says of itself; see `health_app`.
 
@@ -31,6 +31,10 @@ class HealthRules:
 
     drain_when_degraded: bool = False
     admit_degraded: bool = False
+
+    def __init__(self, *, drain_when_degraded: bool = False, admit_degraded: bool = False) -> None:
+        put(self, "drain_when_degraded", drain_when_degraded)
+        put(self, "admit_degraded", admit_degraded)
 
 
 def verdict_on(
