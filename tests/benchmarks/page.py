@@ -22,6 +22,11 @@ PLOT_PREFIX = "performance-"
 _MACHINE = {"processor": "Processor", "system": "System", "python": "Python", "date": "Date"}
 
 
+def read(docs: Path) -> Results:
+    """The figures that the page in this folder has."""
+    return Results.from_json(json.loads((docs / DATA).read_text(encoding="utf-8")))
+
+
 def merged(results: Results, docs: Path, order: Iterable[str]) -> Results:
     """What is on the page already, with the parts of this run in place of their old ones.
 
@@ -30,7 +35,7 @@ def merged(results: Results, docs: Path, order: Iterable[str]) -> Results:
         docs: The documentation's folder.
         order: Of the parts.
     """
-    old = Results.from_json(json.loads((docs / DATA).read_text(encoding="utf-8")))
+    old = read(docs)
     new = {*results.seconds, *results.failures}
     places = {part: place for place, part in enumerate(order)}
 
@@ -101,13 +106,7 @@ def parts(results: Results) -> list[str]:
 
 
 def _missed(results: Results) -> Iterator[str]:
-    lines = [
-        f"- {row.part}: {row.what}: {verdict.text}"
-        for row in results.rows
-        for verdict in row.verdicts
-        if not verdict.met
-    ]
-    if lines:
+    if lines := [f"- {line}" for line in results.missed()]:
         yield from ("Missed; each is explained below:", "", *lines, "")
 
 

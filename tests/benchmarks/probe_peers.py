@@ -111,6 +111,20 @@ async def ours_warm(url: str) -> AsyncIterator[Ask]:
 
 
 @asynccontextmanager
+async def ours_kept(url: str) -> AsyncIterator[Ask]:
+    """Connects anew for each attempt, in one thread, as a service does that lost its connection."""
+    probe = RedisProbe(url)
+
+    async def ask() -> None:
+        result = await probe.attempt(5.0)
+        assert result.failure is None, result.failure
+        probe._worker.session.close()  # the thread is parked, and looks at it with the next one
+
+    yield ask
+    await probe.aclose()
+
+
+@asynccontextmanager
 async def redis_asyncio_warm(url: str) -> AsyncIterator[Ask]:
     async with redis.asyncio.Redis.from_url(url) as client:
         yield cast("Ask", client.ping)

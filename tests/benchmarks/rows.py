@@ -1,6 +1,6 @@
 """What a benchmark yields: rows of a table, and plots."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Self  # Any: what JSON gives is only known when it is looked at
@@ -107,6 +107,13 @@ class Results:
                 self.rows.append(item)
             else:
                 self.plots.append(item)
+
+    def missed(self) -> Iterator[str]:
+        """Each target that was not met, with its part and row."""
+        for row in self.rows:
+            for verdict in row.verdicts:
+                if not verdict.met:
+                    yield f"{row.part}: {row.what}: {verdict.text}"
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dump`."""

@@ -1,7 +1,7 @@
 """A service that starts and flaps, and says what telemetry cost it; `part_telemetry` runs it.
 
-Arguments: the collector's URL, empty for no telemetry; the protocol; and for how many seconds it
-runs on after that, since batches are sent meanwhile.
+Arguments: the collector's URL, empty for no telemetry; the protocol, or `by-hand` for the SDK over
+gRPC without us; and for how many seconds it runs on after that, since batches are sent meanwhile.
 """
 
 import asyncio
@@ -9,11 +9,15 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
+from importlib import import_module
 
 from orchestrator import Observer, Orchestrator, Policy
 from orchestrator.otel import OpenTelemetryObserver, setup_telemetry
 from orchestrator.testing import REFUSED, ScriptedProbe
 from states import Fact, Stage, StageChanged
+
+BY_HAND = "by-hand"
 
 
 class Timed(OpenTelemetryObserver):
@@ -35,14 +39,13 @@ async def beat(longest: list[float]) -> None:
         longest[0] = max(longest[0], time.perf_counter() - due)
 
 
-async def serve(observers: list[Timed], more_seconds: float) -> None:
+async def serve(observers: Sequence[Observer], more_seconds: float) -> None:
     """Start, flap three times, and print what was measured."""
     longest = [0.0]
     beating = asyncio.create_task(beat(longest))
     probe = ScriptedProbe([REFUSED, REFUSED, None])
-    told: list[Observer] = [*observers]
     async with Orchestrator(
-        probe, policy=Policy(flap_grace_seconds=0.0), observers=told
+        probe, policy=Policy(flap_grace_seconds=0.0), observers=observers
     ) as startup:
         await startup.wait_for(Stage.READY, timeout_seconds=10)
         for _ in range(3):
@@ -52,7 +55,8 @@ async def serve(observers: list[Timed], more_seconds: float) -> None:
             await startup.wait_for(Stage.READY, timeout_seconds=10)
         await asyncio.sleep(more_seconds)
         beating.cancel()
-        taken = max((observer.most for observer in observers), default=0.0)
+        timed = [observer.most for observer in observers if isinstance(observer, Timed)]
+        taken = max(timed, default=0.0)
         # Before it is left: what leaving waits for belongs to the exit.
         print(json.dumps([taken, longest[0]]), flush=True)  # read by the other process
 
@@ -64,8 +68,10 @@ def main() -> None:
         logging.ERROR
     )  # its own lines are not the exporters'
     endpoint, protocol, more_seconds = sys.argv[1:]
-    observers = []
-    if endpoint:
+    observers: list[Observer] = []
+    if protocol == BY_HAND:
+        observers.append(import_module("tests.benchmarks.telemetry_by_hand").ByHand(endpoint))
+    elif endpoint:
         setup_telemetry(
             "bench", endpoint=endpoint, protocol=protocol, switch_interval_seconds=0.001
         )

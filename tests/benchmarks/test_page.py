@@ -45,9 +45,9 @@ def test_the_committed_page_is_what_the_committed_figures_give() -> None:
     written = [(DOCS / file).exists() for file in (page.PAGE, page.DATA)]
     assert written in ([True, True], [False, False]), "one of the two was not committed"
     if all(written):
-        data = Results.from_json(json.loads((DOCS / page.DATA).read_text(encoding="utf-8")))
+        data = page.read(DOCS)
         text = (DOCS / page.PAGE).read_text(encoding="utf-8")
-        assert text == page.markdown(data), "run `make bench ARGS=--page`"
+        assert text == page.markdown(data), "run `make bench ARGS=--notes`"
         for plot in data.plots:
             assert (DOCS / page.IMAGES / page.image(plot)).exists()
 

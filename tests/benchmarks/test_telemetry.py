@@ -8,8 +8,12 @@ pytestmark = pytest.mark.long
 
 
 def test_every_row_comes_beside_no_telemetry() -> None:
-    rows = list(part_telemetry.measure([("refusing", "http")], rounds=1, more_seconds=0.1))
-    assert [row.what.partition(": ")[0] for row in rows] == ["refusing over http"] * 4
-    assert rows[0].ours.median > 0, "the observer was told"
-    assert all(len(row.ours.values) == 1 for row in rows)
-    assert [row.floor is not None for row in rows] == [False, True, True, False]
+    collectors = [("refusing", "http"), ("refusing", "grpc")]
+    rows = list(part_telemetry.measure(collectors, rounds=1, stall_rounds=2, more_seconds=0.1))
+    names = [row.what.partition(": ")[0] for row in rows]
+    assert names == ["refusing over http"] * 4 + ["refusing over grpc"] * 4
+    assert all(row.ours.median > 0 for row in rows[::4]), "the observer was told"
+    assert [len(row.ours.values) for row in rows] == [1] * 4 + [2, 2, 1, 1]
+    assert [row.floor is not None for row in rows] == [False, True, True, False] * 2
+    assert [len(row.peers) for row in rows] == [0] * 5 + [1, 0, 0]
+    assert rows[5].peers[0].median > 0
