@@ -41,6 +41,7 @@ STATES_MAY_IMPORT = {
     "dataclasses",
     "enum",
     "functools",
+    "inspect",
     "math",
     "operator",
     "states",

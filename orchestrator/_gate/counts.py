@@ -36,22 +36,6 @@ class AdmissionCounts:
     timed_out: int = 0
     held: int = 0
 
-    def __init__(
-        self,
-        admitted: int = 0,
-        refused: int = 0,
-        left: int = 0,
-        overflow: int = 0,
-        timed_out: int = 0,
-        held: int = 0,
-    ) -> None:
-        self.admitted = admitted
-        self.refused = refused
-        self.left = left
-        self.overflow = overflow
-        self.timed_out = timed_out
-        self.held = held
-
 
 class GateStats:
     """Counts, and calls the hooks. What a hook raises is logged once and counted.

@@ -21,7 +21,7 @@ from orchestrator._hardening.log_thread import logger
 from orchestrator._http.health_paths import HEALTH_PATHS, condition_in, excluded_in
 from orchestrator._http.responses import PROBLEM_JSON, as_json, problem
 from states import ConditionState
-from states._records import put, record
+from states._records import record
 
 HEALTH_JSON = "application/health+json"
 """The content type of a health check's answer."""
@@ -62,18 +62,6 @@ class HealthReport:
     body: bytes
     content_type: str = PROBLEM_JSON
     headers: tuple[tuple[str, str], ...] = ()
-
-    def __init__(
-        self,
-        status: HTTPStatus,
-        body: bytes,
-        content_type: str = PROBLEM_JSON,
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        put(self, "status", status)
-        put(self, "body", body)
-        put(self, "content_type", content_type)
-        put(self, "headers", headers)
 
 
 class HealthAnswers:

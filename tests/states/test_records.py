@@ -10,6 +10,7 @@ import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -49,16 +50,31 @@ class StandardLogin:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+@record
+class Pair:
+    """One without an `__init__`."""
+
+    first: str
+    second: list[str] = field(default_factory=list)
+
+
+@record
+class Checked:
+    """One that checks itself."""
+
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number < 0:
+            raise ValueError("below 0")
+
+
 @mutable_record
 class Counts:
     """A record whose fields may be set."""
 
     good: int = 0
     bad: int = 0
-
-    def __init__(self, good: int = 0, bad: int = 0) -> None:
-        self.good = good
-        self.bad = bad
 
 
 def every_record() -> list[type]:
@@ -76,19 +92,60 @@ def every_record() -> list[type]:
 
 @pytest.mark.parametrize("made", every_record(), ids=lambda made: made.__qualname__)
 def test_each_record_takes_its_fields_in_order_and_as_they_are_typed(made: type) -> None:
-    given = list(inspect.signature(made).parameters.values())
     fields = dataclasses.fields(made)
+    assert [one.name for one in fields] == list(vars(made)["__dataclass_fields__"])
+    given = list(inspect.signature(made).parameters.values())
     assert [one.name for one in given] == [one.name for one in fields]
-    typed, taken = typing.get_type_hints(made), typing.get_type_hints(vars(made)["__init__"])
+    init = vars(made)["__init__"]
+    written = init is not vars(Pair)["__init__"]
+    typed = typing.get_type_hints(made)
+    taken = typing.get_type_hints(init) if written else typed
     for parameter, spec in zip(given, fields, strict=True):
-        if callable(spec.default_factory):
+        default, factory = spec.default, spec.default_factory
+        if written and callable(factory):
             assert parameter.default is None
             assert taken[spec.name] == typed[spec.name] | None
             continue
         assert taken[spec.name] == typed[spec.name]
         missing = parameter.default is inspect.Parameter.empty
-        assert spec.default is (dataclasses.MISSING if missing else parameter.default)
+        expected = factory() if callable(factory) else default
+        assert expected == (dataclasses.MISSING if missing else parameter.default)
         assert spec.kw_only is (parameter.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def test_a_record_takes_its_fields_by_position_or_name() -> None:
+    whole = Pair("a", ["b"])
+    assert whole == Pair("a", second=["b"]) == Pair(second=["b"], first="a")
+    assert Pair("a") == Pair("a", []) == Pair(first="a")
+    assert Pair("a").second is not Pair("a").second
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "words"),
+    [
+        ((), {}, r"Pair\(\) is missing 'first'"),
+        ((), {"second": []}, r"Pair\(\) is missing 'first'"),
+        (("a",), {"first": "b"}, r"Pair\(\): 'first' was given twice"),
+        (("a",), {"third": "b"}, r"Pair\(\): 'third' is no field"),
+        (("a", [], "b"), {}, r"Pair\(\) takes 2 fields, not 3"),
+        (("a", [], "b"), {"second": []}, r"Pair\(\) takes 2 fields, not 3"),
+    ],
+)
+def test_a_record_says_which_field_is_wrong(
+    given: tuple[object, ...], named: dict[str, object], words: str
+) -> None:
+    made: Any = Pair
+    with pytest.raises(TypeError, match=words):
+        made(*given, **named)
+    with pytest.raises(TypeError):
+        inspect.signature(made).bind(*given, **named)
+
+
+def test_a_record_may_check_itself() -> None:
+    with pytest.raises(ValueError, match="below 0"):
+        Checked(-1)
+    with pytest.raises(ValueError, match="below 0"):
+        dataclasses.replace(Checked(1), number=-1)
 
 
 def test_a_record_is_equal_to_one_of_the_same_class_with_the_same_fields() -> None:
@@ -165,6 +222,13 @@ def test_a_class_may_be_derived_from_a_record() -> None:
     class Named(TimerFired):
         """A plain one, as tests write them."""
 
+    class Twice(Pair):
+        def __init__(self, both: str) -> None:
+            super().__init__(both, [both])
+
+    assert Twice("a").second == ["a"]
+    assert list(inspect.signature(Twice).parameters) == ["both"]
+
     @dataclass(frozen=True)
     class Located(Failure):
         where: str = ""
@@ -174,6 +238,7 @@ def test_a_class_may_be_derived_from_a_record() -> None:
     there = Located(FailureKind.TRANSIENT, "Gone", "why", where="there")
     assert repr(there).endswith("reason='why', congestion=False, where='there')")
     assert (there.congestion, hash(there)) == (False, hash(copy.deepcopy(there)))
+    assert list(inspect.signature(Located).parameters)[-1] == "where"
     with pytest.raises(TypeError, match="frozen"):
 
         @dataclass
