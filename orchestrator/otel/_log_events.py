@@ -7,13 +7,13 @@ from opentelemetry.context import Context
 
 from orchestrator._ports import KeptStep
 from orchestrator.otel._episode import Episode
-from orchestrator.otel._trace import (
+from orchestrator.otel._event_attributes import (
     TRANSITION_EVENT,
-    Dates,
     task_attributes,
     task_event,
     transition_attributes,
 )
+from orchestrator.otel._trace import Dates
 from states import Stage
 
 if TYPE_CHECKING:  # the logs API is loaded by those who ask for it only

@@ -1,9 +1,14 @@
-"""The observer that has traces, events and metrics written."""
+"""The observer that has traces, events and metrics written.
+
+A fact goes through five files. The driver calls `OpenTelemetryObserver.observed`, which only notes
+it. A thread (`_write_loop.py`) has `EpisodeWriter.write_noted` (`_writer.py`) take what was noted.
+The `Recorder` (`_recorder.py`) says which episode a fact ends, and why that failed; `TraceWriter`
+(`_trace.py`) makes its spans.
+"""
 
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from threading import Event
 from time import time_ns
 from typing import TYPE_CHECKING, get_args
@@ -14,13 +19,12 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from orchestrator import __version__
-from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import KeptFact, Observer, StartupContext
 from orchestrator.otel._log_events import EventLog, Events
 from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._trace import parent_context
 from orchestrator.otel._write_loop import WriteLoop
-from orchestrator.otel._writer import EpisodeWriter
+from orchestrator.otel._writer import EpisodeWriter, Noted, Stop
 from states import Fact, Missing, Stage, StageChanged
 
 if TYPE_CHECKING:
@@ -47,19 +51,6 @@ _POLL_SECONDS = 0.01
 """How often one looks whether it is done with that."""
 
 _ENDS_EPISODE = (Stage.READY, Stage.DEGRADED)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    at: float
-    waits_for: Sequence[Missing]
-
-
-_Dated = tuple[Fact | KeptFact, StageChanged | None, int]
-"""A fact, the change of stage that it caused, and its date."""
-
-_Told = _Dated | _Stop | Event
-"""A fact and its date, the end, or an event to set once all before it is written."""
 
 
 class OpenTelemetryObserver(Observer):
@@ -105,7 +96,7 @@ class OpenTelemetryObserver(Observer):
         self._span_events = events != "log"
         self._writer: EpisodeWriter | None = None
         self._loop: WriteLoop | None = None
-        self._told: deque[_Told] = deque()
+        self._noted: deque[Noted] = deque()
         self._waits_for: Callable[[], Sequence[Missing]] = tuple
         self._due_at = 0.0
         self._entered_at = 0.0
@@ -133,13 +124,13 @@ class OpenTelemetryObserver(Observer):
         self._loop = None
         if not context.enabled:
             return
-        writer = EpisodeWriter(
-            context, parent_context(os.environ), self._providers, span_events=self._span_events
-        )
-        self._told = deque(maxlen=_MOST_FACTS)
+        self._noted = deque(maxlen=_MOST_FACTS)
         self._waits_for = context.waits_for
-        self._writer = writer
-        self._loop = WriteLoop(_WriteAll(writer, self._told))
+        parent, providers = parent_context(os.environ), self._providers
+        self._writer = EpisodeWriter(
+            context, self._noted, parent, providers, span_events=self._span_events
+        )
+        self._loop = WriteLoop(self._writer.write_noted)
         self._entered_at = context.now_at
         # The first fact is measured soon: a loop that hangs from then on is seen in its stage.
         self._due_at = context.now_at
@@ -158,7 +149,7 @@ class OpenTelemetryObserver(Observer):
     def _note(self, fact: Fact | KeptFact, changed: StageChanged | None) -> None:
         if self._loop is None or self._over:
             return
-        noted = self._told
+        noted = self._noted
         noted.append((fact, changed, time_ns()))
         outcome = None if changed is None else changed.current
         ended = outcome in _ENDS_EPISODE
@@ -182,7 +173,7 @@ class OpenTelemetryObserver(Observer):
             return
         self._waiting = self._providers.nobody_listens
         if loop.begun or not self._waiting:
-            self._told.append(_Stop(at, self._waits_for()))
+            self._noted.append(Stop(at, self._waits_for()))
             self._over = True
             loop.hurry()
 
@@ -210,7 +201,7 @@ class OpenTelemetryObserver(Observer):
         if self._waiting and not loop.begun:
             return True
         written = Event()
-        self._told.append(written)
+        self._noted.append(written)
         loop.hurry()
         return written.wait(timeout_seconds)
 
@@ -219,47 +210,5 @@ class OpenTelemetryObserver(Observer):
         age = (at - self._entered_at) / 2
         self._due_at = at + min(_LOOK_CAP_SECONDS, max(_LATE_SECONDS, age))
         self._waiting = self._providers.nobody_listens
-        if self._loop is not None and (not self._waiting or len(self._told) >= _MANY_FACTS):
+        if self._loop is not None and (not self._waiting or len(self._noted) >= _MANY_FACTS):
             (self._loop.hurry if failed else self._loop.wake)()
-
-
-class _WriteAll:
-    """Writes all that was observed so far, in a thread that runs until the end.
-
-    Args:
-        writer: What writes it.
-        noted: Where the event loop's thread notes it.
-    """
-
-    def __init__(self, writer: EpisodeWriter, noted: deque[_Told]) -> None:
-        self._writer = writer
-        self._told = noted
-        self._failed = False
-
-    def __call__(self) -> bool:
-        """Return whether that was the end of it."""
-        over = False
-        while self._told:
-            noted = self._told.popleft()
-            if isinstance(noted, Event):
-                noted.set()
-                continue
-            over = over or isinstance(noted, _Stop)
-            self._guarded(noted)
-        self._guarded(None)
-        return over
-
-    def _guarded(self, noted: _Dated | _Stop | None) -> None:
-        try:
-            if noted is None:
-                self._writer.write_finished()
-            elif isinstance(noted, _Stop):
-                self._writer.stop(noted.at, noted.waits_for)
-            else:
-                self._writer.take(*noted)
-        except BaseException as error:  # the thread must go on, or facts would pile up
-            if not self._failed:
-                self._failed = True
-                logger.error(
-                    "telemetry could not be written; this is logged only once", error=error
-                )

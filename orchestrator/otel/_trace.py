@@ -21,21 +21,22 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from orchestrator._ports import KeptFact, StartupContext, Target
+from orchestrator._ports import StartupContext, Target
 from orchestrator.otel._episode import (
     CONDITION_NOT_MET,
     AttemptRecord,
     ConditionWait,
     Episode,
     EpisodeName,
-    Transition,
     shortened,
 )
+from orchestrator.otel._event_attributes import (
+    TRANSITION_EVENT,
+    task_attributes,
+    task_event,
+    transition_attributes,
+)
 from orchestrator.otel._targets import attempt_name, target_attributes
-from states import ConditionChanged
-
-TRANSITION_EVENT = "orchestrator.stage.transition"
-"""The name of the event of every change of stage, be it a span event or a log event."""
 
 _MOST_STEPS = 32
 """So many steps of a start are on the root span."""
@@ -277,37 +278,6 @@ class TraceWriter:
             known["orchestrator.account.seconds"] = [round(step.seconds, 6) for step in steps]
             known["orchestrator.account.last_to_hold"] = episode.account.last_to_hold or None
         return attributes | {name: value for name, value in known.items() if value is not None}
-
-
-def task_event(fact: KeptFact) -> str:
-    """The name of the event of what became of a task."""
-    return f"orchestrator.task.{fact.step}"
-
-
-def task_attributes(fact: KeptFact) -> dict[str, AttributeValue]:
-    """What the event of what became of a task says."""
-    attributes: dict[str, AttributeValue] = {"orchestrator.condition.name": fact.name}
-    if fact.reason:
-        attributes["orchestrator.reason"] = shortened(fact.reason)
-    return attributes
-
-
-def transition_attributes(transition: Transition) -> dict[str, AttributeValue]:
-    """What the event of a change of stage says."""
-    changed = transition.changed
-    attributes: dict[str, AttributeValue] = {
-        "orchestrator.stage.from": changed.previous.value,
-        "orchestrator.stage.to": changed.current.value,
-        "orchestrator.stage.duration_seconds": changed.elapsed_seconds,
-        "orchestrator.transition.sequence": changed.sequence,
-        "orchestrator.transition.trigger": type(changed.cause).__name__,
-    }
-    if isinstance(changed.cause, ConditionChanged):
-        attributes["orchestrator.condition.name"] = changed.cause.name
-    if transition.error_type:
-        attributes["error.type"] = transition.error_type
-        attributes["orchestrator.reason"] = transition.reason
-    return attributes
 
 
 def _links(linked: Mapping[str, SpanContext]) -> Sequence[Link]:

@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec
+from threading import Event
+from typing import TypeVarTuple
 
 from opentelemetry.context import Context
 from opentelemetry.trace import (
@@ -25,10 +26,25 @@ from orchestrator.otel._recorder import Recorder
 from orchestrator.otel._trace import TraceWriter
 from states import Fact, Missing, Stage, StageChanged
 
-ArgumentsP = ParamSpec("ArgumentsP")
+ArgumentsT = TypeVarTuple("ArgumentsT")
 
 _LATER_EPISODES = 8
 """The episodes after the start-up that wait for a provider; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The orchestrator was left, and still waited for this."""
+
+    at: float
+    waits_for: Sequence[Missing]
+
+
+_Dated = tuple[Fact | KeptFact, StageChanged | None, int]
+"""A fact, the change of stage that it caused, and its date."""
+
+Noted = _Dated | Stop | Event
+"""A fact and its date, the end, or an event to set once all before it is written."""
 
 
 @dataclass(slots=True)
@@ -72,14 +88,22 @@ class EpisodeWriter:
 
     Args:
         context: What the observer got at the start.
+        noted: Where the event loop's thread notes what happens.
         parent: The parent of the start-up's trace.
         providers: Where everything goes.
         span_events: Whether changes of stage are events of the root span.
     """
 
     def __init__(
-        self, context: StartupContext, parent: Context, providers: Providers, *, span_events: bool
+        self,
+        context: StartupContext,
+        noted: deque[Noted],
+        parent: Context,
+        providers: Providers,
+        *,
+        span_events: bool,
     ) -> None:
+        self._noted = noted
         self._providers = providers
         self._recorder = Recorder(context)
         self._traces = TraceWriter(context, parent, span_events=span_events)
@@ -95,10 +119,25 @@ class EpisodeWriter:
         root = self._linked.get("startup")
         return format_trace_id(root.trace_id) if root is not None and root.is_valid else None
 
-    def take(
+    def write_noted(self) -> bool:
+        """Write all that was noted so far; return whether that was the end of it."""
+        over = False
+        while self._noted:
+            match self._noted.popleft():
+                case Event() as written:
+                    written.set()
+                case Stop() as stop:
+                    over = True
+                    self._try("what was unfinished", self._stop, stop)
+                case fact, changed, unix_nanoseconds:
+                    self._try("a fact", self._take, fact, changed, unix_nanoseconds)
+        self._write_finished()
+        return over
+
+    def _take(
         self, fact: Fact | KeptFact, changed: StageChanged | None, unix_nanoseconds: int
     ) -> None:
-        """Record a fact, taken at this time of the wall clock; write an episode that it ended."""
+        """Record a fact, and write the episode that it ended."""
         self._try("metrics", self._metrics.observed, fact, changed)
         if isinstance(fact, KeptFact):
             self._recorder.kept(fact)
@@ -107,18 +146,18 @@ class EpisodeWriter:
         if episode is not None:
             self._ended(episode)
 
-    def write_finished(self) -> None:
+    def _write_finished(self) -> None:
         """Write all that is finished, oldest first, where a provider takes it."""
         self._try("traces", self._write_traces)
         self._try("log events", self._write_events)
 
-    def stop(self, at: float, waits_for: Sequence[Missing]) -> None:
+    def _stop(self, stop: Stop) -> None:
         """End what is not finished, write what waits, and send it; bounded in time."""
-        episode = self._recorder.stopped(at, waits_for)
+        episode = self._recorder.stopped(stop.at, stop.waits_for)
         if episode is not None:
             self._ended(episode)
         else:
-            self.write_finished()
+            self._write_finished()
         self._try("metrics", self._metrics.stopped)
         self._flusher.begin(self._providers.all())
         self._flusher.wait()
@@ -128,7 +167,7 @@ class EpisodeWriter:
         self._untraced.add(finished)
         if self._providers.events is not None:
             self._unlogged.add(finished)
-        self.write_finished()
+        self._write_finished()
         self._try("metrics", self._metrics.ended, episode, finished.root)
         if episode.name is EpisodeName.STARTUP and episode.outcome == Stage.DEGRADED:
             # A platform may well end a process whose start has failed.
@@ -158,15 +197,11 @@ class EpisodeWriter:
             events.write(finished.episode, inside)
 
     def _try(
-        self,
-        what: str,
-        call: Callable[ArgumentsP, object],
-        *args: ArgumentsP.args,
-        **named: ArgumentsP.kwargs,
+        self, what: str, call: Callable[[*ArgumentsT], object], *arguments: *ArgumentsT
     ) -> None:
         try:
-            call(*args, **named)
-        except Exception as error:  # it is logged
+            call(*arguments)
+        except BaseException as error:  # the thread must go on, or facts would pile up
             # It happens in what the application has set: a processor, an exporter, a sampler.
             if what not in self._failed:
                 self._failed.add(what)

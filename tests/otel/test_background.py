@@ -97,7 +97,7 @@ async def test_a_provider_that_raises_is_said_once_and_nothing_piles_up(
                 await clock.advance(30.0)
                 assert observer.wait_until_written(5.0)
             assert startup.stage is Stage.READY
-            assert not observer._told
+            assert not observer._noted
     assert provider.asked > 1  # it may be able to later
     assert [record.message for record in caplog.records] == [
         "telemetry: traces could not be written; this is logged only once"
@@ -175,7 +175,7 @@ async def test_where_no_thread_can_be_started_nothing_is_lost(
         async with traced.orchestrator():
             await traced.clock.advance(3.0)
     assert [root.name for root in traced.roots] == ["startup"]
-    assert not traced.observer._told
+    assert not traced.observer._noted
 
 
 async def test_a_writer_that_hangs_keeps_a_bounded_number_of_facts() -> None:
@@ -192,7 +192,7 @@ async def test_a_writer_that_hangs_keeps_a_bounded_number_of_facts() -> None:
         observer.observed(fact, machine.receive(fact))
     for _ in range(10_000):
         observer.observed(ProbeSucceeded(3.0, 0.1), None)
-    assert len(observer._told) <= 8192
+    assert len(observer._noted) <= 8192
     allowed.set()
     observer.stopped(4.0)
     assert await anyio.to_thread.run_sync(observer.wait_until_written, 5.0)
@@ -204,7 +204,7 @@ async def test_an_observer_that_was_told_to_stop_keeps_nothing_more(traced: Trac
         await traced.clock.advance(3.0)
     for _ in range(3):
         traced.observer.observed(ProbeSucceeded(9.0, 0.1), None)
-    assert not traced.observer._told
+    assert not traced.observer._noted
 
 
 class Refusing:

@@ -397,7 +397,7 @@ async def test_without_a_provider_nothing_grows(traced: Traced) -> None:
             await traced.clock.advance(40.0)
         assert observer.wait_until_written(5.0)
         assert observer._writer is not None
-        assert len(observer._told) < 512
+        assert len(observer._noted) < 512
         assert len(list(observer._writer._untraced.taken())) == 9
         assert len(observer._writer._metrics._early) == 256
 
