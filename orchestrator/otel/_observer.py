@@ -24,7 +24,7 @@ from orchestrator.otel._log_events import EventLog, Events
 from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._trace import parent_context
 from orchestrator.otel._write_loop import WriteLoop
-from orchestrator.otel._writer import EpisodeWriter, Noted, Stop
+from orchestrator.otel._writer import EpisodeWriter, Stop, ToWrite
 from states import Fact, Missing, Stage, StageChanged
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class OpenTelemetryObserver(Observer):
         self._span_events = events != "log"
         self._writer: EpisodeWriter | None = None
         self._loop: WriteLoop | None = None
-        self._noted: deque[Noted] = deque()
+        self._noted: deque[ToWrite] = deque()
         self._waits_for: Callable[[], Sequence[Missing]] = tuple
         self._due_at = 0.0
         self._entered_at = 0.0

@@ -43,7 +43,7 @@ class Stop:
 _Dated = tuple[Fact | KeptFact, StageChanged | None, int]
 """A fact, the change of stage that it caused, and its date."""
 
-Noted = _Dated | Stop | Event
+ToWrite = _Dated | Stop | Event
 """A fact and its date, the end, or an event to set once all before it is written."""
 
 
@@ -97,7 +97,7 @@ class EpisodeWriter:
     def __init__(
         self,
         context: StartupContext,
-        noted: deque[Noted],
+        noted: deque[ToWrite],
         parent: Context,
         providers: Providers,
         *,
