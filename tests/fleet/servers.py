@@ -1,6 +1,9 @@
 """The servers that a fleet is tested on: Redis, Valkey, and an old Redis where there is one."""
 
+import functools
 import os
+import re
+import subprocess
 
 import pytest
 
@@ -22,3 +25,12 @@ EACH_PROGRAM = [
     for number, name in enumerate(PROGRAMS)
 ]
 """Their names as parameters: the first is tried always, the others where there is time."""
+
+
+@functools.cache
+def is_old(program: str) -> bool:
+    """Whether it is older than Redis 7, and lacks some of what its tests are set up with."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v=(\d+)", said)
+    assert found is not None, said
+    return int(found[1]) < 7
