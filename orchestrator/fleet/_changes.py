@@ -8,8 +8,13 @@ states are read first, and then the stream's last id. Once the reader has come t
 that id, a state that is still ahead of what was given out tells of changes that are lost. If there
 is no such entry, the stream has been lost, or trimmed. Then publishers get some time to notice:
 what Redis has lost altogether they publish again.
+
+A place is none in the stream of another master, which a fail-over may put in its stead: where two
+took themselves for the master for a while, both have entries of that time. So what seems to be lost
+is looked for in the whole stream once, before it counts as missed.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,6 +35,9 @@ _MOST_SEEN = 2 * MOST_INSTANCES
 _BEAT_SECONDS = 2.0
 
 _LONGEST_TURN_SECONDS = 1.5
+
+_SEARCH_SECONDS = 30.0
+"""On one connection the whole stream is not searched again before. Anybody may forge a gap."""
 
 _HEAL_SECONDS = 15.0
 """So soon publishers have noticed what Redis lost, and published it again, also where they have to
@@ -100,6 +108,7 @@ class ChangeBook:
         begins: Whether no states were taken over yet, and it goes on nowhere.
         crowded: Whether there are more incarnations than can be followed.
         doubtful: Whether the states should be read again soon.
+        went_back: Whether the stream is read from its beginning, and the states not yet again.
     """
 
     def __init__(
@@ -118,12 +127,16 @@ class ChangeBook:
         self.missed: int = 0
         self.crowded: bool = False
         self.doubtful: bool = False
+        self.went_back: bool = False
         self._service = service
         self.begins: bool = seen is None
         self._shared = shared
         self._truth: _Truth | None = None
         self._looked_at = 0.0
         self._absent_since: dict[str, float] = {}
+        self._old_until = FIRST_PLACE
+        self._may_search = True
+        self._searched_at = -math.inf
 
     @property
     def has_absent(self) -> bool:
@@ -141,17 +154,25 @@ class ChangeBook:
             self.unreadable += 1
             self.doubtful = True
             return []
+        if self._is_of_before(entry_id, entry.incarnation):
+            return []
+        if entry.sequence > self.seen.get(entry.incarnation, 0) + 1 and self._search():
+            return []
         return self._tell(ReadChange(entry, entry_id, again))
 
     def begin_connection(self) -> None:
         """Redis was away, and publishers have yet to notice what it lost."""
+        self._may_search = True
         if self._truth is not None:
             self._truth = self._truth._replace(waited_seconds=0.0, last_id=None, arrived=False)
 
     def go_back(self) -> None:
         """The stream is another one, or counts anew: read it from its beginning."""
+        self._old_until = max(self._old_until, self.place, key=order_of)
         self.place = FIRST_PLACE
-        self.doubtful = True
+        self.went_back = True
+        if self._truth is not None:
+            self._truth = self._truth._replace(arrived=False)
 
     def take_states(
         self, states: Mapping[str, FleetState | Unreadable], last_id: str | None, at: float
@@ -166,7 +187,9 @@ class ChangeBook:
         """
         readable = {one: it for one, it in states.items() if isinstance(it, FleetState)}
         self.unreadable += len(states) - len(readable)
-        self.doubtful = False
+        self.doubtful = self.went_back = False
+        if at - self._searched_at >= _SEARCH_SECONDS:
+            self._may_search, self._searched_at = True, at
         self.crowded = len(readable) > MOST_INSTANCES
         if self.begins:
             self.seen.update({one: state.entry.sequence for one, state in readable.items()})
@@ -205,11 +228,27 @@ class ChangeBook:
         healed = at_end and truth.waited_seconds >= _HEAL_SECONDS
         if not (healed or truth.arrived):
             return []
+        ahead = self._ahead(truth.states)
+        if ahead and self._search():
+            return []
         self._truth = None
-        steps: list[ReadStep] = []
-        for state in self._ahead(truth.states).values():
-            steps += self._tell(ReadChange(state.entry))
-        return steps
+        return [step for state in ahead.values() for step in self._tell(ReadChange(state.entry))]
+
+    def _search(self) -> bool:
+        """Look for what is missing from the stream's beginning on, if that was not done lately."""
+        if self._shared or not self._may_search:
+            return False
+        self._may_search = False
+        self.go_back()
+        return True
+
+    def _is_of_before(self, entry_id: str, incarnation: str) -> bool:
+        """Whether it tells of an instance that was gone before this reader began."""
+        if self._shared or self._old_until == FIRST_PLACE:
+            return False
+        if order_of(entry_id) > order_of(self._old_until):
+            return False
+        return incarnation not in self.seen and incarnation not in self.states
 
     def _compare(self, states: Mapping[str, FleetState], last_id: str | None) -> None:
         """Keep those that are ahead, until their changes have come, or should have."""

@@ -167,9 +167,12 @@ class FleetReader:
         """Wait for changes, and do what is due."""
         book = self.book
         self._steps += book.settle(self._now(), at_end=False)
-        entries = source.entries_after(book.place, 0.0 if self._steps else block_seconds)
+        waits = not (self._steps or book.went_back)
+        entries = source.entries_after(book.place, block_seconds if waits else 0.0)
         for one in entries:
             self._steps += book.read(one.id, one.entry, again=one.again)
+            if book.went_back:
+                break
         self._steps += book.settle(self._now(), at_end=not entries)
         looked_up = {step.entry.incarnation for step in self._steps if isinstance(step, ReadChange)}
         if self._now() >= self._leases_due:
@@ -188,7 +191,7 @@ class FleetReader:
         now = self._now()
         doubtful = self.book.doubtful or self.book.has_absent
         early = doubtful and now - self._truth_at >= _SHORTEST_TRUTH_SECONDS
-        return early or now >= self._truth_due
+        return early or self.book.went_back or now >= self._truth_due
 
     def _read_truth(self, source: FleetSource) -> None:
         book = self.book

@@ -12,7 +12,7 @@ from orchestrator.fleet._wire import FleetState, Unreadable
 from tests.fleet.scripted_instance import entry_of
 
 KEPT = 4
-"""So few changes are kept that some are lost for good."""
+"""So few changes are kept that some are lost for good, unless a test wants it otherwise."""
 
 LEASE_SECONDS = 6.0
 
@@ -23,6 +23,9 @@ class SimulatedRedis:
     Args:
         names: The incarnations.
         meanwhile: Called before each question of the reader: what happens just then.
+
+    Attributes:
+        kept: How many changes an instance can tell again.
     """
 
     def __init__(self, names: Sequence[str], meanwhile: Callable[[], None]) -> None:
@@ -34,7 +37,10 @@ class SimulatedRedis:
         self.states: dict[str, FleetState] = {}
         self.leases: dict[str, float] = {}
         self.sequences = dict.fromkeys(names, 0)
+        self.kept = KEPT
         self._meanwhile = meanwhile
+        self._other: tuple[list[StreamEntry], tuple[int, int] | None, dict[str, FleetState]]
+        self.part()
 
     # -- what happens -----------------------------------------------------------------------------
 
@@ -43,11 +49,28 @@ class SimulatedRedis:
         self.sequences[name] += times
         self.beat(name)
 
+    def part(self) -> None:
+        """From now on there is another master that has the same."""
+        self._other = [*self.stream], self.last, dict(self.states)
+
+    def fail_over(self) -> None:
+        """The other one is the one that is asked; what was here is there no more."""
+        other, self._other = self._other, (self.stream, self.last, self.states)
+        self.stream, self.last, self.states = other
+
+    def change_elsewhere(self, name: str, times: int) -> None:
+        """An instance changes, and tells the other master."""
+        self.fail_over()
+        self.change(name, times)
+        self.fail_over()
+
     def beat(self, name: str) -> None:
         self.leases[name] = self.at + LEASE_SECONDS
         known = self.states.get(name)
         mark = known.entry.sequence if known else 0
-        for sequence in range(max(mark, self.sequences[name] - KEPT) + 1, self.sequences[name] + 1):
+        for sequence in range(
+            max(mark, self.sequences[name] - self.kept) + 1, self.sequences[name] + 1
+        ):
             entry = entry_of(name, sequence)
             self.clock += 1
             before = self.last or (0, 0)

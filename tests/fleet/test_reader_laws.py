@@ -32,10 +32,15 @@ events: st.SearchStrategy[Event] = st.tuples(
             "behind",
             "clock",
             "break",
+            "part",
+            "elsewhere",
+            "failover",
         ]
     ),
     st.integers(0, 5),
 )
+_ONLY_AWAY = ("change", "elsewhere", "elsewhere", "failover", "failover", "break")
+nothing_lost = st.tuples(st.sampled_from(_ONLY_AWAY), st.integers(0, 5))
 turns = st.lists(
     st.tuples(
         st.sampled_from(["turn", "turn", "turn", "connect", "resume"]), st.lists(events, max_size=4)
@@ -71,6 +76,10 @@ class Follower:
         self.connected = False
         raise ConnectionError
 
+    def _fail_over(self) -> None:
+        self.redis.fail_over()
+        self._break()
+
     def does(self, event: Event) -> Callable[[], None]:
         kind, number = event
         name = NAMES[number % len(NAMES)]
@@ -85,6 +94,9 @@ class Follower:
             "behind": partial(redis.fall_behind, number),
             "clock": redis.turn_clock_back,
             "break": self._break,
+            "part": redis.part,
+            "elsewhere": partial(redis.change_elsewhere, name, number + 1),
+            "failover": self._fail_over,
         }
         return happens[kind]
 
@@ -176,6 +188,26 @@ def test_nothing_is_missed_while_nothing_is_lost(actions: list[tuple[str, list[E
     assert not any(follower.missed.values())
 
 
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["turn", "turn", "connect", "resume"]), st.lists(nothing_lost)),
+        max_size=25,
+    )
+)
+def test_nothing_is_missed_of_two_masters_that_instances_tell_in_turn(
+    actions: list[tuple[str, list[Event]]],
+) -> None:
+    """One of them was cut off, or frozen: the reader's place in it is none in the other."""
+    follower = Follower()
+    follower.redis.kept = 10**6
+    follower.act("connect", [])
+    for action, meanwhile in actions:
+        follower.act(action, meanwhile)
+    follower.settle()
+    assert not any(follower.missed.values())
+
+
 def test_a_stream_that_counts_from_an_earlier_time_is_read_from_its_beginning() -> None:
     follower = Follower()
     follower.redis.change(NAMES[0], 2)
@@ -187,6 +219,22 @@ def test_a_stream_that_counts_from_an_earlier_time_is_read_from_its_beginning() 
         follower.act("turn", [])
     assert follower.given[NAMES[0]] == [3, 4]
     assert not any(follower.missed.values())
+
+
+def test_instances_of_before_are_no_news_to_a_reader_that_reads_the_stream_anew() -> None:
+    follower = Follower()
+    gone, here, _ = NAMES
+    follower.redis.change(gone, 2)
+    follower.redis.states.pop(gone)  # it has ended long ago, and is swept
+    follower.redis.change(here, 3)
+    follower.act("connect", [])
+    follower.redis.fall_behind(1)
+    follower.act("connect", [])
+    follower.redis.change(here)
+    for _ in range(3):
+        follower.act("turn", [])
+    assert dict(follower.given) == {here: [4]}
+    assert set(follower.reader.instances) == {here}
 
 
 def test_what_redis_loses_just_before_it_is_read_is_waited_for() -> None:
