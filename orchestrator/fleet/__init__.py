@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.fleet._fleet import Fleet, FleetFigures
     from orchestrator.fleet._fleet_app import fleet_app
     from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
-    from orchestrator.fleet._follow import follow
+    from orchestrator.fleet._follow import follow, follow_sentinel
     from orchestrator.fleet._news import (
         Change,
         Contact,
@@ -53,13 +53,14 @@ __all__ = [
     "SilentTogether",
     "fleet_app",
     "follow",
+    "follow_sentinel",
 ]
 
 _HOMES = {
     "_fleet": ("Fleet", "FleetFigures"),
     "_fleet_app": ("fleet_app",),
     "_fleet_view": ("FleetUnreachable", "FleetView"),
-    "_follow": ("follow",),
+    "_follow": ("follow", "follow_sentinel"),
     "_news": (
         "Change",
         "Contact",

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from functools import partial
 from time import time
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -18,6 +19,10 @@ from orchestrator.web._page import render
 from orchestrator.web._read_only_app import ReadOnlyApp
 from orchestrator.web._shutdown_watch import ShutdownWatch
 
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
 TICK_SECONDS = 1.0
 """How often something is sent when nothing changes: the page takes three missed ones for a service
 that has gone."""
@@ -30,7 +35,7 @@ _FIRST_SECONDS = 5.0
 
 
 def fleet_app(
-    url: str,
+    url: "str | redis.Redis | redis.asyncio.Redis",
     service: str,
     *,
     startup: Orchestrator | None = None,
@@ -52,7 +57,7 @@ def fleet_app(
     browsers. It holds nothing up when Redis is away, and then says that what it shows is old.
 
     Args:
-        url: The Redis that the instances publish to.
+        url: The Redis that the instances publish to, or the application's client, as for `follow`.
         service: The name of the service.
         startup: The orchestrator of the process that it runs in: the streams end in its drain.
             Without it they end at SIGTERM and SIGINT.
@@ -64,7 +69,6 @@ def fleet_app(
         TypeError: When an argument is of the wrong type.
         ValueError: When the URL, the name, `max_streams` or `allowed_hosts` can't be used.
     """
-    require(url, str, "url", "write fleet_app('redis://host:6379/0', 'chat')")
     require(service, str, "service", "give the service's name")
     require(title, str, "title", "give the name that people know")
     require(max_streams, int, "max_streams", "give a whole number of 1 or more")

@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -15,10 +16,15 @@ from orchestrator.fleet._cursor import decode_cursor
 from orchestrator.fleet._fleet_view import FleetUnreachable, FleetView
 from orchestrator.fleet._follower import Follower
 from orchestrator.fleet._group_source import Membership
-from orchestrator.fleet._reader_link import reader_settings
+from orchestrator.fleet._reader_link import reader_settings, with_resp2
 from orchestrator.fleet._wire import FleetKeys, fleet_keys
+from orchestrator.redis._sentinels import settings_of_sentinels
 from orchestrator.redis._settings import RedisSettings
 from states import Failure, FailureKind
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
 
 _CONNECT_SECONDS = 10.0
 _LEAVE_SECONDS = 1.0
@@ -26,7 +32,7 @@ _MOST_GROUP_CHARACTERS = 128
 
 
 def follow(
-    url: str,
+    url: "str | redis.Redis | redis.asyncio.Redis",
     *,
     service: str,
     cursor: str | None = None,
@@ -42,7 +48,8 @@ def follow(
                 print(news)
 
     Args:
-        url: The Redis that the instances publish to.
+        url: The Redis that the instances publish to; or the application's client, as which it then
+            connects: no connection of the client is used.
         service: The name of the service.
         cursor: Where another one stopped: its `cursor`. Changes since then are delivered.
         group: Share the changes among all that give this name: each is delivered to one of them,
@@ -56,7 +63,54 @@ def follow(
         ValueError: When the URL, the service's name or the cursor can't be used.
         FleetUnreachable: On entering, when Redis does not answer in time, or waiting won't help.
     """
-    require(url, str, "url", "write follow('redis://host:6379/0', service='chat')")
+    return _follow(reader_settings(url), service, cursor, group, connect_seconds)
+
+
+def follow_sentinel(
+    sentinels: Sequence[tuple[str, int]],
+    service_name: str,
+    *,
+    service: str,
+    url: str = "redis://",
+    sentinel_url: str = "redis://",
+    cursor: str | None = None,
+    group: str | None = None,
+    connect_seconds: float = _CONNECT_SECONDS,
+) -> AbstractAsyncContextManager[FleetView]:
+    """Follow the instances of a service, on the master that sentinels name.
+
+    Example::
+
+        sentinels = [("sentinel-1", 26379), ("sentinel-2", 26379)]
+        async with follow_sentinel(sentinels, "mymaster", service="chat") as fleet:
+            ...
+
+    Args:
+        sentinels: Hosts and ports of the sentinels.
+        service_name: What they call the master.
+        service: The name of the service that is followed.
+        url: How to log in to the master, and which database; see `RedisProbe.from_sentinel`.
+        sentinel_url: The same for the sentinels.
+        cursor: As for `follow`.
+        group: As for `follow`.
+        connect_seconds: As for `follow`.
+
+    Raises:
+        TypeError: When an argument is of the wrong type.
+        ValueError: When a URL, a host, a port, a name or the cursor can't be used.
+        FleetUnreachable: On entering, as for `follow`.
+    """
+    settings = settings_of_sentinels(sentinels, service_name, url=url, sentinel_url=sentinel_url)
+    return _follow(with_resp2(settings), service, cursor, group, connect_seconds)
+
+
+def _follow(
+    settings: RedisSettings,
+    service: str,
+    cursor: str | None,
+    group: str | None,
+    connect_seconds: float,
+) -> AbstractAsyncContextManager[FleetView]:
     keys = fleet_keys(require(service, str, "service", "give the service's name"))
     if not 0 <= connect_seconds <= math.inf:
         raise ValueError("connect_seconds must be a number of 0 or more")
@@ -71,7 +125,6 @@ def follow(
         if cursor is not None:
             raise ValueError("a group has a place of its own in Redis: leave the cursor out")
         membership = Membership(group, os.urandom(8).hex())
-    settings = reader_settings(url)
     book = ChangeBook(service, place, seen, shared=group is not None)
     return _following(settings, keys, FleetView(service, book, membership), connect_seconds)
 

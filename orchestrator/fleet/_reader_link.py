@@ -7,11 +7,20 @@ otherwise. Replies are those of RESP2 whatever the URL says, since those of RESP
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from orchestrator._hardening.arguments import wrong_type
 from orchestrator.fleet._link import FleetLink, LinkError, as_moved
 from orchestrator.redis._expect import RedisCommand
+from orchestrator.redis._given_client import settings_of_client
 from orchestrator.redis._settings import RedisSettings
 from orchestrator.redis._url import settings_of_url
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+_WRITE = "write follow('redis://host:6379/0', service='chat')"
 
 _MOST_REPLY_BYTES = 8 * 1024 * 1024
 
@@ -33,15 +42,25 @@ class RefusedReply(Exception):  # named after what is the case
         self.error = error
 
 
-def reader_settings(url: str) -> RedisSettings:
-    """Where to read, from a URL.
+def reader_settings(where: "str | redis.Redis | redis.asyncio.Redis") -> RedisSettings:
+    """Where to read, from a URL or the application's client.
 
     Raises:
-        TypeError: When it is no `str`.
+        TypeError: When it is neither.
         ValueError: When it can't be used. Nothing of it is in the text.
     """
-    settings = settings_of_url(url)
-    base, _, query = url.partition("?")
+    if isinstance(where, str):
+        return with_resp2(settings_of_url(where))
+    if not hasattr(where, "execute_command"):
+        raise wrong_type(where, "url", "a str, or a client of redis-py", _WRITE)
+    return with_resp2(settings_of_client(where))
+
+
+def with_resp2(settings: RedisSettings) -> RedisSettings:
+    """The same, for replies of RESP2."""
+    if not settings.url:
+        return replace(settings, options={**settings.options, "protocol": 2})
+    base, _, query = settings.url.partition("?")
     kept = [one for one in query.split("&") if one and not one.startswith("protocol=")]
     return replace(settings, url=f"{base}?{'&'.join([*kept, 'protocol=2'])}")
 

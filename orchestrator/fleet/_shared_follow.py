@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -22,6 +23,10 @@ from orchestrator.fleet._news import Contact, Instance
 from orchestrator.fleet._reader_link import reader_settings
 from orchestrator.fleet._wire import fleet_keys
 from states import Failure
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
 
 LINGER_SECONDS = 30.0
 """The reader goes on for so long without a browser: pages are loaded again."""
@@ -40,7 +45,7 @@ class SharedFollow:
     """Follows a fleet while anybody asks.
 
     Args:
-        url: The Redis that the instances publish to.
+        url: The Redis that the instances publish to, or the application's client.
         service: The service.
 
     Attributes:
@@ -53,7 +58,7 @@ class SharedFollow:
         ValueError: When the URL or the name can't be used.
     """
 
-    def __init__(self, url: str, service: str) -> None:
+    def __init__(self, url: "str | redis.Redis | redis.asyncio.Redis", service: str) -> None:
         self._keys = fleet_keys(service)
         self.service = service
         self._settings = reader_settings(url)

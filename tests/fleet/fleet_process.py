@@ -1,6 +1,7 @@
 """Real orchestrators that publish to a real Redis, several in one process.
 
-`python -m tests.fleet.fleet_process PORT NAME...`: a name says how it is: `late-...` waits for a
+`python -m tests.fleet.fleet_process PORT NAME...`: the port is that of a Redis, or `sentinel:` and
+that of a sentinel which knows it as `chat`. A name says how it is: `late-...` waits for a
 condition that does not come, `degraded-...` loses one that it had, `flapping-...` loses it again
 and again until standard input ends, and all others are ready. Then the number of the last change of
 each is printed as JSON, and all go on as they are.
@@ -25,20 +26,27 @@ class Instances:
     """The instances of this process.
 
     Args:
-        url: Their Redis.
+        port: Of their Redis; or `sentinel:` and the port of a sentinel.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, port: str) -> None:
+        kind, _, number = port.rpartition(":")
+        self._sentinels = [("127.0.0.1", int(number))] if kind else []
+        self._url = f"redis://127.0.0.1:{port}"
         self._calm = anyio.Event()
         self._startups: dict[str, Orchestrator] = {}
 
     async def live(self, name: str) -> None:
         """One instance, until the process ends."""
         version = "2" if name.endswith(("0", "2", "4", "6", "8")) else "1"
-        fleet = Fleet(self._url, service="chat", instance=name, version=version)
+        told = {"service": "chat", "instance": name, "version": version}
+        if self._sentinels:
+            fleet = Fleet.from_sentinel(self._sentinels, "chat", **told)
+            probe = RedisProbe.from_sentinel(self._sentinels, "chat")
+        else:
+            fleet, probe = Fleet(self._url, **told), RedisProbe(self._url)
         self._startups[name] = startup = Orchestrator(
-            RedisProbe(self._url), policy=POLICY, conditions=["database"], observers=[fleet]
+            probe, policy=POLICY, conditions=["database"], observers=[fleet]
         )
         database = startup.condition("database")
         async with startup:
@@ -67,7 +75,7 @@ class Instances:
 
 async def main(port: str, names: list[str]) -> None:
     """All of them."""
-    instances = Instances(f"redis://127.0.0.1:{port}")
+    instances = Instances(port)
     async with anyio.create_task_group() as tasks:
         for name in names:
             tasks.start_soon(instances.live, name)

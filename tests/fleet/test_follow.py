@@ -3,11 +3,12 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import pytest
 import redis
+import redis.asyncio
 
 from orchestrator.fleet import (
     Change,
@@ -243,10 +244,19 @@ async def test_redis_that_goes_away_makes_all_unknown_and_is_one_piece_of_news(
             assert (await news_of(fleet, Contact)).reached
 
 
-async def test_no_option_of_the_url_changes_what_is_read(server: RedisServer) -> None:
+@pytest.mark.parametrize("given", ["url", "sync", "asyncio"])
+async def test_no_option_of_the_url_or_the_client_changes_what_is_read(
+    server: RedisServer, given: str
+) -> None:
     instance = ScriptedInstance(server.port).be(Stage.READY)
-    options = "socket_timeout=0.2&protocol=3&decode_responses=True&health_check_interval=1"
-    async with follow(f"{server.url}?{options}", service="chat") as fleet:
+    options: dict[str, Any] = {"socket_timeout": 0.2, "protocol": 3, "health_check_interval": 1}
+    options["decode_responses"] = True
+    if given == "url":
+        where: Any = f"{server.url}?" + "&".join(f"{name}={it}" for name, it in options.items())
+    else:
+        family: Any = redis if given == "sync" else redis.asyncio
+        where = family.Redis(port=server.port, **options)
+    async with follow(where, service="chat") as fleet:
         await anyio.sleep(1.2)  # longer than Redis keeps a reader waiting
         instance.be(Stage.DEGRADED)
         news = await next_news(fleet)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.fleet import follow
+from orchestrator.fleet import follow, follow_sentinel
 from orchestrator.fleet._cursor import decode_cursor, encode_cursor
 
 URL = "redis://127.0.0.1:1"
@@ -37,6 +37,23 @@ def test_a_value_of_another_type_is_refused(name: str) -> None:
     given: dict[str, Any] = {"url": URL, "service": "chat", name: 7}
     with pytest.raises(TypeError, match="not int"):
         follow(given.pop("url"), **given)
+
+
+@pytest.mark.parametrize(
+    ("sentinels", "name", "error"),
+    [
+        ([], "mymaster", ValueError),
+        ([("sentinel-1", 26379)], "", ValueError),
+        ([("a b", 26379)], "mymaster", ValueError),
+        (["sentinel-1"], "mymaster", TypeError),
+        ([("sentinel-1", 26379)], 7, TypeError),
+    ],
+)
+def test_sentinels_that_cannot_be_are_refused_at_once(
+    sentinels: Any, name: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        follow_sentinel(sentinels, name, service="chat")
 
 
 def test_no_part_of_a_url_is_in_the_error() -> None:
