@@ -17,14 +17,16 @@ class InFlight:
         open_sockets: The WebSockets to close.
 
     Attributes:
-        inside: How many there are.
+        inside: How many there are. The ASGI gate counts here itself, for every request.
+        awaited: Whether a drain waits for their end: whoever counts down tells `look` then.
     """
 
     def __init__(self, admission: Admission, open_sockets: OpenSockets) -> None:
         self.inside = 0
         self._admission = admission
         self._open_sockets = open_sockets
-        self._none_left: anyio.Event | None = None
+        self.awaited = False
+        self._none_left = anyio.Event()
         admission.startup.drain_with(self)
 
     def __enter__(self) -> None:
@@ -32,7 +34,12 @@ class InFlight:
 
     def __exit__(self, *_error: object) -> None:
         self.inside -= 1
-        if not self.inside and self._none_left is not None:
+        if self.awaited:
+            self.look()
+
+    def look(self) -> None:
+        """One has left: go on with the drain if it was the last."""
+        if not self.inside:
             self._none_left.set()
 
     @property
@@ -50,7 +57,11 @@ class InFlight:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._admission.stop_bit_by_bit)
             tasks.start_soon(self._open_sockets.drain, self._admission.clock, close_seconds)
-            while self.inside:
-                self._none_left = anyio.Event()
-                await self._none_left.wait()
+            self.awaited = True
+            try:
+                while self.inside:
+                    self._none_left = anyio.Event()
+                    await self._none_left.wait()
+            finally:
+                self.awaited = False
             tasks.cancel_scope.cancel()

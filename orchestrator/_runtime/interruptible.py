@@ -33,16 +33,27 @@ class Interruptible(Protocol):
         ...
 
 
-class _OnAsyncio:
-    __slots__ = ("_inside", "_interrupted")
+class TasksInside:
+    """`Interruptible` on asyncio.
+
+    For each message of a WebSocket the two calls of a `with` cost more than what they do. So such a
+    block may be written out: the task is added to `inside`, and removed from it where nothing was
+    raised; otherwise, and where `interrupted` is not `None`, `left` does it and answers as
+    `__exit__` does.
+
+    Attributes:
+        inside: Those that wait; `None` stands for what runs in no task.
+        interrupted: Those that were interrupted, and how often they were cancelled before.
+    """
+
+    __slots__ = ("inside", "interrupted")
 
     def __init__(self) -> None:
-        self._inside: list[asyncio.Task[object]] = []  # one, as a rule
-        self._interrupted: dict[asyncio.Task[object], int] | None = None
+        self.inside: list[asyncio.Task[object] | None] = []  # one, as a rule
+        self.interrupted: dict[asyncio.Task[object], int] | None = None
 
     def __enter__(self) -> None:
-        if (task := asyncio.current_task()) is not None:
-            self._inside.append(task)
+        self.inside.append(asyncio.current_task())
 
     def __exit__(
         self,
@@ -52,20 +63,27 @@ class _OnAsyncio:
     ) -> bool:
         if kind is GeneratorExit:  # there may be no event loop any more
             return False
-        task = asyncio.current_task()
-        if task is None:
+        return self.left(asyncio.current_task(), kind)
+
+    def left(
+        self, task: asyncio.Task[object] | None, kind: type[BaseException] | None = None
+    ) -> bool:
+        """A block has ended in this task, which runs now; whether it was interrupted."""
+        if kind is GeneratorExit:
             return False
-        self._inside.remove(task)
-        if self._interrupted is None or task not in self._interrupted:
+        self.inside.remove(task)
+        if task is None or self.interrupted is None or task not in self.interrupted:
             return False
-        before = self._interrupted.pop(task)
+        before = self.interrupted.pop(task)
         task.uncancel()
         # Whoever has cancelled it as well is not to be robbed of it.
         return kind is asyncio.CancelledError and task.cancelling() <= before
 
     def interrupt(self) -> None:
-        self._interrupted = {task: task.cancelling() for task in self._inside}
-        for task in self._inside:
+        """End the waiting."""
+        tasks = [task for task in self.inside if task is not None]
+        self.interrupted = {task: task.cancelling() for task in tasks}
+        for task in tasks:
             task.cancel()
 
 
@@ -98,5 +116,5 @@ class _OnTrio:
 def interruptible() -> Interruptible:
     """One for the event loop that runs here."""
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
-        return _OnAsyncio()
+        return TasksInside()
     return _OnTrio()

@@ -1,5 +1,6 @@
 """WebSockets whose closes are reported, and that the gate can close."""
 
+from asyncio import current_task
 from collections.abc import Callable
 
 import anyio
@@ -7,7 +8,7 @@ import anyio
 from orchestrator._gate.open_sockets import Closing, OpenSockets
 from orchestrator._gate.refusals import APPLICATION_ERROR
 from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
-from orchestrator._runtime.interruptible import interruptible
+from orchestrator._runtime.interruptible import Interruptible, TasksInside, interruptible
 
 _DEFAULT_CLOSE_CODE = 1000
 """The close code of a `websocket.close` that names none, by the ASGI specification."""
@@ -37,7 +38,9 @@ class CloseWatch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application on one WebSocket."""
-        socket = _WatchedSocket(receive, send, self._report, self._open_sockets)
+        waiting = interruptible()  # for the server
+        kind = _OnAsyncio if isinstance(waiting, TasksInside) else _WatchedSocket
+        socket = kind(receive, send, self._report, self._open_sockets, waiting)
         try:
             await self._app(scope, socket.receive, socket.send)
         except Exception:
@@ -75,11 +78,12 @@ class _WatchedSocket:
         send: Send,
         report: Callable[[int | str], None],
         open_sockets: OpenSockets,
+        waiting: Interruptible,
     ) -> None:
         self._receive, self._send = receive, send
         self._report = report
         self._open_sockets = open_sockets
-        self._waiting = interruptible()  # for the server
+        self._waiting = waiting
         self._close_sent: anyio.Event | None = None
         self.open = False
         self.closing: Closing | None = None
@@ -105,6 +109,9 @@ class _WatchedSocket:
             except OSError:  # by the ASGI specification: the client has left
                 self.open = False
                 raise
+        await self._not_sent(kind)
+
+    async def _not_sent(self, kind: str) -> None:
         closed = await self._disconnect()
         if kind != "websocket.close":  # closing twice is no error where the first was not its own
             # As the ASGI specification has it for a client that has left.
@@ -139,6 +146,54 @@ class _WatchedSocket:
             self._report(closing.code)
         finally:
             self._close_sent.set()
+
+
+class _OnAsyncio(_WatchedSocket):
+    """The same with what `with self._waiting` does written out: it runs for every message."""
+
+    __slots__ = ()
+    _waiting: TasksInside
+
+    async def receive(self) -> Message:
+        if self.closing is None:
+            task, waiting = current_task(), self._waiting
+            waiting.inside.append(task)
+            try:
+                message = await self._receive()
+            except BaseException as error:
+                if not waiting.left(task, type(error)):
+                    raise
+            else:
+                if waiting.interrupted is None:
+                    waiting.inside.remove(task)
+                else:
+                    waiting.left(task)
+                if message["type"] == "websocket.disconnect":
+                    self.open = False
+                return message
+        return await self._disconnect()
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if self.closing is None:
+            task, waiting = current_task(), self._waiting
+            waiting.inside.append(task)
+            try:
+                await self._send(message)
+            except BaseException as error:
+                if not waiting.left(task, type(error)):
+                    if isinstance(error, OSError):
+                        self.open = False
+                    raise
+            else:
+                if waiting.interrupted is None:
+                    waiting.inside.remove(task)
+                else:
+                    waiting.left(task)
+                if kind != "websocket.send":
+                    self._sent(kind, message)
+                return
+        await self._not_sent(kind)
 
 
 async def close_with(send: Send, closing: Closing) -> None:

@@ -202,12 +202,15 @@ class ReadinessGate(GateFace):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        kind, app = scope["type"], self._websocket
+        kind = scope["type"]
         if kind == "http":
             app, send = self._http, last_on_its_connection(self._startup, scope, send)
-        if kind == "lifespan":
+        elif kind == "lifespan":
             await self._run_lifespan(scope, receive, send)
-        elif not self._startup.ready or self._turnstile.young:
+            return
+        else:
+            app = self._websocket
+        if not self._startup.ready or self._turnstile.young:
             if kind == "http" and may_have_body(scope):
                 await self._let_upload(scope, receive, send)
                 return
@@ -216,14 +219,22 @@ class ReadinessGate(GateFace):
                 # Here and not in a method: its frame would be kept for as long as the connection.
                 with self._in_flight, passage:
                     await app(scope, passage.receive, passage.send)
-        elif self._health and kind == "http" and self._asks_for_health(scope):
+            return
+        if self._health and kind == "http" and self._asks_for_health(scope):
             await self._health(scope, receive, send)
-        else:
-            self._counts.admitted += 1
-            if self._stats.tells:
-                self._stats.tell(Outcome.ADMITTED)
-            with self._in_flight:
-                await app(scope, receive, send)
+            return
+        self._counts.admitted += 1
+        if self._stats.tells:
+            self._stats.tell(Outcome.ADMITTED)
+        # What `with in_flight` does, without its two calls.
+        in_flight = self._in_flight
+        in_flight.inside += 1
+        try:
+            await app(scope, receive, send)
+        finally:
+            in_flight.inside -= 1
+            if in_flight.awaited:
+                in_flight.look()
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._late_start is None:

@@ -13,7 +13,8 @@ def last_on_its_connection(startup: Orchestrator, scope: Scope, send: Send) -> S
     load balancer knows any more. HTTP/1 tells them by a header, which HTTP/2 forbids (RFC 9113,
     section 8.2.2): there the server ends the connection.
     """
-    if not scope.get("http_version", "1.1").startswith("1"):
+    version = scope.get("http_version", "1.1")
+    if version != "1.1" and not version.startswith("1"):  # the first question is quick
         return send
 
     def send_last(message: Message) -> Awaitable[None]:
