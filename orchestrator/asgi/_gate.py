@@ -203,13 +203,12 @@ class ReadinessGate(GateFace):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         kind = scope["type"]
-        if kind == "http":
-            app, send = self._http, last_on_its_connection(self._startup, scope, send)
-        elif kind == "lifespan":
+        if kind == "lifespan":
             await self._run_lifespan(scope, receive, send)
             return
-        else:
-            app = self._websocket
+        app = self._websocket
+        if kind == "http":
+            app, send = self._http, last_on_its_connection(self._startup, scope, send)
         if not self._startup.ready or self._turnstile.young:
             if kind == "http" and may_have_body(scope):
                 await self._let_upload(scope, receive, send)

@@ -1,6 +1,7 @@
 """In a drain, each response is the last one on its connection."""
 
 from collections.abc import Awaitable
+from functools import partial
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._http.asgi_types import Header, Message, Scope, Send
@@ -17,15 +18,16 @@ def last_on_its_connection(startup: Orchestrator, scope: Scope, send: Send) -> S
     if version != "1.1" and not version.startswith("1"):  # the first question is quick
         return send
 
-    def send_last(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start" and startup.draining:
-            headers: list[Header] = [
-                header for header in message.get("headers", ()) if header[0].lower() != _CONNECTION
-            ]
-            message = {**message, "headers": [*headers, (_CONNECTION, b"close")]}
-        return send(message)
+    return partial(_send_last, startup, send)  # in half the time of a closure
 
-    return send_last
+
+def _send_last(startup: Orchestrator, send: Send, message: Message) -> Awaitable[None]:
+    if message["type"] == "http.response.start" and startup.draining:
+        headers: list[Header] = [
+            header for header in message.get("headers", ()) if header[0].lower() != _CONNECTION
+        ]
+        message = {**message, "headers": [*headers, (_CONNECTION, b"close")]}
+    return send(message)
 
 
 _CONNECTION = b"connection"
