@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -23,9 +23,10 @@ from states import (
     ProbeSucceeded,
     StageChanged,
 )
+from states._records import put, record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProbeResult:
     """How one attempt ended.
 
@@ -50,16 +51,25 @@ class ProbeResult:
     loop_lag_seconds: float = 0.0
     void: bool = False
 
-    def __post_init__(self) -> None:
-        require_flag(self.void, "void")
-        for name in ("latency_seconds", "loop_lag_seconds"):
-            seconds = getattr(self, name)
-            if type(seconds) is not float:  # what nearly every one is
-                require(seconds, int, name, "give the seconds as a float")
-            if not 0 <= seconds < math.inf:
-                raise ValueError(f"{name} must be a finite number of 0 or more")
-        if self.failure is not None:
-            object.__setattr__(self, "failure", _cleaned(self.failure))
+    def __init__(
+        self,
+        latency_seconds: float,
+        failure: Failure | None = None,
+        loop_lag_seconds: float = 0.0,
+        void: bool = False,
+    ) -> None:
+        put(self, "void", require_flag(void, "void"))
+        put(self, "latency_seconds", _checked(latency_seconds, "latency_seconds"))
+        put(self, "loop_lag_seconds", _checked(loop_lag_seconds, "loop_lag_seconds"))
+        put(self, "failure", None if failure is None else _cleaned(failure))
+
+
+def _checked(seconds: float, name: str) -> float:
+    if type(seconds) is not float:  # what nearly every one is
+        require(seconds, int, name, "give the seconds as a float")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{name} must be a finite number of 0 or more")
+    return seconds
 
 
 def _cleaned(failure: Failure) -> Failure:
@@ -78,7 +88,7 @@ _MOST_ADDRESS_CHARACTERS = 255
 _PROPER_NAMES = {"postgresql": "PostgreSQL", "rabbitmq": "RabbitMQ", "redis": "Redis"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """What a probe asks, named by the OpenTelemetry semantic conventions; never a secret.
 
@@ -169,7 +179,7 @@ class Probe(ABC):
         await anyio.lowlevel.checkpoint()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartupContext:
     """What an observer gets before the first fact.
 
@@ -222,7 +232,7 @@ class KeptStep(StrEnum):
     """It will not hold again in this process, since a task is not started any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeptFact:
     """Something that happened inside of a `Check` or a `Task`.
 

@@ -1,12 +1,14 @@
 """Which numbers a field of the policy may have, in a form that is checked and read."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from states._records import record
 
 _TOO_LARGE = 1e9
 """Some thirty years, in seconds: whatever is longer is a mistake."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bounds:
     """The numbers that a field may have; `str()` says them.
 

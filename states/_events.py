@@ -1,10 +1,10 @@
 """What comes out of the machine: one event for each change of stage, and a snapshot on demand."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from states._facts import Fact, Failure
+from states._records import record
 from states._stages import Stage
 
 
@@ -48,7 +48,7 @@ class StageChanged(NamedTuple):
     waits_for: tuple[Missing, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConditionState:
     """What is known of one declared condition.
 
@@ -65,7 +65,7 @@ class ConditionState:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Snapshot:
     """All that the machine knows, at the time of its last fact.
 

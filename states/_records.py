@@ -61,7 +61,7 @@ class _LateSignature:
         from inspect import Parameter, Signature
 
         def parameter(spec: Field[Any]) -> Parameter:
-            default = _default_of(spec)
+            default = _MADE_ANEW if callable(spec.default_factory) else spec.default
             return Parameter(
                 spec.name,
                 Parameter.POSITIONAL_OR_KEYWORD,
@@ -71,6 +71,16 @@ class _LateSignature:
 
         known = cls.__dataclass_fields__.values()
         return Signature([parameter(spec) for spec in known], return_annotation=None)
+
+
+class _MadeAnew:
+    """Stands for a default that each record gets one of; shown as a dataclass shows it."""
+
+    def __repr__(self) -> str:
+        return "<factory>"
+
+
+_MADE_ANEW = _MadeAnew()
 
 
 class _SharedMethods:
@@ -138,7 +148,9 @@ def _completed(
         if name in named:
             values.append(named.pop(name))
             continue
-        default = _default_of(cls.__dataclass_fields__[name])
+        spec = cls.__dataclass_fields__[name]
+        made = spec.default_factory
+        default = made() if callable(made) else spec.default
         if default is MISSING:
             raise TypeError(f"{cls.__name__}() is missing {name!r}")
         values.append(default)
@@ -149,11 +161,6 @@ def _completed(
         why = "was given twice" if name in cls._names else "is no field"
         raise TypeError(f"{cls.__name__}(): {name!r} {why}")
     return tuple(values)
-
-
-def _default_of(spec: Field[Any]) -> object:
-    made = spec.default_factory
-    return made() if callable(made) else spec.default
 
 
 _MUTABLE = {

@@ -6,7 +6,6 @@ stage, and for which no row holds, only counts. Any other fact is illegal there.
 no row is taken any more: every fact only counts.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from states._facts import (
@@ -18,6 +17,7 @@ from states._facts import (
     ProbeSucceeded,
     TimerFired,
 )
+from states._records import record
 from states._stages import Stage
 
 
@@ -36,7 +36,7 @@ class Guard(StrEnum):
     RECOVERABLE = "Redis answers and every required condition holds"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
     """One line of the table: in `source`, one of `facts`, when `guard` holds, leads to `target`."""
 

@@ -1,7 +1,8 @@
 """Where a start went, up to the first ready: data and words. `account_book` keeps it."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from states._records import record
 
 _MOST_BESIDE = 8
 """So many of those that ran beside are named in the line; the others are counted."""
@@ -23,7 +24,7 @@ class StepKind(StrEnum):
     """The time for which all of it has to go well without a break."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccountStep:
     """One step of a start. Times are seconds since the start of the account.
 
@@ -54,7 +55,7 @@ class AccountStep:
         return 0.0 if self.began_seconds is None else self.ended_seconds - self.began_seconds
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """Where a start went, up to the first ready, or so far. `str()` gives it as one line.
 

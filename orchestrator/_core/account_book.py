@@ -9,7 +9,6 @@ one begins, at the very same reading of the clock, so they always add up to the 
 other tracks ran beside it.
 """
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orchestrator._core.account import NOTHING_YET, Account, AccountStep, StepKind
@@ -34,19 +33,33 @@ class _Opening(NamedTuple):
     before: "_Opening | None" = None
 
 
-@dataclass(slots=True, eq=False)
 class _Track:
     """Something that a start waits for."""
 
-    name: str
-    kind: StepKind
-    required: bool = True
-    after: tuple[str, ...] = ()
-    needs: list["_Track"] = field(default_factory=list)
-    opens: list["_Track"] = field(default_factory=list)
-    opening: _Opening | None = None
-    holds: bool = False
-    held_at: float = 0.0
+    __slots__ = (
+        "after",
+        "held_at",
+        "holds",
+        "kind",
+        "name",
+        "needs",
+        "opening",
+        "opens",
+        "required",
+    )
+
+    def __init__(
+        self, name: str, kind: StepKind, *, required: bool = True, after: tuple[str, ...] = ()
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.required = required
+        self.after = after
+        self.needs: list[_Track] = []
+        self.opens: list[_Track] = []
+        self.opening: _Opening | None = None
+        self.holds = False
+        self.held_at = 0.0
 
     def unmet(self) -> "_Track":
         """Itself; or the first of those that it still has to wait for."""
@@ -74,7 +87,9 @@ class AccountBook(Observer):
         self._grace = _Track("grace", StepKind.GRACE)
         after = context.after
         self._conditions = {
-            name: _Track(name, StepKind.CONDITION, required, tuple(after.get(name, ())))
+            name: _Track(
+                name, StepKind.CONDITION, required=required, after=tuple(after.get(name, ()))
+            )
             for name, required in (context.conditions if context.enabled else {}).items()
         }
         for track in self._conditions.values():

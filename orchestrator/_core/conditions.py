@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from types import FrameType
 from typing import Self
 
@@ -10,12 +9,13 @@ from orchestrator._core.order import PROBE
 from orchestrator._errors import DuplicateCondition, UnknownCondition
 from orchestrator._hardening.arguments import require, require_flag, require_items, wrong_type
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line, reason_of
+from states._records import record
 
 Tell = Callable[[str, bool, str], None]
 """Passes name, satisfied and reason on to the driver."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConditionSpec:
     """The declaration of a condition.
 

@@ -16,7 +16,7 @@ calls `sys.exit()`, or does not end when it is cancelled holds nothing up.
 
 import inspect
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, TypeVarTuple
 
 import anyio
@@ -28,6 +28,7 @@ from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock
 from orchestrator._runtime.event_loop import EventLoop, SpawnedTask
 from states import Policy
+from states._records import record
 
 TimesT = TypeVarTuple("TimesT")
 
@@ -57,7 +58,7 @@ class Drainable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DrainParts:
     """What takes part in the drains of one orchestrator.
 

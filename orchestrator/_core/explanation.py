@@ -1,7 +1,7 @@
 """What a service waits for and why, as data and as text: every mouth says these words."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import NamedTuple
 
 from orchestrator._core.order import as_tree
@@ -17,12 +17,13 @@ from states import (
     StageChanged,
     TimerFired,
 )
+from states._records import record
 
 _BLOCKED_SECONDS = 0.1
 """A lag of the event loop that is worth a line: no healthy one is that late."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Explanation:
     """Why the service is in its stage. `str()` gives it as text for a person. No secrets.
 

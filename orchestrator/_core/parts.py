@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 from orchestrator._core.companions import Companion
@@ -16,6 +16,7 @@ from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
 from orchestrator._probing.always_answers import AlwaysAnswers
 from orchestrator._runtime.clock import LoopClock
 from states import Policy, Stage, StartupMachine
+from states._records import record
 
 _NEW_SECONDS = 60.0
 """A process that is older than this when it enters has done more than import and set up."""
@@ -29,7 +30,7 @@ def _idled_through(age_seconds: float) -> bool:
     return time.process_time() < _IDLE_SHARE * age_seconds
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parts:
     """What a start-up is made of.
 

@@ -4,10 +4,10 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from orchestrator._hardening.text import bracketed, one_line
+from states._records import record
 
 Address: TypeAlias = tuple[int, tuple[object, ...] | str]
 """A socket family, and an address in the form that the family has."""
@@ -22,7 +22,7 @@ _MOST_PLACE_CHARACTERS = 300
 """A host has 253 at most, and the path of a Unix socket 107."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """One server to try.
 

@@ -1,7 +1,8 @@
 """One attempt, and what has been done about it so far."""
 
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from states._records import mutable_record
 
 
 class AttemptPhase(Enum):
@@ -18,7 +19,7 @@ class AttemptPhase(Enum):
     """It did not react; a failure was posted in its place. Its own result will not count."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class Attempt:
     """One attempt.
 

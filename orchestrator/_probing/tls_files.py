@@ -4,13 +4,14 @@ Nothing here ever asks a person for a pass phrase.
 """
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from orchestrator._probing.protocol_fault import ProtocolFault
+from states._records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TlsFiles:
     """What a client brings to TLS; empty for nothing.
 

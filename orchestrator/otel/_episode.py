@@ -5,13 +5,14 @@ made when it ends, from these records, so a tracer provider that is set late los
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from orchestrator._core.account import Account
 from orchestrator._ports import KeptFact
 from states import Failure, ProbeFailed, ProbeSucceeded, Stage, StageChanged
+from states._records import mutable_record, record
 
 ATTEMPTS_FIRST = 10
 """The attempts that get a span of their own: the first ten, and the last one."""
@@ -93,7 +94,7 @@ STOPPED = "stopped"
 """The outcome of an episode that was cut short; the others are the stage that it ended in."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class Stay:
     """One stay in one stage; `error` says what ended it, where that was a failure."""
 
@@ -103,7 +104,7 @@ class Stay:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptRecord:
     """One attempt; `within` is the stay or the wait that holds it wholly, `None` if none does."""
 
@@ -115,7 +116,7 @@ class AttemptRecord:
     within: "Stay | ConditionWait | None"
 
 
-@dataclass(slots=True)
+@mutable_record
 class ConditionWait:
     """A time for which a condition did not hold: from its declaration, or from its fall.
 
@@ -138,7 +139,7 @@ class ConditionWait:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Transition:
     """A change of stage, and why it came.
 
@@ -173,7 +174,7 @@ def _task_events() -> FirstAndLast[KeptFact]:
     return FirstAndLast(TASK_EVENTS_FIRST, 8)
 
 
-@dataclass(slots=True)
+@mutable_record
 class Episode:
     """What one trace will say. Times are in the clock's seconds.
 

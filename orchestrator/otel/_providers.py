@@ -1,7 +1,5 @@
 """The providers, given or global, set before or after the orchestrator is entered."""
 
-from dataclasses import dataclass, field
-
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Tracer, TracerProvider
@@ -13,14 +11,19 @@ from orchestrator.otel._machine_metrics import is_unset_meter_provider
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
 
-@dataclass(slots=True)
 class Providers:
     """Where telemetry goes at this moment; the global providers where none were given."""
 
-    given_tracers: TracerProvider | None
-    given_meters: MeterProvider | None
-    events: EventLog | None
-    _made: tuple[TracerProvider, Tracer] | None = field(default=None, init=False)
+    def __init__(
+        self,
+        given_tracers: TracerProvider | None,
+        given_meters: MeterProvider | None,
+        events: EventLog | None,
+    ) -> None:
+        self.given_tracers = given_tracers
+        self.given_meters = given_meters
+        self.events = events
+        self._made: tuple[TracerProvider, Tracer] | None = None
 
     @property
     def nobody_listens(self) -> bool:

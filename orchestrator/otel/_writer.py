@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from threading import Event
 from typing import TypeVarTuple
 
@@ -25,6 +24,7 @@ from orchestrator.otel._providers import SCHEMA_URL, Providers
 from orchestrator.otel._recorder import Recorder
 from orchestrator.otel._trace import TraceWriter
 from states import Fact, Missing, Stage, StageChanged
+from states._records import mutable_record, record
 
 ArgumentsT = TypeVarTuple("ArgumentsT")
 
@@ -32,7 +32,7 @@ _LATER_EPISODES = 8
 """The episodes after the start-up that wait for a provider; the oldest go first."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stop:
     """The orchestrator was left, and still waited for this."""
 
@@ -47,7 +47,7 @@ ToWrite = _Dated | Stop | Event
 """A fact and its date, the end, or an event to set once all before it is written."""
 
 
-@dataclass(slots=True)
+@mutable_record
 class _Finished:
     """An episode that has ended, and the root of its trace once that is written."""
 

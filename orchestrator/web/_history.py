@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +19,7 @@ from states import (
     ProbeSucceeded,
     StageChanged,
 )
+from states._records import record
 
 STAGES_KEPT = 256
 """A start-up has four stages; this many are hours of flapping."""
@@ -28,7 +28,7 @@ ATTEMPTS_KEPT = 256
 """The picture shows no more than that: at the steady pace, the last 20 minutes."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShownAttempt:
     """One attempt, as the page shows it.
 
