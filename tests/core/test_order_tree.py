@@ -16,12 +16,12 @@ def test_each_stands_below_the_last_of_what_it_comes_after() -> None:
         "database": ("redis",),
         "bridge": ("auth", "database"),
     }
-    assert drawn(after, ["listener", "bridge", "cache", "database", "auth"]) == [
+    assert drawn(after, ["listener", "bridge", "warm-cache", "database", "auth"]) == [
         "redis",
         "  database",
         "    listener",
         "    bridge also auth",
-        "cache",
+        "warm-cache",
         "auth",
     ]
 
