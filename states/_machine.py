@@ -63,8 +63,8 @@ def _engine() -> dict[type[Fact], Callable[[Counters, Counters, Fact], object]]:
 class StartupMachine:
     """Says in which stage a service is, given what happened.
 
-    `receive` and `wake_at` are the whole interface: feed it every fact in order, and a
-    `TimerFired` when the time `wake_at` has come.
+    Feed it every fact in order with `receive`, and a `TimerFired` when the time `wake_at` has come.
+    All else only reads.
 
     Args:
         policy: Thresholds and durations.
@@ -101,6 +101,15 @@ class StartupMachine:
     def wake_at(self) -> float | None:
         """When the machine wants its next `TimerFired`, in monotonic seconds; `None`: not now."""
         return self._counters.wake_at
+
+    def holds(self, name: str | None) -> bool:
+        """Whether a condition holds; without a name, whether the probe answers.
+
+        Raises:
+            KeyError: When no condition of this name was declared.
+        """
+        counters = self._counters
+        return counters.probe_answers if name is None else counters.conditions[name].satisfied
 
     def receive(self, fact: Fact) -> StageChanged | None:
         """Take one fact; return the transition that it caused, if any.

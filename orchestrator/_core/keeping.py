@@ -215,12 +215,8 @@ class Keeping(Observer):
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Which of these do not hold."""
-        known = self._machine.snapshot
-        return [
-            name
-            for name in names
-            if not (known.probe_answers if name == PROBE else known.conditions[name].satisfied)
-        ]
+        holds = self._machine.holds
+        return [name for name in names if not holds(None if name == PROBE else name)]
 
     async def changed(self) -> None:
         """Return when something may hold that did not hold before."""

@@ -18,6 +18,8 @@ from orchestrator._gate.health_verdict import HealthRules
 from orchestrator._http.health_paths import HEALTH_PATHS
 from orchestrator.checks._task_function import TaskFunction
 from orchestrator.testing import ManualClock, ScriptedProbe, virtual_startup
+from states import Missing
+from states._counters import Counters
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +43,25 @@ async def test_a_task_is_up_once_it_runs_and_ends_with_the_orchestrator() -> Non
         assert startup.stage is Stage.READY
         assert not ended
     assert ended == ["listener"]
+
+
+async def test_the_start_of_one_task_does_not_cost_more_the_more_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def look(counters: Counters) -> tuple[Missing, ...]:
+        nonlocal looks
+        looks += 1
+        return whole(counters)
+
+    whole = Counters.waits_for
+    monkeypatch.setattr(Counters, "waits_for", look)
+    run = virtual_startup(conditions=[Task(f"task {n}", for_ever) for n in range(60)])
+    async with run.startup as startup:
+        await run.clock.advance(0.1)
+        assert startup.stage is Stage.READY
+    assert looks < 30, "each look is at all conditions"
 
 
 async def test_a_task_that_takes_a_status_is_up_when_it_says_so() -> None:

@@ -339,6 +339,17 @@ def test_every_row_of_the_table_is_legal_and_leaves_its_stage() -> None:
         assert row.source is not row.target
 
 
+def test_single_conditions_can_be_asked_for() -> None:
+    machine = StartupMachine(POLICY, ["listener", "cache"])
+    assert not machine.holds(None)
+    machine.receive(BootFinished(1))
+    machine.receive(holds(1.5))
+    machine.receive(ok(2.0))
+    assert [machine.holds(name) for name in (None, "listener", "cache")] == [True, True, False]
+    machine.receive(lost(2.5))
+    assert not machine.holds("listener")
+
+
 def test_the_snapshot_accounts_for_all_time() -> None:
     machine = ready()
     machine.receive(ok(7.5))
