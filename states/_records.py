@@ -6,7 +6,7 @@ are dataclasses all the same: to type checkers, to `fields`, `replace` and `asdi
 to the classes that are derived from them.
 
 To make one takes half a microsecond longer. Those that are made often write their `__init__`, which
-takes the fields in their order, or all by keyword only, and `put`s each of them.
+takes the fields in their order and `put`s each of them.
 """
 
 from collections.abc import Mapping
@@ -25,24 +25,33 @@ put = object.__setattr__
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[RecordT]) -> type[RecordT]:
-    """Make the class a frozen dataclass with slots."""
+    """Make the class a frozen dataclass with slots.
+
+    Those that are derived from it are made by the standard library's `dataclass`.
+    """
     return _made(cls, _FROZEN, frozen=True)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+def keyword_record(cls: type[RecordT]) -> type[RecordT]:
+    """The same with fields that are given by keyword only."""
+    return _made(cls, _BY_KEYWORD, frozen=True, kw_only=True)
 
 
 @dataclass_transform(field_specifiers=(field,))
 def mutable_record(cls: type[RecordT]) -> type[RecordT]:
-    """Make the class a dataclass with slots; it has no hash."""
+    """Make the class a dataclass with slots, which has no hash."""
     return _made(cls, _MUTABLE, frozen=False)
 
 
-def _made(cls: type[RecordT], methods: Mapping[str, object], *, frozen: bool) -> type[RecordT]:
-    init: Any = cls.__dict__.get("__init__")
-    for name, method in (_MAKING if init is None else {}).items():
-        setattr(cls, name, method)
+def _made(
+    cls: type[RecordT], methods: Mapping[str, object], *, frozen: bool, kw_only: bool = False
+) -> type[RecordT]:
+    written = cls.__dict__.keys()
     for name, method in methods.items():
-        setattr(cls, name, method)
-    by_keyword = init is not None and init.__code__.co_argcount == 1
-    as_dataclass = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=by_keyword)
+        if name not in written:
+            setattr(cls, name, method)
+    as_dataclass = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)
     made: Any = as_dataclass(cls)
     made.__dataclass_params__.frozen = frozen  # asked for classes that are derived from it
     names = tuple(made.__dataclass_fields__)
@@ -56,7 +65,7 @@ class _LateSignature:
     """What `inspect.signature` says of a class, made when it is asked for."""
 
     def __get__(self, _: object, cls: "type[_SharedMethods]") -> "Signature":
-        if cls.__init__ is not _SharedMethods.__init__:
+        if cls.__init__ not in (_SharedMethods.__init__, _init_by_keyword):
             raise AttributeError("__signature__")  # it is that of `__init__`
         from inspect import Parameter, Signature
 
@@ -64,7 +73,7 @@ class _LateSignature:
             default = _MADE_ANEW if callable(spec.default_factory) else spec.default
             return Parameter(
                 spec.name,
-                Parameter.POSITIONAL_OR_KEYWORD,
+                Parameter.KEYWORD_ONLY if spec.kw_only else Parameter.POSITIONAL_OR_KEYWORD,
                 default=Parameter.empty if default is MISSING else default,
                 annotation=spec.type,
             )
@@ -135,6 +144,10 @@ class _SharedMethods:
         return self.__class__(**{**values, **changes})
 
 
+def _init_by_keyword(self: _SharedMethods, **named: object) -> None:
+    _SharedMethods.__init__(self, **named)
+
+
 def _completed(
     cls: type[_SharedMethods], given: tuple[object, ...], named: dict[str, object]
 ) -> tuple[object, ...]:
@@ -163,7 +176,9 @@ def _completed(
     return tuple(values)
 
 
-_MUTABLE = {
+_MUTABLE: dict[str, object] = {
+    "__init__": _SharedMethods.__init__,
+    "__signature__": vars(_SharedMethods)["__signature__"],
     "__eq__": _SharedMethods.__eq__,
     "__hash__": None,
     "__repr__": _SharedMethods.__repr__,
@@ -171,13 +186,10 @@ _MUTABLE = {
     "__setstate__": _SharedMethods.__setstate__,
     "__replace__": _SharedMethods.__replace__,
 }
-_MAKING = {
-    "__init__": _SharedMethods.__init__,
-    "__signature__": vars(_SharedMethods)["__signature__"],
-}
-_FROZEN = {
+_FROZEN: dict[str, object] = {
     **_MUTABLE,
     "__hash__": _SharedMethods.__hash__,
     "__setattr__": _SharedMethods.__setattr__,
     "__delattr__": _SharedMethods.__delattr__,
 }
+_BY_KEYWORD = {**_FROZEN, "__init__": _init_by_keyword}

@@ -9,7 +9,7 @@ from orchestrator._core.conditions import name_as_kept
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._core.order import PROBE
 from states import Stage
-from states._records import put, record
+from states._records import keyword_record
 
 
 class HealthVerdict(StrEnum):
@@ -20,7 +20,7 @@ class HealthVerdict(StrEnum):
     FAIL = "fail"
 
 
-@record
+@keyword_record
 class HealthRules:
     """What a service that is degraded says of itself; see `health_app`.
 
@@ -31,10 +31,6 @@ class HealthRules:
 
     drain_when_degraded: bool = False
     admit_degraded: bool = False
-
-    def __init__(self, *, drain_when_degraded: bool = False, admit_degraded: bool = False) -> None:
-        put(self, "drain_when_degraded", drain_when_degraded)
-        put(self, "admit_degraded", admit_degraded)
 
 
 def verdict_on(

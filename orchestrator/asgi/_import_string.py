@@ -4,13 +4,13 @@ import importlib
 import inspect
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator._errors import OrchestratorError
 from orchestrator._hardening.arguments import require
 from orchestrator._hardening.log_thread import logger
 from orchestrator._http.asgi_types import ASGIApp
+from states._records import record
 
 _FORM = re.compile(r"((?:[^\W\d]\w*\.)*[^\W\d]\w*):((?:[^\W\d]\w*\.)*[^\W\d]\w*)(\(\))?")
 _NAME = re.compile(r"[^\W\d]\w{0,40}")
@@ -51,7 +51,7 @@ class ImportStringError(ValueError):
         super().__init__(f"the application is {shown}; it must be {self.allowed}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImportString:
     """A parsed import string.
 

@@ -9,7 +9,6 @@ import json
 import socket
 import ssl
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from http.client import (
     BadStatusLine,
@@ -28,6 +27,7 @@ from orchestrator._probing.addresses import Place
 from orchestrator._probing.deadline_stream import DeadlineStream
 from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator.checks._exchange_session import ExchangeProbe, ExchangeSession, TlsChoice
+from states._records import record
 
 _MOST_BYTES = 64 * 1024
 """How much of an answer is read for a field of JSON."""
@@ -41,7 +41,7 @@ _TLS_ALERT = "\x15\x03"
 """What a server says on a plain connection that it expects TLS on."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _HttpQuestion:
     """What to ask, and which answers are right; see `http`."""
 

@@ -10,8 +10,9 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
+
+from states._records import record
 
 _PROC = Path("/proc")
 _START_TIME = 19
@@ -34,7 +35,7 @@ _PYTHON_TAKES = frozenset("WXm")
 """The options of Python that a word of their own may follow."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParentProcess:
     """The supervisor of the workers.
 

@@ -1,10 +1,10 @@
 """How many workers have to be ready for all of them to be."""
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator._hardening.arguments import wrong_type
+from states._records import record
 
 ReadyWhen = Literal["all", "any"] | float
 """See `Pod(readyz=)`."""
@@ -12,7 +12,7 @@ ReadyWhen = Literal["all", "any"] | float
 _WRITE = "write readyz='all', 'any' or a share such as 0.5"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Quorum:
     """When so many of so many are enough.
 

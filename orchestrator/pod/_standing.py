@@ -1,10 +1,11 @@
 """How the workers stand, made of their reports: pure, so that every worker comes to the same."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Self
 
 from orchestrator._gate.health_verdict import HealthVerdict
+from states._records import record
 
 STUCK_SECONDS = 5.0
 """How long a worker may be silent; it beats each second."""
@@ -12,7 +13,7 @@ STUCK_SECONDS = 5.0
 _MOST_WORDS = 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerReport:
     """What one worker says of itself.
 
@@ -91,7 +92,7 @@ class WorkerReport:
         return "draining" if self.draining else self.stage
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PodStanding:
     """How all workers of a service stand at one moment.
 

@@ -3,18 +3,19 @@
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from orchestrator._hardening.arguments import MOST_PORT, require, require_flag, wrong_type
 from orchestrator.redis._errors import AttemptError, WrongAnswerError
 from states import FailureKind
+from states._records import keyword_record, record
 
 _MOST_EXPIRY_SECONDS = 1e9
 """Redis refuses more milliseconds than it can count; this is a little over 30 years."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@keyword_record
 class Expect:
     """What each attempt asks besides PING, all in one round trip.
 
@@ -61,7 +62,7 @@ class Expect:
             raise ValueError("a canary cannot be written to a cluster: use one of both")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RedisCommand:
     """One command and what its reply must be.
 

@@ -1,7 +1,8 @@
 """How far an attempt has come, which decides what a missing answer means."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from states._records import mutable_record, record
 
 
 class ProbePhase(StrEnum):
@@ -27,7 +28,7 @@ _GREETING = frozenset({"HELLO", "AUTH", "CLIENT", "SELECT"})
 """The commands with which a connection begins; which of them depends on redis-py's version."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Situation:
     """What is to be known of an attempt to say why it failed.
 
@@ -51,7 +52,7 @@ class Situation:
         return "the greeting" if self.command in _GREETING else self.command
 
 
-@dataclass(slots=True)
+@mutable_record
 class Progress:
     """How far the attempt under way has come. Written in the worker's thread, read by all.
 

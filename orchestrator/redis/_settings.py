@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from orchestrator._hardening.arguments import MOST_PORT
@@ -10,6 +10,7 @@ from orchestrator._hardening.text import one_line
 from orchestrator._ports import Probe, Target
 from orchestrator._probing.addresses import Place
 from orchestrator.redis._expect import Expect
+from states._records import record
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 6379
@@ -21,7 +22,7 @@ _MOST_PATH_BYTES = 107
 """unix(7): `sun_path` has 108 bytes on Linux, and its last is zero."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RedisSettings:
     """One Redis and the way in. Its `repr` shows no secret.
 

@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, Literal, Self
 
@@ -12,6 +12,7 @@ from orchestrator import ConditionSpec
 from orchestrator._hardening.log_thread import logger
 from orchestrator._hardening.text import mistake_in, one_line
 from states import Platform, Policy, PolicyError
+from states._records import keyword_record
 
 PREFIX = "ORCHESTRATOR_"
 """What the names of all variables begin with."""
@@ -71,7 +72,7 @@ class SettingsError(ValueError):
         self.variable = variable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@keyword_record
 class Settings:
     """What a service's environment says about its start-up.
 
@@ -134,7 +135,7 @@ class Settings:
         return cls(policy=policy, redis_url=_redis_url(environ), checks=checks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@keyword_record
 class AutoSettings:
     """What `orchestrator.auto` reads from the environment besides `Settings`.
 

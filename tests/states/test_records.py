@@ -19,26 +19,19 @@ import orchestrator
 import states
 from orchestrator.asgi import AdmissionCounts
 from states import ConditionChanged, Failure, FailureKind, ProbeFailed, TimerFired
-from states._records import mutable_record, put, record
+from states._records import keyword_record, mutable_record, put, record
 
 FAILURE = Failure(FailureKind.TRANSIENT, "ConnectionRefusedError", "it refuses")
 FAILED = ProbeFailed(1.0, 0.25, FAILURE)
 
 
-@record
+@keyword_record
 class Login:
-    """A record with all that a field can say of itself."""
+    """One with all that a field can say of itself, by keyword only."""
 
     user: str = "me"
     password: str = field(default="", repr=False)
     options: Mapping[str, str] = field(default_factory=dict)
-
-    def __init__(
-        self, *, user: str = "me", password: str = "", options: Mapping[str, str] | None = None
-    ) -> None:
-        put(self, "user", user)
-        put(self, "password", password)
-        put(self, "options", {} if options is None else options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +49,24 @@ class Pair:
 
     first: str
     second: list[str] = field(default_factory=list)
+
+
+@record
+class Written:
+    """One that writes what it would share."""
+
+    first: str
+    second: list[str] = field(default_factory=list)
+
+    def __init__(self, first: str, second: list[str] | None = None) -> None:
+        put(self, "first", first)
+        put(self, "second", [first] if second is None else second)
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return "written"
 
 
 @record
@@ -97,7 +108,7 @@ def test_each_record_takes_its_fields_in_order_and_as_they_are_typed(made: type)
     given = list(inspect.signature(made).parameters.values())
     assert [one.name for one in given] == [one.name for one in fields]
     init = vars(made)["__init__"]
-    written = init is not vars(Pair)["__init__"]
+    written = init not in (vars(Pair)["__init__"], vars(Login)["__init__"])
     typed = typing.get_type_hints(made)
     taken = typing.get_type_hints(init) if written else typed
     for parameter, spec in zip(given, fields, strict=True):
@@ -142,6 +153,27 @@ def test_a_record_says_which_field_is_wrong(
         made(*given, **named)
     with pytest.raises(TypeError):
         inspect.signature(made).bind(*given, **named)
+
+
+def test_a_record_with_an_init_of_its_own_sets_its_fields_by_it() -> None:
+    assert Written("a").second == ["a"]
+    assert Written("a") == Written("a", ["a"])
+
+
+def test_a_record_by_keyword_takes_nothing_else() -> None:
+    made: Any = Login
+    for given in ("me",), ("me", "", ""):
+        for kind in (made, StandardLogin):
+            with pytest.raises(TypeError, match="positional argument"):
+                kind(*given)
+    assert Login(options={"a": "b"}, user="you").options == {"a": "b"}
+    with pytest.raises(TypeError, match="'wrong' is no field"):
+        made(wrong=1)
+
+
+def test_a_record_keeps_the_methods_that_it_writes() -> None:
+    assert repr(Written("a")) == "written"
+    assert hash(Written("a")) == 1
 
 
 def test_a_record_may_check_itself() -> None:

@@ -10,6 +10,7 @@ from orchestrator._hardening.arguments import MOST_PORT
 from orchestrator._probing.addresses import Place, is_host
 from orchestrator._probing.tls_files import TlsFiles
 from orchestrator.checks._postgres.libpq_files import completed, home, password_from
+from states._records import record
 
 DEFAULT_PORT = 5432
 _SOCKET_DIRECTORIES = ("/run/postgresql", "/var/run/postgresql", "/tmp")  # noqa: S108  libpq's own
@@ -45,7 +46,7 @@ class PostgresServer(Place):
     wants: str = "any"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PostgresSettings:
     """The servers, and the way in. Its `repr` shows nothing.
 
