@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -44,6 +45,46 @@ with contextlib.suppress(ModuleNotFoundError):
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+_NO_TIME_LEFT = "no time was left for it"
+_BEGAN_AT = time.time()
+_DAY_SECONDS = 86400
+_GOLDEN_RATIO = 0.618034
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--until",
+        type=float,
+        metavar="SECONDS",
+        help="begin no test after this moment (Unix time), and say how many are left out; each day"
+        " the tests begin at another place, so that all have their turn",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (until := config.getoption("--until")) is not None:
+        # By the golden ratio, the places of any few days are far from each other.
+        first = int(until // _DAY_SECONDS * _GOLDEN_RATIO % 1 * len(items))
+        items[:] = items[first:] + items[:first]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    until = item.config.getoption("--until")
+    if until is not None and time.time() > until:
+        pytest.skip(_NO_TIME_LEFT)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    if left_out := sum(_NO_TIME_LEFT in str(report.longrepr) for report in skipped):
+        passed = len(terminalreporter.getreports("passed"))
+        terminalreporter.write_line(
+            f"cut off after {time.time() - _BEGAN_AT:.0f} s: {passed} tests passed,"
+            f" {left_out} were left out"
+        )
 
 
 def pytest_collection_finish() -> None:

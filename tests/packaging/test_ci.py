@@ -1,8 +1,11 @@
 """.ci/run: what it asks for where it may, beside the tests. Nothing is installed here."""
 
 import os
+import re
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,13 +28,22 @@ class Machine:
         self.make("apt-get")
         self.make("make")
         self.make(".venv/bin/python")
-        self.make("bin/date", "echo 005")  # the fifth day of a year: the others come in their order
+        self.day("005")  # the fifth day of a year: the others come in their order
+
+    def day(self, number: str) -> None:
+        self.make("bin/date", f'[ "$*" = +%j ] && echo {number} || exec /bin/date "$@"')
 
     def make(self, program: str, body: str = "") -> None:
         path = self.folder / program
         path.parent.mkdir(exist_ok=True)
         path.write_text(f'#!/bin/sh\necho "{path.name} $*" >> {self.log}\n{body}\n')
         path.chmod(0o755)
+
+    def change(self, before: str, after: str) -> None:
+        run = self.folder / ".ci/run"
+        text = run.read_text()
+        assert text.count(f"\n{before}") == 1
+        run.write_text(text.replace(f"\n{before}", f"\n{after}"))
 
     def run(self, **environ: str) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(self.folder), str(self.folder / "bin"), "/usr/bin", "/bin"])
@@ -44,8 +56,10 @@ class Machine:
         )
 
     def asked(self) -> list[str]:
-        lines = self.log.read_text().splitlines()
-        return [line for line in lines if not line.startswith(("apt-get", "date"))]
+        """Without what every run of tests is asked."""
+        lines = re.sub(r" (ARGS=)?--until=\d+| -o faulthandler\S+", "", self.log.read_text())
+        skipped = ("apt-get", "date")
+        return [line for line in lines.splitlines() if not line.startswith(skipped)]
 
 
 @pytest.fixture
@@ -77,7 +91,7 @@ def test_ci_runs_the_tests_on_other_pythons_and_versions_too(machine: Machine) -
 
 @pytest.mark.parametrize("day", ["001", "099", "366"])
 def test_each_has_its_day_on_which_it_comes_first(machine: Machine, day: str) -> None:
-    machine.make("bin/date", f"echo {day}")
+    machine.day(day)
     assert machine.run(CI="true").returncode == 0
     first = int(day) % len(ELSEWHERE)
     assert machine.asked() == HERE + ELSEWHERE[first:] + ELSEWHERE[:first]
@@ -92,12 +106,12 @@ def test_where_there_can_be_no_debian_it_goes_on(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("again", [True, False])
-@pytest.mark.parametrize("index", [0, 2, 4])
+@pytest.mark.parametrize("index", [0, 1, 2, 4])
 def test_what_fails_elsewhere_is_run_once_more_and_fails_the_second_time(
     machine: Machine, index: int, again: bool
 ) -> None:
     failing = ELSEWHERE[index].removeprefix("python ")
-    body = f'case "$*" in "{failing}"*) [ "{again} $*" = "False {failing} {AGAIN}" ];; esac'
+    body = f'case "{again} $*" in "False {failing} {AGAIN}"*) ;; *"{failing}"*) exit 1;; esac'
     machine.make(".venv/bin/python", body)
     if failing.startswith("make "):
         machine.make("make", body.replace("make ", ""))
@@ -121,12 +135,37 @@ def test_what_fails_is_run_once_more_and_fails_the_second_time(
 
 
 def test_what_would_begin_too_late_is_left_out(machine: Machine) -> None:
-    text = RUN.read_text().replace("LAST_START_SECONDS=900", "LAST_START_SECONDS=-1")
-    (machine.folder / ".ci/run").write_text(text)
+    machine.change("LAST_TEST_SECONDS=", "LAST_TEST_SECONDS=-1 #")
     done = machine.run(CI="true")
     assert done.returncode == 0
     assert machine.asked() == HERE
     assert done.stdout.count(" is left out: ") == len(ELSEWHERE)
+
+
+def test_every_run_of_tests_begins_none_after_the_same_moment(machine: Machine) -> None:
+    began_at = time.time()
+    assert machine.run(CI="true").returncode == 0
+    untils = re.findall(r"--until=(\d+)", machine.log.read_text())
+    assert len(untils) == len(EVERYTHING) - len(["make schemas"])
+    assert len(set(untils)) == 1
+    assert began_at < int(untils[0]) < began_at + 1200
+
+
+def test_what_is_stopped_before_its_tests_have_ended_is_said_and_no_failure(
+    machine: Machine,
+) -> None:
+    machine.change("END_SECONDS=", "END_SECONDS=2 #")
+    machine.make(".venv/bin/python", "exec sleep 600")
+    done = machine.run(CI="true")
+    assert done.returncode == 0
+    assert re.search(r"debian.py sid .* was cut off after \d+ s, before its tests", done.stdout)
+    assert machine.asked() == EVERYTHING
+
+
+def test_what_has_failed_and_is_stopped_the_second_time_fails(machine: Machine) -> None:
+    machine.change("END_SECONDS=", "END_SECONDS=2 #")
+    machine.make(".venv/bin/python", 'case "$*" in *WORKERS*) exec sleep 600;; esac; exit 1')
+    assert machine.run(CI="true").returncode != 0
 
 
 @pytest.mark.parametrize("again", [True, False])
@@ -142,8 +181,9 @@ def test_a_failure_with_the_newest_versions_is_a_warning(machine: Machine) -> No
     machine.make("make", '[ "$1" != test-newest ]')
     done = machine.run(CI="true")
     assert done.returncode == 0
-    assert "WARNING: make test-newest failed" in done.stdout
-    assert machine.asked() == EVERYTHING
+    assert "WARNING: make test-newest failed twice" in done.stdout
+    again = f"make test-newest {AGAIN}"
+    assert machine.asked() == [*EVERYTHING[:-1], again, EVERYTHING[-1]]
 
 
 def test_schemas_that_cannot_be_installed_are_told_and_stop_nothing(tmp_path: Path) -> None:
@@ -160,6 +200,47 @@ def test_schemas_that_cannot_be_installed_are_told_and_stop_nothing(tmp_path: Pa
     assert done.stdout == (
         "could not install the schemas of Kubernetes; the test that needs them is skipped\n"
     )
+
+
+TWENTY = """
+import time
+import pytest
+
+ran = []
+
+@pytest.mark.parametrize("number", range(20))
+def test_one(number, request):
+    ran.append(number)
+    if len(ran) == 5:
+        print("ran", ran)
+        later = request.config.getoption("--until") + 1
+        time.time = lambda: later
+"""
+
+
+def test_no_test_begins_after_the_moment_and_another_is_the_first_on_each_day(
+    tmp_path: Path,
+) -> None:
+    shutil.copy(ROOT / "tests/conftest.py", tmp_path)
+    (tmp_path / "test_twenty.py").write_text(TWENTY)
+    firsts = set()
+    for day in range(3):
+        until = int(time.time()) + 86400 * (day + 1)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-sra", "-pno:cacheprovider", f"--until={until}"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        assert re.search(r"\ncut off after \d+ s: 5 tests passed, 15 were left out\n", done.stdout)
+        (ran,) = re.findall(r"ran \[(.*)\]", done.stdout)
+        first, *others = map(int, ran.split(", "))
+        assert others == [(first + step) % 20 for step in range(1, 5)]
+        firsts.add(first)
+    assert len(firsts) == 3
 
 
 WORKFLOW = ROOT / ".github/workflows/ci.yml"
