@@ -14,12 +14,13 @@ from orchestrator.fleet._wire import SERVICES_KEY, fleet_keys
 from states import Failure, FailureKind, Stage
 from tests.cli.cli_support import a_command, finished, in_a_terminal, words
 from tests.fleet.scripted_instance import ScriptedInstance
+from tests.fleet.servers import EACH_PROGRAM, PROGRAMS
 from tests.redis_server import RedisServer, free_port
 
 
-@pytest.fixture(scope="module")
-def started() -> Iterator[RedisServer]:
-    with RedisServer() as server:
+@pytest.fixture(scope="module", params=EACH_PROGRAM)
+def started(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with RedisServer(binary=PROGRAMS[request.param]) as server:
         yield server
 
 

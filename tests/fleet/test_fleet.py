@@ -23,14 +23,15 @@ from orchestrator.redis import RedisProbe
 from orchestrator.testing import ScriptedProbe
 from tests.faults.watching import QUICK
 from tests.fleet.published import KEYS, admin, told
+from tests.fleet.servers import EACH_PROGRAM, PROGRAMS
 from tests.redis_server import FakeServer, RedisServer, free_port, silent
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def started() -> Iterator[RedisServer]:
-    with RedisServer() as server:
+@pytest.fixture(scope="module", params=EACH_PROGRAM)
+def started(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with RedisServer(binary=PROGRAMS[request.param]) as server:
         yield server
 
 
