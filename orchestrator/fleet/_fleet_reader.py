@@ -34,6 +34,9 @@ from orchestrator.fleet._news import (
 from orchestrator.fleet._presence import LifeSigns, PresenceBook, PresenceVerdict
 from orchestrator.fleet._wire import FleetEntry, FleetState, Unreadable
 
+_NAME_SECONDS = 60.0
+"""For so long after a master has become a replica its name is asked for the new one."""
+
 BLOCK_SECONDS = 1.0
 """How long Redis keeps a reader waiting for a change. So leases are asked about as often."""
 
@@ -58,8 +61,16 @@ class StreamEntry(NamedTuple):
     again: bool = False
 
 
+class DemotedError(Exception):
+    """What was a master is a read-only replica now: a new connection may lead to the new master."""
+
+
 class FleetSource(Protocol):
     """Redis, as a reader asks it. Each call may raise what a connection raises."""
+
+    def is_replica(self) -> bool | None:
+        """Whether it follows another one; `None` if it does not say."""
+        ...
 
     def last_id(self) -> str | None:
         """The last id that the stream has given; `None` without a stream."""
@@ -131,12 +142,19 @@ class FleetReader:
         self._truth_at = -_SHORTEST_TRUTH_SECONDS
         self._reached: bool | None = None
         self._begins = True
+        self._was_master = False
+        self._demoted_at: float | None = None
         # What the book knows was given out must be delivered, also where the connection breaks
         # before the turn ends.
         self._steps: list[ReadStep] = []
 
     def connect(self, source: FleetSource) -> Delivery:
-        """Begin on a new connection."""
+        """Begin on a new connection.
+
+        Raises:
+            DemotedError: When it leads to the master of before, which is a replica now.
+        """
+        self._check_role(source)
         book = self.book
         book.begin_connection()
         last_id = source.last_id() or FIRST_PLACE
@@ -164,7 +182,11 @@ class FleetReader:
         return delivery._replace(news=delivery.news + contact)
 
     def turn(self, source: FleetSource, block_seconds: float = BLOCK_SECONDS) -> Delivery:
-        """Wait for changes, and do what is due."""
+        """Wait for changes, and do what is due.
+
+        Raises:
+            DemotedError: When what was a master is a replica now.
+        """
         book = self.book
         self._steps += book.settle(self._now(), at_end=False)
         waits = not (self._steps or book.went_back)
@@ -180,12 +202,28 @@ class FleetReader:
         if looked_up:
             book.refresh(source.some_states(looked_up))
         if self._truth_is_due():
+            self._check_role(source)
             if order_of(source.last_id() or FIRST_PLACE) < order_of(book.place):
                 book.go_back()
             self._read_truth(source)
         return self._delivery()
 
     # -- asking -----------------------------------------------------------------------------------
+
+    def _check_role(self, source: FleetSource) -> None:
+        """Leave a master that has become a replica, unless its name leads nowhere else for long.
+
+        Whoever was given a replica from the start stays there.
+        """
+        follows = source.is_replica()
+        if not follows:
+            self._was_master = self._was_master or follows is False
+            self._demoted_at = None
+        elif self._was_master:
+            since = self._demoted_at = self._demoted_at or self._now()
+            if self._now() - since < _NAME_SECONDS:
+                raise DemotedError
+            self._was_master = False
 
     def _truth_is_due(self) -> bool:
         now = self._now()

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 
 from orchestrator.fleet._changes import ChangeBook
-from orchestrator.fleet._fleet_reader import Delivery, FleetReader
+from orchestrator.fleet._fleet_reader import Delivery, DemotedError, FleetReader
 from orchestrator.fleet._group_source import GroupSource, Membership
 from orchestrator.fleet._link import LinkError
 from orchestrator.fleet._reader_link import ReaderLink, RefusedReply
 from orchestrator.fleet._redis_source import RedisSource, UnexpectedReplyError
+from orchestrator.fleet._replies import is_read_only
 from orchestrator.fleet._wire import FleetKeys
 from orchestrator.redis._settings import RedisSettings
 from states import Failure, FailureKind, Policy
@@ -149,6 +150,8 @@ def read_failure(error: Exception, link: ReaderLink) -> Failure:
             return link.refused(error).failure
         case UnexpectedReplyError():
             return link.wrong_answer().failure
+        case DemotedError():
+            return is_read_only(link.where)
         case _:
             name = type(error).__name__
             return Failure(FailureKind.TRANSIENT, name, f"{link.where} could not be read: {name}")

@@ -20,7 +20,7 @@ from orchestrator.redis._expect import RedisCommand
 from orchestrator.redis._failures import classify
 from orchestrator.redis._pipelined_connection import PipelinedConnection
 from orchestrator.redis._settings import RedisSettings, is_port
-from states import Failure
+from states import Failure, FailureKind
 
 if TYPE_CHECKING:
     from redis.exceptions import MovedError
@@ -188,7 +188,8 @@ class FleetLink:
         # that it calls a ConnectionError, such as LOADING, again and again. And a replica does not
         # become a master again: only a new connection looks its name up anew.
         closes = closes or not said or failure.error_type in (READONLY, "MOVED")
-        if failure.error_type == "LOADING":
+        if failure.kind is FailureKind.TRANSIENT and (said or failure.error_type == "LOADING"):
+            # Thousands of instances must not ask again at the pace at which they would knock.
             failure = replace(failure, congestion=True)
         if closes:
             self.close()

@@ -48,6 +48,14 @@ class RedisSource:
         self.link = link
         self.keys = keys
 
+    def is_replica(self) -> bool | None:
+        """Whether it follows another one; `None` if it does not say, as some proxies do not."""
+        try:
+            role = _fields(self.link.ask_one("HELLO")).get(b"role")
+        except RefusedReply:
+            return None
+        return role != b"master" if isinstance(role, bytes) else None
+
     def last_id(self) -> str | None:
         """The last id that the stream has given; `None` without a stream."""
         try:
@@ -56,9 +64,7 @@ class RedisSource:
             if "no such key" in error.text:
                 return None
             raise
-        items = _items(reply)
-        told = dict(zip(map(_bytes_or_none, items[::2]), items[1::2], strict=False))
-        return _place(told.get(b"last-generated-id"))
+        return _place(_fields(reply).get(b"last-generated-id"))
 
     def all_states(self, most: int) -> States:
         """All states, page by page; after more than `most` it stops."""
@@ -176,6 +182,12 @@ def _pairs(reply: object) -> Iterator[tuple[object, object]]:
     if len(items) % _PAIR:
         raise UnexpectedReplyError
     return zip(items[::2], items[1::2], strict=True)
+
+
+def _fields(reply: object) -> Mapping[bytes | None, object]:
+    """Names and values, which stand in turn."""
+    items = _items(reply)
+    return dict(zip(map(_bytes_or_none, items[::2]), items[1::2], strict=False))
 
 
 def _bytes(reply: object) -> bytes:

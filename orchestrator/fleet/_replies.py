@@ -1,4 +1,4 @@
-"""What Redis says against a call of the publisher, as a failure in our own words.
+"""What Redis says against a call of the fleet, as a failure in our own words.
 
 In a script, Redis 7 begins an error with its code word; Redis 6.2 puts it behind some words of its
 own. So the words are looked for, and nothing else of the text is used.
@@ -12,8 +12,11 @@ READONLY = "READONLY"
 
 _WAIT, _LASTS = FailureKind.TRANSIENT, FailureKind.PERMANENT
 
+_IS_READ_ONLY = "is a read-only replica (READONLY)"
+
 _SAID = (
-    (READONLY, _WAIT, READONLY, "is a read-only replica (READONLY)"),
+    # The second is said to a reader that waits when its master becomes a replica.
+    (f"{READONLY}|UNBLOCKED .*replica", _WAIT, READONLY, _IS_READ_ONLY),
     ("OOM", _WAIT, "OOM", "has no memory left for writing (OOM)"),
     ("MISCONF", _WAIT, "MISCONF", "cannot save to its disk (MISCONF)"),
     ("NOREPLICAS", _WAIT, "NOREPLICAS", "has too few replicas to write (NOREPLICAS)"),
@@ -30,13 +33,14 @@ _SAID = (
 """What the text has, whether waiting won't help, the `error_type`, and what to say."""
 
 
-def of_script(text: str, where: str) -> Failure | None:
-    """Why a script failed; `None` if its text has none of the words.
+def is_read_only(where: str) -> Failure:
+    """Why neither instances nor their readers should stay there."""
+    return Failure(_WAIT, READONLY, f"{where} {_IS_READ_ONLY}")
 
-    What only waiting helps against counts as congestion: thousands of instances must not ask again
-    at the pace at which they would knock.
-    """
+
+def of_script(text: str, where: str) -> Failure | None:
+    """Why a script failed; `None` if its text has none of the words."""
     for words, kind, name, said in _SAID:
         if re.search(words, text):
-            return Failure(kind, name, f"{where} {said}", congestion=kind is _WAIT)
+            return Failure(kind, name, f"{where} {said}")
     return None

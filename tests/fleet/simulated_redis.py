@@ -26,6 +26,7 @@ class SimulatedRedis:
 
     Attributes:
         kept: How many changes an instance can tell again.
+        follows: Whether it says that it is a replica.
     """
 
     def __init__(self, names: Sequence[str], meanwhile: Callable[[], None]) -> None:
@@ -38,6 +39,7 @@ class SimulatedRedis:
         self.leases: dict[str, float] = {}
         self.sequences = dict.fromkeys(names, 0)
         self.kept = KEPT
+        self.follows: bool | None = False
         self._meanwhile = meanwhile
         self._other: tuple[list[StreamEntry], tuple[int, int] | None, dict[str, FleetState]]
         self.part()
@@ -111,6 +113,9 @@ class SimulatedRedis:
         self.clock = 1
 
     # -- what a reader asks -----------------------------------------------------------------------
+
+    def is_replica(self) -> bool | None:
+        return self.follows
 
     def last_id(self) -> str | None:
         self._meanwhile()
