@@ -1,1 +1,1 @@
-"""The start-up itself: one driver feeds the machine and tells everyone."""
+"""The start-up itself: one driver feeds the machine and informs everyone else."""

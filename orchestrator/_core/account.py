@@ -5,7 +5,7 @@ from enum import StrEnum
 from states._records import record
 
 _MOST_BESIDE = 8
-"""So many of those that ran beside are named in the line; the others are counted."""
+"""How many steps that ran beside are named in the line; the rest are counted."""
 
 
 class StepKind(StrEnum):
@@ -21,7 +21,7 @@ class StepKind(StrEnum):
     """Waiting for a condition to hold, from when it could begin."""
 
     GRACE = "grace"
-    """The time for which all of it has to go well without a break."""
+    """The time for which everything must hold without a break."""
 
 
 @record
@@ -114,7 +114,7 @@ class Account:
         return f" ({', '.join(notes)})" if notes else ""
 
     def notes_of(self, step: AccountStep) -> list[str]:
-        """What is to be said of a step besides its time."""
+        """Notes on a step, besides its time."""
         notes = []
         holds = step.kind in (StepKind.PROBE, StepKind.CONDITION)
         if self.ready and holds and step.name == self.last_to_hold:

@@ -4,9 +4,9 @@ How it works. Redis, each condition and the grace are *tracks*. A track opens wh
 after holds. Its opening remembers which of these held last, and the opening of that one in turn, so
 it is the end of a chain that reaches back to the start of the process. Chains never change.
 
-The chain behind what ready needed last is the critical path. Where one of its steps ends the next
-one begins, at the very same reading of the clock, so they always add up to the time to ready. All
-other tracks ran beside it.
+The chain behind what ready needed last is the critical path. Each of its steps ends at the clock
+reading at which the next begins, so they always add up to the time to ready. All other tracks ran
+beside it.
 """
 
 from typing import NamedTuple
@@ -62,7 +62,7 @@ class _Track:
         self.held_at = 0.0
 
     def unmet(self) -> "_Track":
-        """Itself; or the first of those that it still has to wait for."""
+        """This track, or the first of those that it still waits for."""
         for need in self.needs:
             if not need.holds:
                 return need.unmet()
@@ -153,7 +153,7 @@ class AccountBook(Observer):
                 track.opening = self._entry
 
     def _count(self, fact: Fact) -> bool:
-        """Count a fact; return whether something came true by it."""
+        """Count a fact; return whether it made something true."""
         match fact:
             case BootFinished(at=at):
                 self._enter(at)
@@ -170,7 +170,7 @@ class AccountBook(Observer):
         return False
 
     def _hold(self, track: _Track, at: float) -> bool:
-        """It holds; return whether it did not before."""
+        """Mark it as holding; return whether it was not before."""
         if track.holds:
             return False
         track.holds, track.held_at = True, at

@@ -14,7 +14,7 @@ Callback = Callable[[StageChanged], object]
 
 
 async def call_back(stages: frozenset[Stage], callback: Callback, events: Subscription) -> None:
-    """Call it for each event that enters one of `stages`, whatever it raises; a companion."""
+    """A companion that calls it for each event that enters one of `stages`, whatever it raises."""
     guard, missed = CallGuard("callback", callback), 0
     while True:
         try:

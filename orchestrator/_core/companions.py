@@ -3,7 +3,7 @@
 A companion is an async function. It begins with the start-up, or when it is registered later, and
 gets its own stream of events: the latest change of stage first, then each new one. The stream ends
 when the orchestrator is stopped or left, and then the companion has to end too: it has 1 s for the
-events that it has not seen, is then cancelled, and is abandoned 0.5 s later.
+events that it has not seen, is then cancelled, and abandoned after another 0.5 s.
 
 Its task is not a child of the orchestrator's: whatever it raises or swallows, and whoever cancels
 it, the machine goes on and the service can end.
@@ -35,7 +35,7 @@ async def respond_to(
     *,
     beside: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
-    """Respond to each event, and run something beside that until the last one."""
+    """Respond to each event, with something else running beside until the stream ends."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(beside)
         async for _ in events:
@@ -85,11 +85,11 @@ class Companions:
             self._tasks.add(task)
 
     def hurry(self) -> None:
-        """Give them no more time for what they have not seen."""
+        """Give them no more time to catch up."""
         self._patience.cancel()
 
     async def drain(self) -> None:
-        """The feed is closed: let them see what they have not seen, for at most 1 s."""
+        """The feed is closed: give them up to 1 s for the events that they have not seen."""
         with self._patience, anyio.move_on_after(_DRAIN_SECONDS) as scope:
             await self._wait()
         if scope.cancelled_caught:
@@ -100,7 +100,7 @@ class Companions:
             )
 
     async def end(self) -> None:
-        """Cancel those that still run; go on without those that do not end."""
+        """Cancel those that still run, and abandon those that do not end."""
         if not self._tasks:
             return
         for task in self._tasks:

@@ -1,8 +1,8 @@
-"""What falls and comes back without changing the stage, as records of the standard library's log.
+"""Logs what falls and comes back without changing the stage.
 
 A change of stage has a line of its own (`transition_log.py`), which names its cause. Here is the
 rest: an optional condition, a second one that falls in an outage, and the probe that fails while a
-condition is missing already. So a log tells of everything that fell.
+condition is missing already. So the log shows everything that fell.
 """
 
 from orchestrator._hardening.log_thread import logger
@@ -19,7 +19,7 @@ from states import (
 
 _MOST_LINES = 6
 _WINDOW_SECONDS = 60.0
-"""What changes more often than this gets one line for each further minute in which it changes."""
+"""A condition that changes more often within a minute gets one summary a minute from then on."""
 
 
 class _LineLimit:
@@ -33,7 +33,7 @@ class _LineLimit:
         self.ends_at = 0.0
 
     def allows(self, at: float) -> bool:
-        """Whether there may be a line now; if not, the change is counted."""
+        """Whether a change may be logged now; if not, it is counted."""
         if at >= self.ends_at and not self.kept_back:
             self.lines, self.ends_at = 0, at + _WINDOW_SECONDS
         if self.lines < _MOST_LINES:
@@ -43,11 +43,11 @@ class _LineLimit:
         return False
 
     def is_due(self, at: float) -> bool:
-        """Whether the changes that were kept back are to be summed up now."""
+        """Whether it is time to sum up the changes that were held back."""
         return bool(self.kept_back) and at >= self.ends_at
 
     def sum_up(self, at: float) -> int:
-        """The number of changes that were kept back; whatever follows within a minute is, too."""
+        """Return how many changes were held back, and hold back those of the next minute."""
         count, self.kept_back, self.ends_at = self.kept_back, 0, at + _WINDOW_SECONDS
         return count
 
@@ -65,7 +65,7 @@ class ConditionLog(Observer):
         self._limits: dict[str, _LineLimit] = {}
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
-        """Log what it says, unless the line for a change of stage does."""
+        """Log what the fact says, unless the line for a change of stage says it."""
         if isinstance(fact, DrainBegan):
             self._enabled = False  # what falls from now on falls because the service ends
         if not self._enabled:

@@ -45,7 +45,7 @@ def declare(conditions: Iterable[str | ConditionSpec]) -> dict[str, ConditionSpe
 
     Raises:
         DuplicateCondition: When a name is declared twice, or is that of the probe.
-        TypeError: When there is something else than names and `ConditionSpec` in it.
+        TypeError: When it holds anything but names and `ConditionSpec`.
         ValueError: When a name is empty or too long, or `conditions` is a single string.
     """
     if isinstance(conditions, str):
@@ -89,7 +89,7 @@ class Condition:
 
     Or say it yourself with `set`. Both may be used in any thread; in others than the event loop's
     they take effect with the loop's next turn. Once the orchestrator is stopped or left they do
-    nothing, since tasks come up and end in a shutdown as chance has it.
+    nothing, since tasks end in any order during a shutdown.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Condition:
         self._tell(self.name, False, reason_of(reason))
 
     def _leave_block(self, caller: int) -> int | None:
-        """In which start-up the block was entered that ends here.
+        """Return the number of the start-up in which the ending block was entered.
 
         A `with` statement begins and ends in one frame. Where another ends it, as `ExitStack` does,
         it is the oldest of those left.
@@ -159,7 +159,7 @@ class Condition:
 
 
 def _caller(frame: FrameType | None) -> int:
-    """Which call of which function it is that has called the one with this frame."""
+    """Identify the call that called the function with this frame."""
     return id(frame and frame.f_back)
 
 
@@ -167,7 +167,7 @@ class Conditions:
     """The declared conditions of one orchestrator, by name.
 
     Args:
-        tell: Passes on what is said of one.
+        tell: Passes on the state of one.
         life: The number of the start-up.
         beat: Takes a sign of life of the task that holds one.
     """

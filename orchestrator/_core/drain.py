@@ -5,9 +5,9 @@ Its phases, of which the first request for a drain begins the first:
 - It is announced. `/readyz` fails from the first moment, new requests are still served, and the
   callbacks of `on_drain` run. This lasts for `drain_announce_seconds`, and until the callbacks have
   returned, but leaves `drain_close_seconds` of the limit.
-- Nothing new is taken. Gates refuse, close their open WebSockets evenly over `drain_close_seconds`,
-  and wait until all that runs in them has ended.
-- It is over: all has ended, `drain_limit_seconds` have passed since it began, someone cut it
+- Nothing new is taken. Gates refuse new requests, close open WebSockets evenly over
+  `drain_close_seconds`, and wait until everything inside has ended.
+- It is over: everything has ended, `drain_limit_seconds` have passed since it began, someone cut it
   short, or the orchestrator is left.
 
 Its task is a companion of the start-up, and each callback has a task of its own: one that raises,
@@ -37,14 +37,14 @@ DrainCallback = Callable[[], object]
 
 
 class Drainable(Protocol):
-    """What has requests to end, such as a gate."""
+    """Something with requests to finish, such as a gate."""
 
     async def announce_drain(self) -> None:
         """The drain has begun: what cannot be served any more may be refused now."""
         ...
 
     async def drain(self, close_seconds: float) -> None:
-        """Take nothing new, close what stays open, evenly in that time; return when all ended."""
+        """Refuse what is new, close WebSockets evenly over that time; return when all has ended."""
         ...
 
     @property
@@ -121,7 +121,7 @@ class Drain:
         self.over = False
 
     def text(self, now: float) -> str:
-        """What it does, in one line; empty before it begins. From any thread."""
+        """Its state, in one line; empty before it begins. From any thread."""
         began_at = self.began_at
         if began_at is None:
             return ""
@@ -135,12 +135,12 @@ class Drain:
         return f"{text}new requests are served for {refuses:.1f} s more"
 
     def seconds_left(self, now: float) -> float:
-        """How long it takes at most from now on, whether or not it has begun. From any thread."""
+        """The most that it takes from now on, whether or not it has begun. From any thread."""
         began_at = now if self.began_at is None else self.began_at
         return max(0.0, began_at + self._policy.drain_limit_seconds - now)
 
     def begin(self, reason: str, *, announce: bool) -> bool:
-        """Begin it, unless it has begun; whether it did."""
+        """Begin it, unless it has begun; return whether this call began it."""
         if self.began_at is not None:
             return False
         policy = self._policy
@@ -179,7 +179,7 @@ class Drain:
             self.end()
 
     def end(self) -> None:
-        """It is over, whether or not it has begun."""
+        """End it, whether or not it has begun."""
         if not self.over:
             self.over = self.refuses = True
             self._ended.set()
@@ -267,7 +267,7 @@ class _RunningCallback:
                 raise
 
     def leave_behind(self) -> None:
-        """Cancel it, if it still runs, and go on without it."""
+        """Cancel and abandon it, if it still runs."""
         if not self.ended.is_set() and self._task is not None:
             logger.warning(
                 "%s did not return in the drain in time, and is cancelled", name_of(self._callback)

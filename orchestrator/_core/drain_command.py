@@ -1,4 +1,4 @@
-"""Hearing of the drain command, which a platform runs before it sends SIGTERM."""
+"""Begins the drain at the drain command, which a platform runs before it sends SIGTERM."""
 
 import anyio
 
@@ -8,7 +8,7 @@ from orchestrator._runtime.drain_signal import on_drain_signal
 
 
 async def hear_drain_command(startup: Draining, events: Subscription) -> None:
-    """Drain when it comes; a companion."""
+    """A companion that drains at the command."""
     if not startup.drain_seconds_left():
         return  # it does not drain at all
     asked = anyio.Event()

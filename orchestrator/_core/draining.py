@@ -1,4 +1,4 @@
-"""Draining as an application uses it."""
+"""The drain as an application uses it. `drain.py` has its phases."""
 
 from functools import partial
 from typing import TypeVar
@@ -16,7 +16,7 @@ CallbackT = TypeVar("CallbackT", bound=DrainCallback)
 
 
 class Draining(ReadableState):
-    """The part of an `Orchestrator` that ends a service's work.
+    """The part of an `Orchestrator` that drains a service.
 
     Attributes:
         drains_at_signals: Whether something begins the drain at SIGTERM, such as a gate.
@@ -28,7 +28,7 @@ class Draining(ReadableState):
 
     @property
     def draining(self) -> bool:
-        """Whether the service has begun to end its work in this start-up. From any thread."""
+        """Whether the drain of this start-up has begun. From any thread."""
         return self._life is not None and self._life.drain.began_at is not None
 
     @property
@@ -44,9 +44,10 @@ class Draining(ReadableState):
         `/readyz` fails at once, and the callbacks of `on_drain` run. New requests are served for
         `drain_announce_seconds` more; then they are refused, and open WebSockets are closed with
         1012, spread evenly over `drain_close_seconds`. It returns once all requests have ended, and
-        after `drain_limit_seconds` at most; all three are fields of `Policy`. What begins a drain
-        that is under way already waits for the same one. Gates begin it at SIGTERM and SIGINT.
-        Cancelling it stops the waiting only. In a request, do not wait for it: it waits for you.
+        after `drain_limit_seconds` at most; all three are fields of `Policy`. A second call waits
+        for the drain that is under way. Gates begin it at SIGTERM and SIGINT. Cancelling the call
+        only stops the waiting. Don't await it in a request handler: the drain waits for that
+        request.
 
         Args:
             reason: Why, in a few words, for log and trace. No secrets.
@@ -77,7 +78,7 @@ class Draining(ReadableState):
             life.cut_drain_short(why)
 
     def drain_needed(self) -> bool:
-        """Whether a signal begins a drain that has anything to do. From any thread."""
+        """Whether a signal now would begin a drain with anything to do. From any thread."""
         if not (self.drains_at_signals and self.running and self.drain_seconds_left()):
             return False
         return self.policy.drain_announce_seconds > 0 or self._drain_parts.needed
@@ -104,11 +105,11 @@ class Draining(ReadableState):
         return callback
 
     def drain_with(self, one: Drainable) -> None:
-        """Have something take part in each drain, such as a gate."""
+        """Let something take part in each drain, such as a gate."""
         self._drain_parts.drainables.append(one)
 
     def drain_seconds_left(self) -> float:
-        """In how many seconds a drain ends at most, if one begins now or has begun; any thread."""
+        """The most seconds until a drain ends that begins now or has begun. From any thread."""
         return 0.0 if self._life is None else self._life.drain_seconds_left()
 
 

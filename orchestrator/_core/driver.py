@@ -46,7 +46,7 @@ from states import (
 )
 
 _BLOCKED_SECONDS = 1.0
-"""A lag of the event loop that is worth a line of the log. A machine that is busy makes less."""
+"""An event loop lag that is worth a log line. A busy machine alone causes less."""
 
 
 class Driver:
@@ -61,7 +61,7 @@ class Driver:
         observers: They get every fact.
         policy: The total time of one attempt, and the least time between two.
         turns: When it is asked in ready, if not by the pacer. An answer is then taken where it
-            arrives, without waking up for it: it changes nothing, and so costs half as much. Only
+            arrives, without waking the driver: it changes nothing, and costs half as much. Only
             where all observers are our own.
 
     Attributes:
@@ -129,7 +129,7 @@ class Driver:
         self._post(lambda at: DrainBegan(at, reason))
 
     def report(self, fact: KeptFact) -> None:
-        """Something happened inside of a condition. Observers hear of it with the next fact.
+        """Something happened inside a condition. Observers hear of it with the next fact.
 
         To wake the driver for it would cost as much as a check's attempt itself.
         """
@@ -138,7 +138,7 @@ class Driver:
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """Those that have begun."""
+        """The observers that have begun."""
         return tuple(observer for observer, _ in self._observers)
 
     def begin_observers(self, context: StartupContext) -> None:
@@ -173,7 +173,7 @@ class Driver:
                 guard.call(call, observer)
 
     async def settle(self) -> None:
-        """Await this after observers were called: one may have cancelled the task that runs."""
+        """Await this after calling observers: one may have cancelled the running task."""
         await self._uncancelled.settle()
 
     def boot(self) -> None:
@@ -193,7 +193,7 @@ class Driver:
             self._feed.close()
 
     def stop(self, why: str) -> None:
-        """Take no more facts: what falls from now on falls because the service ends."""
+        """Take no more facts: what falls from now on does so because the service ends."""
         self._end(f"the orchestrator was stopped: {why}")
         self._scope.cancel()
 
@@ -209,7 +209,7 @@ class Driver:
                 self._see_blocked(self._timers.now() - deadline)
 
     def _see_blocked(self, late_seconds: float) -> None:
-        """Say once that the application blocks its event loop, which looks like anything else."""
+        """Log once that the application blocks its event loop, which passes for other faults."""
         if late_seconds >= _BLOCKED_SECONDS and not self._said_blocked:
             self._said_blocked = True
             logger.warning(

@@ -1,4 +1,4 @@
-"""What a service waits for and why, as data and as text: every mouth says these words."""
+"""What a service waits for and why, as data and as text. Log, page, traces and commands use it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -20,7 +20,7 @@ from states import (
 from states._records import record
 
 _BLOCKED_SECONDS = 0.1
-"""A lag of the event loop that is worth a line: no healthy one is that late."""
+"""An event loop lag that is worth a line: a healthy loop is never that late."""
 
 
 @record

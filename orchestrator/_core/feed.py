@@ -7,10 +7,10 @@ delays no one, and no one can miss the final stage.
 A subscriber that has seen all joins the *open batch* of those who wait; a batch that has had
 `BATCH` joins is closed, and the next one is opened. An event, or the end of the feed, resumes the
 batches: a few at once, inside `publish`; many by `deliver`, a slice in each turn of the loop, with
-other tasks running in between, so that telling very many does not stall the loop.
+other tasks running in between, so that very many subscribers do not stall the loop.
 
-Whoever is resumed has usually waited for just that event, and gets it with the resumption. Else it
-looks: another task may share its subscription, and trio passes no event on.
+A resumed subscriber has usually waited for just that event, and gets it with the resumption.
+Otherwise it looks: another task may share its subscription, and trio passes no value.
 """
 
 from collections import deque
@@ -30,8 +30,9 @@ BATCH = 48
 """How many subscribers wait in one batch. They are resumed together, before other tasks run."""
 
 MOST_BATCHES, TURNS = 4, 200
-"""So few batches are resumed at once. Of more, one in each turn of the loop, or up to so many if
-there are more turns than this otherwise: each has its cost, and none may stall the loop for long.
+"""Up to `MOST_BATCHES` are resumed at once. If there are more, each turn of the loop resumes one,
+or up to `MOST_BATCHES` if it would take more than `TURNS` turns: each turn has its cost, and none
+may stall the loop for long.
 """
 
 
@@ -72,7 +73,7 @@ class Feed:
         return Subscription(self, latest.sequence if latest else 1)
 
     async def deliver(self) -> None:
-        """Resume waiting subscribers slice by slice, until the feed is closed and all go on."""
+        """Resume subscribers slice by slice, until the feed is closed and all are resumed."""
         while True:
             while self._to_resume:
                 self._resume_some()
@@ -88,14 +89,14 @@ class Feed:
             self._resume_some()
 
     def event(self, sequence: int) -> StageChanged:
-        """The event with this number, which was published; or the oldest kept, if it is gone."""
+        """The published event with this number, or the oldest kept if it is gone."""
         latest = self.history[-1]
         if latest.sequence == sequence:
             return latest
         return self.history[max(0, sequence - self.history[0].sequence)]
 
     def open_batch(self) -> WaitBatch:
-        """Where to join those who wait for the next event or the end; good for one `join`."""
+        """The batch to join to wait for the next event or the end; valid for one `join`."""
         batch = self._open
         if batch is None or not self._places:
             batch = self._next_batch()
@@ -103,7 +104,7 @@ class Feed:
         return batch
 
     def leave(self, batch: WaitBatch, waiting: Waiting) -> None:
-        """Whoever joined there was cancelled."""
+        """Take a subscriber that was cancelled out of its batch."""
         batch.leave(waiting)
         if batch is not self._open and not len(batch):
             self._batches.pop(batch, None)

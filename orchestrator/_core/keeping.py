@@ -21,7 +21,7 @@ from orchestrator._probing.shared_turns import SharedTurns
 from states import Fact, ProbeFailed, ProbeSucceeded, StageChanged, StartupMachine
 
 ReportKept = Callable[[KeptFact], None]
-"""Tells observers what happens inside of a condition."""
+"""Tells observers what happens inside a condition."""
 
 
 class KeptCondition(ConditionSpec, ABC):
@@ -59,7 +59,7 @@ class KeptCondition(ConditionSpec, ABC):
     async def keep(self, kept: "Kept") -> None:
         """Say with `kept.set` whether the condition holds, until cancelled.
 
-        Once cancelled it must end soon, whatever code of the application does.
+        Once cancelled it must end soon, whatever the application's code does.
         """
 
 
@@ -74,8 +74,8 @@ class Kept:
         turns: When steady checks are asked.
         beats_at: When the condition's `beat` was called last; `-inf` before.
         loaded: Whether what it loads is there.
-        words: What to say, at a time, in place of the reason while it does not hold; and whether
-            in full, as for operators, or as for everybody.
+        words: Given the time, what to say in place of the reason while it does not hold; in full
+            for operators, or as for everybody.
     """
 
     def __init__(self, name: str, spec: KeptCondition, keeping: "Keeping") -> None:
@@ -127,7 +127,7 @@ class Kept:
             await self._keeping.changed()
 
     async def until_something_falls(self) -> str:
-        """Wait until one falls that the condition comes after; return what to say then."""
+        """Wait until something that the condition comes after falls; return what to say then."""
         while not (missing := self._keeping.missing(self._after)):
             await self._keeping.changed()
         return "after " + ", ".join(missing)
@@ -208,7 +208,7 @@ class Keeping(Observer):
         return sum(kept.spec.stop_seconds for kept in self._kept.values() if kept.began)
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
-        """Look again whether those that wait for their turn have it."""
+        """Check again whether those that wait for their turn may begin."""
         if self._changed is not None:
             self._changed.set()
             self._changed = None
@@ -225,7 +225,7 @@ class Keeping(Observer):
         await self._changed.wait()
 
     def words(self, now: float) -> dict[str, str]:
-        """What to say now of conditions whose reason goes on changing, by name; from any thread."""
+        """What to say now of conditions whose reason keeps changing, by name; from any thread."""
         return {name: kept.words(now, True) for name, kept in self._kept.items() if kept.words}
 
     def loading(self, now: float) -> str | None:
@@ -254,9 +254,10 @@ class Keeping(Observer):
                 tasks.start_soon(self._keep, kept)
 
     async def stop(self) -> None:
-        """Stop them one after the other, the last of the order first.
+        """Stop them one by one, the last in order first.
 
-        Checks have nothing to end in order, and one that hangs takes its time: these stop together.
+        Checks have no work to finish in order, and one that hangs takes its full time, so they stop
+        together.
         """
         for kept in self._kept.values():
             if kept.began and kept.spec.target is not None:

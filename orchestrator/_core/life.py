@@ -34,7 +34,7 @@ from orchestrator._runtime.tasks import Closable, close_in_time, uninterrupted
 from states import StartupMachine
 
 _MOST_SECONDS = 5.0
-"""How long one that is cancelled while it leaves waits for the end, which takes 4 s at most."""
+"""How long a task that is cancelled while leaving waits for the end, which takes 4 s at most."""
 
 _ELSEWHERE = (
     "the orchestrator must be left on the event loop on which it was entered: give fixture and test"
@@ -114,7 +114,7 @@ class Life(LifeAccess):
         self._joined.set()
 
     async def end(self, error: BaseException | None) -> None:
-        """Leave it, and return once all of it has ended; a companion only begins to leave it.
+        """Leave it, and return once all of it has ended. A companion only begins to leave it.
 
         Args:
             error: What ended the application's part, if anything did. Companions get no time then.
@@ -147,7 +147,7 @@ class Life(LifeAccess):
             raise failure
 
     async def _give_up(self, error: BaseException | None) -> None:
-        """Leave it as soon as it can be, whoever is in a hurry."""
+        """Leave it as fast as possible."""
         self.leave("entering or leaving it was cut short")
         self.companions.hurry()
         if not isinstance(error, GeneratorExit):  # in which nothing can be awaited
@@ -181,7 +181,7 @@ class Life(LifeAccess):
         self._detached = True
 
     def _fail(self, error: BaseException) -> None:
-        """It ends by itself; the error is raised where it is left."""
+        """End it for this error, which is raised where it is left."""
         logger.error("the startup orchestrator has ended by itself", error=error)
         self._failure = self._failure or error
         self.leave(f"{type(error).__name__} was raised in it")

@@ -1,4 +1,4 @@
-"""A start-up as it is reached from anywhere: from the application's tasks and threads."""
+"""What any task or thread of the application may ask of a start-up."""
 
 import contextlib
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class LifeAccess:
         return self.loop.now() if isinstance(self.clock, LoopClock) else self.clock.now()
 
     def on_loop(self, function: Callable[[], object]) -> None:
-        """Call it now on the event loop; soon from another thread; not once the loop has ended."""
+        """Call it: now on the event loop, soon from elsewhere, never once the loop has ended."""
         if self.loop.is_current:
             function()
             return
@@ -45,14 +45,14 @@ class LifeAccess:
             self.loop.call(function)
 
     def require_running(self, how: str) -> Self:
-        """This, while it runs; else `NotRunning` with `how` to use it."""
+        """Return this if it runs; otherwise raise `NotRunning`, with `how` to use it."""
         if not self.running:
             when = "any more: it was left" if self.stopping else "yet: it is being entered"
             raise NotRunning(f"the orchestrator does not run {when}; {how}")
         return self
 
     def tell(self, name: str, satisfied: bool, reason: str) -> None:
-        """Pass on what is said of a condition. Does nothing once it is stopped, or its loop gone.
+        """Pass on the state of a condition. Does nothing once it is stopped, or its loop is gone.
 
         Raises:
             NotRunning: While it is being entered.
@@ -63,7 +63,7 @@ class LifeAccess:
             self.on_loop(partial(self.driver.tell, name, satisfied, reason))
 
     def accompany(self, companion: Companion) -> None:
-        """Begin a companion, in whatever thread this is called, unless this start-up is ending."""
+        """Begin a companion, from any thread, unless this start-up is ending."""
         if not self.stopping:
             self.on_loop(partial(self.companions.begin, companion))
 
@@ -75,7 +75,7 @@ class LifeAccess:
             self.companions.begin(self.drain.run)
 
     def drain_seconds_left(self) -> float:
-        """In how many seconds a drain ends at most, if one begins now or has begun."""
+        """The most seconds until a drain ends that begins now or has begun."""
         if self.stopping or self.drain.over:
             return 0.0
         return self.drain.seconds_left(self.now())

@@ -49,14 +49,15 @@ class Orchestrator(Draining):
         probe: What is asked, usually a `RedisProbe`.
         policy: Thresholds and durations; the defaults of `Policy` if not given.
         conditions: What must be true besides Redis: names, `ConditionSpec`, `Check` and `Task`.
-        observers: Who sees every fact, such as an `OpenTelemetryObserver`.
+        observers: What sees every fact, such as an `OpenTelemetryObserver`.
         clock: Where time comes from; the event loop's if not given.
         enabled: False is the rollback: nothing is probed, and the service is ready at once.
         random: The source of jitter; seeded by the system if not given.
 
     Raises:
         DuplicateCondition: When a condition is declared twice.
-        ConditionOrderError: When conditions come after each other in a circle, or after an unknown.
+        ConditionOrderError: When conditions come after each other in a circle, or after an unknown
+            name.
         TypeError: When an argument is of the wrong type. The text never holds its value.
     """
 
@@ -123,7 +124,8 @@ class Orchestrator(Draining):
         """Block until the service is in `stage`, in a thread without an event loop.
 
         Raises:
-            WrongThread: On the event loop itself, which would never go on; else as `wait_for`.
+            WrongThread: On the event loop itself, which it would block for ever. Otherwise as
+                `wait_for`.
         """
         return wait_for_sync(*waited_for(stage, timeout_seconds), self._require_running())
 
@@ -134,7 +136,8 @@ class Orchestrator(Draining):
         such a stage already, at once. What it raises is logged once, and it is called again at the
         next event. Plain functions must not block. When the orchestrator is left, callbacks get 1 s
         for what they have not seen, and are cancelled. `aclose` in a callback only begins to leave.
-        What is registered before entering is called in every start-up; what comes later, in this.
+        A callback registered before entering is called in every start-up; a later one, only in
+        this.
         """
         wanted = stages_of(stages)
 
@@ -152,7 +155,7 @@ class Orchestrator(Draining):
         return register
 
     def accompany(self, companion: Companion) -> None:
-        """Run it beside the present start-up and each later one."""
+        """Run it beside this start-up and each later one."""
         self._companions.append(companion)
         if self._life is not None:
             self._life.accompany(companion)
@@ -179,7 +182,7 @@ class Orchestrator(Draining):
         return self._conditions.handle(name)
 
     def declare(self, *conditions: str | ConditionSpec) -> None:
-        """Add conditions before the orchestrator is entered, as code does that is given one.
+        """Add conditions before the orchestrator is entered, for code that is given one.
 
         Raises:
             AlreadyStarted: When it is entered already.
@@ -215,7 +218,7 @@ class Orchestrator(Draining):
         return await self.__aenter__()
 
     async def aclose(self) -> None:
-        """Leave it where `async with` does not fit, in whatever task. A second call does no harm.
+        """Leave it where `async with` does not fit, from any task. A second call does no harm.
 
         Raises:
             BaseException: What the start-up had failed with, such as `sys.exit()` in a callback.

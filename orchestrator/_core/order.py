@@ -9,7 +9,7 @@ from orchestrator._hardening.arguments import require, require_items
 from orchestrator._hardening.text import one_line
 
 PROBE = "redis"
-"""What the probe of the orchestrator itself is called in `after`, whatever it asks."""
+"""The name of the orchestrator's own probe in `after`, whatever it asks."""
 
 _WRITE = "write after=['redis', 'database']"
 
@@ -41,8 +41,8 @@ class Branch(NamedTuple):
 def as_tree(after: Mapping[str, Sequence[str]], declared: Iterable[str]) -> list[Branch]:
     """The order as a tree: each name below the last of those that it comes after.
 
-    The probe is a line of its own where something comes after it. What cannot be placed, since the
-    order came from elsewhere and has a circle or unknown names in it, stands at the left edge.
+    The probe is a line of its own where something comes after it. Names that cannot be placed,
+    because the order came from elsewhere and has a circle or unknown names, stand at the left edge.
     """
     names = list(dict.fromkeys(declared))
     if any(PROBE in its for its in after.values()):

@@ -1,8 +1,8 @@
-"""Tells `startup-orchestrator run`, where that is the parent, how this process stands.
+"""Reports the stage of this process to `startup-orchestrator run`, if that is its parent.
 
-The first word is said where the orchestrator is made, usually while the application is imported: no
-event loop runs yet, and the parent knows from then on that there is something to wait for. A word
-that did not get through, since the parent was busy, is repeated with the next fact.
+The first report is sent where the orchestrator is made, usually while the application is imported:
+no event loop runs yet, and from then on the parent knows that there is something to wait for. A
+report that did not get through, because the parent was busy, is repeated with the next fact.
 """
 
 import json
@@ -16,7 +16,7 @@ from orchestrator._runtime.notify_socket import REPORT, NotifySocket, parent_add
 from states import DrainBegan, Fact, Stage, StageChanged
 
 _numbers = count()
-"""Of several orchestrators in one process, the parent tells one from another."""
+"""By these the parent tells several orchestrators of one process apart."""
 
 
 class ParentReport(Observer):
@@ -70,7 +70,7 @@ class ParentReport(Observer):
             words["READY"] = 1
         waits = data.get("waits_for")
         words["STATUS"] = f"{stage}, waits for {waits}" if waits else str(stage)
-        # Words are few, and a socket that stayed open would be one that forks inherit.
+        # Reports are rare, and forks would inherit a socket that stayed open.
         socket = NotifySocket(self._address)
         self._lost = not socket.tell(**words)
         socket.close()
@@ -86,7 +86,7 @@ def keep_quiet() -> None:
 
 
 def report_to_parent() -> list[Observer]:
-    """What reports to the parent, where that is `run`; nothing elsewhere."""
+    """The observer that reports to the parent, if that is `run`; otherwise none."""
     address = parent_address()
     if not address or _quiet:
         return []

@@ -1,4 +1,4 @@
-"""What an orchestrator is made of; refuses what it cannot be made of where that is given."""
+"""What an orchestrator is made of, checked where it is given."""
 
 import math
 import sys
@@ -19,11 +19,12 @@ from states import Policy, Stage, StartupMachine
 from states._records import record
 
 _NEW_SECONDS = 60.0
-"""A process that is older than this when it enters has done more than import and set up."""
+"""A process that is older than this on entering has done more than import and set up."""
 
 _IDLE_SHARE = 0.1
-"""Imports compute. A process that did so for less of its life has waited for something: `exec`
-keeps the age of a process, and a shell, or our own `wait`, may have become the service."""
+"""Imports use the processor. A process that did so for a smaller part of its life has waited for
+something: `exec` keeps the age of a process, and a shell, or our own `wait`, may have become the
+service."""
 
 
 def _idled_through(age_seconds: float) -> bool:
@@ -39,7 +40,7 @@ class Parts:
         policy: Thresholds and durations.
         conditions: The declared conditions, and whether each is required.
         kept: Those that keep themselves.
-        observers: Who sees every fact.
+        observers: What sees every fact.
         companions: What runs beside it from its beginning.
         drain: What takes part in its drain.
         clock: Where time comes from.
@@ -81,7 +82,7 @@ class Parts:
 
     def context(self, target: Target, started_at: float, machine: StartupMachine) -> StartupContext:
         """What observers get before the first fact."""
-        # Side by side: what lies between these two readings makes every date wrong by as much.
+        # Side by side: any time between these two readings makes every date wrong by as much.
         now, unix_nanoseconds = self.clock.now(), time.time_ns()
         after = order_of(self.kept)
         targets = {name: spec.target for name, spec in self.kept.items()}
@@ -129,10 +130,10 @@ def _tells_time(clock: Clock) -> bool:
 
 
 def observers_of(given: Iterable[Observer]) -> list[Observer]:
-    """Observers as a list of its own.
+    """A list of the observers.
 
     Raises:
-        TypeError: When there is something else than instances of `Observer` in it.
+        TypeError: When it holds anything but instances of `Observer`.
     """
     write = "write observers=[MyObserver()], a list of instances of subclasses of Observer"
     items = require_items(given, "observers", "a list", write)
@@ -176,7 +177,7 @@ def waited_for(stage: Stage, timeout_seconds: float | None) -> tuple[Stage, floa
 
 
 def target_of(probe: Probe) -> Target:
-    """What a probe asks; unknown where it does not say so, which ends no start-up."""
+    """What a probe asks; unknown if that raises, which must not end a start-up."""
     try:
         return require(probe.target, Target, "target", "return a Target")
     except Exception as error:  # only its type is shown: its text may hold a secret

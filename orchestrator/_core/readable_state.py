@@ -13,7 +13,7 @@ _READY = Stage.READY  # gates look it up for every request
 
 
 class ReadableState:
-    """The state of an orchestrator, which only reads; `Orchestrator` itself changes it.
+    """The state of an orchestrator, read only; `Orchestrator` itself changes it.
 
     Attributes:
         enabled: False where nothing is probed, and the service is ready at once.
@@ -45,12 +45,12 @@ class ReadableState:
 
     @property
     def never_ran_here(self) -> bool:
-        """Whether it was never entered, or on an event loop only that is gone."""
+        """Whether it was never entered, or only on an event loop that is gone."""
         return self._life is None or self._life.loop.ended
 
     @property
     def ended(self) -> str | None:
-        """Why the orchestrator has ended, as it was stopped or left, or its driver failed.
+        """Why the orchestrator has ended: it was stopped or left, or its driver failed.
 
         It is neither live nor ready then, and gates refuse new requests. `None` before, and always
         where it is disabled.

@@ -1,8 +1,8 @@
-"""Tasks that wait for the same thing, resumed by the public means of their own event loop.
+"""Tasks waiting for the same thing, resumed through the public API of their event loop.
 
-An event object of the event loop resumes all who wait at once; and on asyncio, leaving one takes
-time in proportion to all who wait. So the feed keeps those who wait in small batches, and resumes
-one batch after the other.
+An event object of the event loop resumes all waiting tasks at once, and on asyncio leaving one
+takes time in proportion to their number. So the feed keeps them in small batches, and resumes one
+batch after the other.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     import trio
 
 Waiting = Awaitable[StageChanged | None]
-"""What one who waits awaits. It gives the event, or `None` if the one who waits has to look."""
+"""What a waiting task awaits: the event, or `None` if the task has to look it up."""
 
 
 class WaitBatch(Protocol):
-    """A few who wait."""
+    """A few waiting tasks."""
 
     def __len__(self) -> int:
         """How many there are."""
         ...
 
     def join(self) -> Waiting:
-        """What a new one has to await, at once."""
+        """Add a task; return what it has to await, at once."""
         ...
 
     def leave(self, waiting: Waiting) -> None:
-        """What `join` gave is not awaited any longer. Calling it twice does no harm."""
+        """Remove a task that no longer awaits what `join` gave. Calling it twice does no harm."""
         ...
 
     def resume(self, event: StageChanged | None) -> int:
-        """Let all go on in the loop's next turn, and return how many; it is empty then."""
+        """Resume all of them in the loop's next turn, and return how many; it is empty then."""
         ...
 
 

@@ -12,7 +12,7 @@ from orchestrator._runtime.event_loop import Call, CancelledError
 from states import Stage, StageChanged, StartupMachine
 
 _THREAD_SECONDS = 0.5
-"""How much later than the event loop another thread takes its time for up."""
+"""How much longer than the event loop another thread waits."""
 
 
 def explain_now(
