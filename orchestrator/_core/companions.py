@@ -25,7 +25,7 @@ from orchestrator._runtime.tasks import take_back_cancel
 Companion = Callable[[Subscription], Coroutine[Any, Any, None]]
 """Runs beside one start-up until its stream of events ends."""
 
-_DRAIN_SECONDS = 1.0
+_CATCH_UP_SECONDS = 1.0
 _CANCEL_SECONDS = 0.5
 
 
@@ -88,15 +88,15 @@ class Companions:
         """Give them no more time to catch up."""
         self._patience.cancel()
 
-    async def drain(self) -> None:
+    async def catch_up(self) -> None:
         """The feed is closed: give them up to 1 s for the events that they have not seen."""
-        with self._patience, anyio.move_on_after(_DRAIN_SECONDS) as scope:
+        with self._patience, anyio.move_on_after(_CATCH_UP_SECONDS) as scope:
             await self._wait()
         if scope.cancelled_caught:
             logger.warning(
                 "%d callbacks were still running %g s after the stop, and are cancelled",
                 len(self._tasks),
-                _DRAIN_SECONDS,
+                _CATCH_UP_SECONDS,
             )
 
     async def end(self) -> None:

@@ -171,7 +171,7 @@ class Drain:
         """Drain; a companion, which ends with its stream of events."""
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._drain, tasks.cancel_scope)
+                tasks.start_soon(self._run_phases, tasks.cancel_scope)
                 async for _ in events:
                     pass  # only its end matters
                 tasks.cancel_scope.cancel()
@@ -184,7 +184,7 @@ class Drain:
             self.over = self.refuses = True
             self._ended.set()
 
-    async def _drain(self, outer: anyio.CancelScope) -> None:
+    async def _run_phases(self, outer: anyio.CancelScope) -> None:
         policy, began_at = self._policy, self.began_at or 0.0
         until = began_at + policy.drain_limit_seconds
         try:

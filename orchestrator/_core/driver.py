@@ -124,7 +124,7 @@ class Driver:
         """A condition changed. Called on the event loop."""
         self._post(lambda at: ConditionChanged(at, name, satisfied, reason))
 
-    def drain(self, reason: str) -> None:
+    def drain_began(self, reason: str) -> None:
         """The drain has begun. Called on the event loop."""
         self._post(lambda at: DrainBegan(at, reason))
 

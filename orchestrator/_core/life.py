@@ -90,7 +90,7 @@ class Life(LifeAccess):
             (self.book, TransitionLog(self.book), ConditionLog(), self.keeping, *parts.observers),
             parts.policy,
         )
-        self.drain = Drain(parts.policy, parts.drain, clock, self.loop, self.driver.drain)
+        self.drain = Drain(parts.policy, parts.drain, clock, self.loop, self.driver.drain_began)
         self._entered, self._joined = anyio.Event(), anyio.Event()
         self._leaving, self._ended = anyio.Event(), anyio.Event()
         self.companions = Companions(self.loop, self.feed, self._fail)
@@ -234,7 +234,7 @@ class Life(LifeAccess):
                 # At once: companions may look at it in this turn of the loop.
                 self.stop("its task was cancelled")
             self._see_cancelled()
-            await self.companions.drain()
+            await self.companions.catch_up()
             await self.keeping.stop()
             tasks.cancel_scope.cancel()
 

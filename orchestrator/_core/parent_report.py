@@ -29,21 +29,21 @@ class ParentReport(Observer):
     def __init__(self, address: str) -> None:
         self._address = address
         self._number = next(_numbers)
-        self._told: dict[str, object] = {"stage": Stage.BOOTING, "entered": False}
+        self._report: dict[str, object] = {"stage": Stage.BOOTING, "entered": False}
         self._lost = False
         self._send()
 
     def started(self, context: StartupContext) -> None:
         """A start-up begins."""
-        self._told = {"stage": Stage.BOOTING, "entered": True}
+        self._report = {"stage": Stage.BOOTING, "entered": True}
         self._send()
 
     def observed(self, fact: Fact, changed: StageChanged | None) -> None:
         """Report what has changed."""
         if changed is not None:
             ready = changed.current is Stage.READY
-            before = self._told
-            self._told = {
+            before = self._report
+            self._report = {
                 "stage": changed.current,
                 "entered": True,
                 "was_ready": ready or bool(before.get("was_ready")),
@@ -52,18 +52,18 @@ class ParentReport(Observer):
                 "waits_for": "" if ready else missing_in_words(changed.waits_for),
             }
         elif isinstance(fact, DrainBegan):
-            self._told = {**self._told, "draining": True}
+            self._report = {**self._report, "draining": True}
         elif not self._lost:
             return
         self._send()
 
     def stopped(self, at: float) -> None:
         """The start-up has ended, and the service with it."""
-        self._told = {**self._told, "ended": True}
+        self._report = {**self._report, "ended": True}
         self._send()
 
     def _send(self) -> None:
-        data = {**self._told, "pid": os.getpid(), "number": self._number}
+        data = {**self._report, "pid": os.getpid(), "number": self._number}
         stage = data["stage"]
         words: dict[str, str | int] = {REPORT: json.dumps(data)}
         if stage is Stage.READY and not data.get("ended"):

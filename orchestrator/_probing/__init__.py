@@ -1,1 +1,1 @@
-"""Asking anything, with a deadline."""
+"""Asks anything whether it answers, within a deadline."""

@@ -10,7 +10,7 @@ from orchestrator._hardening.text import bracketed, one_line
 from states._records import record
 
 Address: TypeAlias = tuple[int, tuple[object, ...] | str]
-"""A socket family, and an address in the form that the family has."""
+"""A socket family, and an address in that family's form."""
 
 _NO_HOST = re.compile(r"[\s@/?#\\]")
 """Characters that no host has. In a URL, one of them is most likely a part of a password."""
@@ -27,11 +27,11 @@ class Place:
     """One server to try.
 
     Attributes:
-        kind: What it is, for a person: `PostgreSQL`; empty where its address says it all.
+        kind: What it is, for a person, such as `PostgreSQL`; empty where the address says enough.
         host: Its name or address; what a certificate must be for.
         port: Its port.
         path: The path of a Unix socket, instead of host and port.
-        address: The address, where the name need not be looked up.
+        address: Its address, if the name need not be looked up.
     """
 
     kind: str = ""

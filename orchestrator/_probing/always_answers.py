@@ -1,10 +1,10 @@
-"""The probe where there is nothing to ask."""
+"""A probe for when there is nothing to ask."""
 
 from orchestrator._ports import Probe, ProbeResult, Target
 
 
 class AlwaysAnswers(Probe):
-    """Stands in where nothing is asked, as when the orchestrator is disabled."""
+    """Succeeds at once, as when the orchestrator is disabled."""
 
     @property
     def target(self) -> Target:  # or the log would say that Redis has answered

@@ -11,8 +11,8 @@ class AttemptPhase(Enum):
     RUNNING = auto()
     """Nothing yet."""
     EXTENDED = auto()
-    """The event loop was late, so the result may be there already: a blocked loop is not to be
-    mistaken for a dead server."""
+    """It got more time, since the event loop was late and the result may be there already: a
+    blocked loop must not be mistaken for a dead server."""
     CANCELLED = auto()
     """It was cancelled."""
     GIVEN_UP = auto()

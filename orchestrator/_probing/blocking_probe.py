@@ -2,14 +2,14 @@
 
 A subclass gives it a `Session`: one connection with an `ask` that keeps its deadline. All that is
 asked then happens in the thread of a `Worker`; this side waits for the answer, and decides what it
-means that none has come:
+means if none has come:
 
 - The thread has not run in time, so it could not say so itself. It gets `overtime_seconds`.
 - It is in something that cannot be interrupted, or goes on with a connection that was accepted. The
   attempt has failed, and the next one joins what is under way.
 
-Where this process was late, and the server has not had its time for that reason, the attempt says
-nothing about the server: it is void.
+If this process was late, so that the server did not have its full time, the attempt says nothing
+about the server: it is void.
 """
 
 import math
@@ -31,17 +31,17 @@ from orchestrator._probing.worker import Session, Worker
 from states import Failure, Policy
 
 _HEAD_START_SECONDS = 0.03
-"""How much later than the worker the event loop takes an attempt's time for up. The worker knows
-better what is missing, and keeps a connection on which a late answer may still come."""
+"""How much longer than the worker the event loop waits. The worker knows better what is missing,
+and keeps a connection on which a late answer may still come."""
 
 _LATE_SECONDS = 0.1
-"""An event loop that takes an attempt's time for up so much too late was not let run."""
+"""An event loop that ends an attempt so much too late did not get to run."""
 
 _SessionT = TypeVar("_SessionT", bound=Session)
 
 
 def held_up(failure: Failure, seconds: float) -> Failure:
-    """The same failure, of which it has to be said that this process did not run in time."""
+    """The same failure, with a note that this process did not run in time."""
     reason = f"{failure.reason}; this process itself was late by {seconds:.3g} s"
     return replace(failure, reason=reason)
 
@@ -94,8 +94,8 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
             late_seconds = time.perf_counter() - began_at - allowed
             is_held_up = question.answer is None and self._worker.is_held_up
             if is_held_up:
-                # It will say so itself once it is let run; to end it now would be to break a
-                # connection on which the answer may be there.
+                # It will say so itself once it runs. Ending it now would break a connection on
+                # which the answer may be there.
                 with anyio.move_on_after(self.overtime_seconds):
                     await question.answered.wait()
         finally:
@@ -106,7 +106,7 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
             return ProbeResult(latency_seconds, answer.failure, lag_seconds, answer.void)
         took_seconds = time.perf_counter() - began_at
         failure = self._worker.session.timed_out(timeout_seconds)
-        # In this order: what the thread takes meanwhile has ended its wait.
+        # In this order: if the thread takes something meanwhile, its wait is over.
         has_come = self._has_come()
         waits_since = self._worker.session.waits_since
         void = not waits_since or (waits_since < math.inf and has_come)

@@ -1,7 +1,7 @@
 """Any blocking function as a probe: it runs in the probe's own thread.
 
-When its time is up it is left behind, and never started twice: the next attempt waits for it to
-end. If it ends well, that is the answer; otherwise the function is called again. A call that never
+When its time is up it is left behind, but never started twice: the next attempt waits for it to
+end. If it succeeds, that is the answer; otherwise the function is called again. A call that never
 returns costs one thread, and the process ends without it.
 """
 
@@ -30,7 +30,7 @@ class CallSession:
     """A function, asked as if it were a connection.
 
     Args:
-        function: It blocks for as long as it likes.
+        function: It may block for as long as it likes.
     """
 
     accepted_at = 0.0
@@ -69,7 +69,7 @@ class CallProbe(BlockingProbe[CallSession]):
         target: What it asks, for telemetry.
     """
 
-    # One that ends late must not be called again before its time.
+    # A call that ends late must not be repeated before it is due.
     changed: Callable[..., Coroutine[Any, Any, None]] = Probe.changed
 
     def __init__(self, function: BlockingCall, target: Target) -> None:
@@ -83,7 +83,7 @@ class CallProbe(BlockingProbe[CallSession]):
 
 
 def failed(error_type: str, reason: str = "") -> Failure:
-    """A failure in our own words; without any, by the type of the exception alone."""
+    """A failure in our own words, or with only the exception's type if there are none."""
     reason = reason or f"it ended with {error_type}"
     return Failure(FailureKind.TRANSIENT, error_type, reason)
 

@@ -9,10 +9,10 @@ from states import Failure, FailureKind
 
 
 class CancellableProbe(Probe):
-    """A probe that keeps no time. Subclass it and write `ask`.
+    """A probe without a deadline of its own. Subclass it and write `ask`.
 
-    The prober cancels each attempt in time, whatever the probe; so it calls `ask`, and saves a
-    scope and a timer, which cost as much as all the rest of an attempt.
+    The prober cancels every attempt in time anyway; so it calls `ask`, and saves a scope and a
+    timer, which cost as much as the rest of an attempt.
     """
 
     @abstractmethod

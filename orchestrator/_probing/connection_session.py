@@ -2,13 +2,13 @@
 
 All of it runs in the worker's thread.
 
-- What a new connection has accepted may outlast its attempt; see `worker`.
+- A new connection that was accepted may outlast its attempt; see `worker`.
 - The connection stays open between attempts, unless its protocol does not allow that. One that has
-  answered before may miss an answer twice; then it is taken for half open: the other side may have
-  forgotten it. Whatever else goes wrong on it may say nothing about the server, since many servers
-  and proxies close what was idle; so the same attempt asks again, on a new connection.
-- A thread that sees its deadline much too late was not let run, so it says so; if the server had
-  less than its time, the attempt is void.
+  answered before may miss two answers; after that it counts as half open: the other side may have
+  forgotten it. Any other failure on it may say nothing about the server, since many servers and
+  proxies close idle connections; so the same attempt asks again, on a new connection.
+- A thread that sees its deadline much too late did not get to run, and says so; if the server had
+  less than its full time, the attempt is void.
 """
 
 import time
@@ -21,7 +21,7 @@ from states import Failure
 
 _MOST_UNANSWERED = 3
 _LATE_SECONDS = 0.1
-"""Every wait ends at its deadline. A thread that finds out so much later was not let run."""
+"""Every wait ends at its deadline. A thread that notices so much later did not get to run."""
 
 
 class ConnectionSession(ABC):
@@ -48,7 +48,7 @@ class ConnectionSession(ABC):
 
     @abstractmethod
     def exchange(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> None:
-        """Ask, over the open connection or a new one. What is wrong is raised."""
+        """Ask, over the open connection or a new one. Raise what goes wrong."""
 
     @abstractmethod
     def failure_of(self, error: Exception, timeout_seconds: float) -> Failure:
@@ -81,8 +81,8 @@ class ConnectionSession(ABC):
         """Whether to ask a second time, on a new connection.
 
         Args:
-            failure: Why the first time failed; not for want of time.
-            warm: Whether that was on a connection that has answered before.
+            failure: Why the first try failed; never because time was up.
+            warm: Whether that connection had answered before.
         """
         return warm
 
@@ -132,8 +132,8 @@ class ConnectionSession(ABC):
             self.accepted_at = 0.0
         self._answers, self._unanswered = True, 0
         if not self.keeps_open or self.has_extra():
-            # What is left over could be taken for the next answer, and the socket would be readable
-            # for ever.
+            # Leftovers could be taken for the next answer, and the socket would be readable for
+            # ever.
             self.close()
         return None
 

@@ -1,7 +1,7 @@
 """One socket, bounded in time and in size.
 
-A timeout per call, which is all that a socket has, would let a server that sends one byte at a time
-hold an attempt for ever.
+A timeout for each call, which is all that a socket has, would let a server that sends one byte at a
+time hold an attempt for ever.
 
 To read is to wait first, and then to take what is there. What the system has taken from the socket
 for a thread that lacks the interpreter would look like silence to the other threads; so nothing is
@@ -29,7 +29,7 @@ NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class TooMuchError(Exception):
-    """More came than any answer has."""
+    """More came than any answer would have."""
 
 
 class DeadlineSocket:
@@ -51,7 +51,7 @@ class DeadlineSocket:
         self.begin(until)
 
     def begin(self, until: float) -> None:
-        """Count anew, for an attempt that ends then."""
+        """Count from zero, for an attempt that ends at `until`."""
         self._until = until
         self._bytes_left = MOST_BYTES
 

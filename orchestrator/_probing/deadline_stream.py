@@ -43,12 +43,12 @@ class DeadlineStream(DeadlineSocket):
         self.asked_at = time.monotonic()
 
     def read(self, size: int) -> bytes:
-        """Exactly so many bytes.
+        """Read exactly `size` bytes.
 
         Raises:
             TimeoutError: When they did not come in time.
             ConnectionResetError: When the other side ended the connection instead.
-            TooMuchError: When they, with all before, are more than an answer may have.
+            TooMuchError: When the answer gets longer than an answer may be.
         """
         end = self._position + size
         while len(self._buffer) < end:
@@ -58,12 +58,12 @@ class DeadlineStream(DeadlineSocket):
         return self._taken(size)
 
     def read_some(self, most: int) -> bytes:
-        """What comes next, at least one byte.
+        """What comes next: at least one byte.
 
         Raises:
             TimeoutError: When nothing came in time.
             ConnectionResetError: When the other side ended the connection instead.
-            TooMuchError: When it, with all before, is more than an answer may have.
+            TooMuchError: When the answer gets longer than any may be.
         """
         if self._position == len(self._buffer):
             self._fill()
@@ -93,7 +93,7 @@ class DeadlineStream(DeadlineSocket):
 
     @property
     def alpn_protocol(self) -> str | None:
-        """What was agreed on in TLS, by its name in ALPN; `None` for nothing."""
+        """The protocol agreed on in TLS, by its ALPN name; `None` for none."""
         sock = self._sock
         return sock.selected_alpn_protocol() if isinstance(sock, ssl.SSLSocket) else None
 

@@ -1,8 +1,8 @@
-"""How long a step between attempts must be, so that a whole fleet does not ask too much.
+"""How long the step between attempts must be, so that a fleet does not overload a server.
 
-N instances that ask once in each step open N / step connections a second. A server that is back
-takes so many; what comes beyond that waits, times out and comes again, for no one's benefit. So
-the step is as long as it takes the fleet at 0.8 of what the server is taken to accept. That figure
+N instances that ask once in each step open N / step connections a second. A server that has come
+back accepts only so many; any more wait, time out and try again, which helps no one. So the step is
+the time that the fleet needs at 0.8 of the rate that the server is assumed to accept. That figure
 is a guess, and congestion corrects it: it lengthens this step.
 """
 
@@ -12,17 +12,17 @@ from orchestrator._hardening.guard import CallGuard
 from orchestrator._ports import KnowsFleet, Observer
 
 _SHARE = 0.8
-"""So much of what the server accepts is asked for, since arrivals are never quite even."""
+"""The share of the server's rate that is used, since arrivals are never quite even."""
 
 _MOST_SIZE = 10**9
-"""Larger numbers are no different, and may be too large for a float."""
+"""Larger fleets make no difference, and may be too large for a float."""
 
 MOST_STEP_SECONDS = 10.0
-"""Whatever is said of the size of the fleet, no server is asked less often for it."""
+"""However large the fleet is said to be, no step is longer."""
 
 
 class FleetSize:
-    """How many instances there are, as far as it is known.
+    """How many instances there are, as far as is known.
 
     Args:
         least: How many there are at least.
@@ -51,7 +51,7 @@ class FleetStep:
 
     Args:
         size: Tells how many instances there are.
-        connects_per_second: How many new connections the server is taken to accept.
+        connects_per_second: How many new connections the server is assumed to accept.
     """
 
     def __init__(self, size: Callable[[], int], connects_per_second: float) -> None:

@@ -1,4 +1,4 @@
-"""One attempt of a probe that may be the application's own, whatever it raises or returns."""
+"""Guards the prober against what a probe raises or returns: it may be the application's own."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +11,7 @@ Ask = Callable[[], Awaitable[ProbeResult]]
 
 
 async def guarded_attempt(ask: Ask, name: str, now: Callable[[], float]) -> ProbeResult:
-    """The result of the attempt; any exception of a probe is a failed one.
+    """Make an attempt. If the probe raises, or returns no `ProbeResult`, that is a failure.
 
     Args:
         ask: Makes the attempt.
@@ -22,7 +22,7 @@ async def guarded_attempt(ask: Ask, name: str, now: Callable[[], float]) -> Prob
     try:
         result = await ask()
     except BaseException as error:
-        # So is `sys.exit()`, unless it is meant for the process.
+        # `sys.exit()` is a failure, too, unless it is meant for the process.
         left = isinstance(error, SystemExit) and not came_by_signal(error)
         if must_pass(error) and not left:
             raise

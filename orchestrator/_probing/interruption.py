@@ -1,4 +1,4 @@
-"""Ending from outside what the worker's thread does, as soon as the operating system allows."""
+"""Ends what the worker's thread does from outside, as soon as the operating system allows."""
 
 import contextlib
 import socket
@@ -14,7 +14,7 @@ class InterruptedByUs(Exception):  # no error: no one waits for the result any m
 
 
 class Interruption:
-    """Knows the socket that the thread may be blocked in, and shuts it down when asked to."""
+    """Knows the socket that the thread may be blocked on, and shuts it down on request."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a finalizer may come in between, and stop us
@@ -26,7 +26,7 @@ class Interruption:
     # -- from other threads -----------------------------------------------------------------------
 
     def interrupt(self) -> None:
-        """Make the question under way end."""
+        """End the question under way."""
         with self._lock:
             self._interrupted = True
             if self._handle is not None:
@@ -71,7 +71,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def beside(self) -> Iterator[None]:
-        """Adopt other sockets for a while; afterwards the one of before counts again."""
+        """Adopt other sockets for a while, and afterwards the previous one again."""
         self._set_aside = self._exchanged(None)
         try:
             yield
@@ -92,9 +92,9 @@ class Interruption:
         return before
 
     def uninterruptible(self, key: Hashable, step: Callable[[], _T]) -> _T:
-        """Do what no deadline can end; when it ends too late, keep it for the next attempt.
+        """Do what no deadline can end; if it ends too late, keep its result for the next attempt.
 
-        So an attempt that follows a hung one joins what is under way, and never starts it twice.
+        So an attempt after one that hung joins what is under way, and nothing is started twice.
 
         Raises:
             InterruptedByUs: When the question was given up meanwhile.

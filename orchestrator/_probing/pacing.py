@@ -1,14 +1,14 @@
-"""When to ask next: quick after a loss, evenly spaced in an outage, steady while all is well.
+"""When to ask next: quickly after a loss, evenly in an outage, steadily while all is well.
 
-Each instance of a large fleet asks less often: see `FleetStep`. Where that step is longer than the
-one that a single instance would take, the first of an outage is a random part of it, so that the
-fleet is spread over the step from the first attempt on. Refusals in ready are confirmed as quickly
-as ever, since they cost the server nothing.
+Each instance of a large fleet asks less often: see `FleetStep`. If the fleet's step is longer than
+a single instance's, the first wait of an outage is a random part of it, which spreads the fleet
+over the step from the first attempt on. In ready, a refused connection is confirmed as quickly as
+ever, since refusing costs a server nothing.
 
-Congestion lengthens the step, in two ways. What takes too long costs the server as much as an
-answer, so it is asked again after a step that doubles, anywhere in it. A server that says at once
-that it has too many clients is through with it, and has room again whenever one of them leaves: it
-is asked evenly, so that no room is left unused, and only little by little less often.
+Congestion lengthens the step, in two ways. An attempt that times out costs the server as much as an
+answer, so the next comes at a random moment of a step that doubles each time. A server that says at
+once that it has too many clients spends nothing on the attempt, and has room whenever a client
+leaves; so it is asked evenly, to leave no room unused, and the step grows only slowly.
 """
 
 import math
@@ -18,18 +18,17 @@ from orchestrator._probing.fleet_step import ALONE, FleetStep
 from states import FailureKind, Policy, Snapshot, Stage
 
 _MOST_DOUBLED = 6
-"""So many congested failures in a row lengthen the step; more do not."""
+"""The step doubles at most so often."""
 
 
 _FULL_GROWTH, _FULL_JITTER = 1.1, 0.3
-"""A server that is full is asked after a step that gets so much longer each time, and is varied by
-up to such a share."""
+"""How much the step for a full server grows each time, and by which share it is varied."""
 
 _MOST_GROWN = 100
-"""So many times at most: the cap holds long before."""
+"""How often it grows at most; the cap is reached long before."""
 
 _MOST_STEPS = 8
-"""A fleet spreads over so many of its steps at most, while the server has too much to do."""
+"""A fleet spreads over at most so many of its steps while the server is overloaded."""
 
 
 class Pacer:
@@ -38,7 +37,7 @@ class Pacer:
     Args:
         policy: The steps.
         random: The source of jitter.
-        fleet: How long the step must be at least for the whole fleet.
+        fleet: The shortest step that the whole fleet may take.
     """
 
     def __init__(
@@ -55,13 +54,13 @@ class Pacer:
     def delay_seconds(self, known: Snapshot) -> float:
         """How long to wait after the last attempt, in seconds."""
         if known.failures_in_row == 1:
-            # A random first phase shifts the whole ramp, so that instances that lost a server at
-            # once do not return to it at once.
+            # A random phase shifts the whole ramp, so that instances that lost a server together do
+            # not come back to it together.
             self._phase = self._random.random()
             self._is_spread = False
         if not known.failures_in_row:
             if known.stage is Stage.GRACE and known.grace_left_seconds:
-                # The last one is asked exactly when grace ends: it is proved by an answer.
+                # The last attempt comes exactly when grace ends, so that an answer proves it.
                 return min(self._policy.grace_interval_seconds, known.grace_left_seconds)
             return self.steady_seconds()
         return self._after_failure(known, self._fleet.seconds())
@@ -81,18 +80,19 @@ class Pacer:
         return self._jittered(step) if step >= fleet else self._spread(fleet)
 
     def steady_seconds(self) -> float:
-        """The same after an answer in ready, where nothing else matters."""
+        """The delay after an answer in ready, where nothing else matters."""
         return self._jittered(self._policy.probe_interval_seconds)
 
     def spread_seconds(self, known: Snapshot) -> float:
-        """How long to wait with a new connection, since the last one has just been closed.
+        """How long to wait before a new connection when the old one has just been closed.
 
-        A server that ends closes those of the whole fleet at once, and may be back in a moment.
+        A server that stops closes the connections of the whole fleet at once, and may be back in a
+        moment.
         """
         fleet = self._fleet.seconds()
         if known.failures_in_row or fleet <= self._policy.retry_steady_seconds:
             return 0.0
-        # No loss is to be noticed later than that of a silent server.
+        # No loss may be noticed later than that of a server that falls silent.
         return self._random.uniform(0.0, min(fleet, self._policy.attempt_timeout_seconds))
 
     def _spread(self, fleet: float) -> float:
@@ -111,7 +111,7 @@ class Pacer:
         return self._lengthened(min(step, policy.retry_steady_seconds), known)
 
     def _lengthened(self, step: float, known: Snapshot) -> float:
-        """The step, or the outage's share where that is longer."""
+        """The step, or the share of the outage if that is longer."""
         policy = self._policy
         if known.outage_since is not None:
             outage = known.last_at - known.outage_since
@@ -119,10 +119,10 @@ class Pacer:
         return min(step, policy.retry_cap_seconds)
 
     def _backed_off(self, known: Snapshot, fleet: float) -> float:
-        """A step on average, doubled for each further congested failure, anywhere in its double.
+        """A random wait of one step on average, which doubles with each congested failure.
 
-        Only congested failures count: how long a server was away says nothing about how much it has
-        to do now, and whoever waited long must not come back as if it had asked in vain.
+        Only congested failures count. How long a server was away says nothing about its load now,
+        and an instance that waited long must not be treated as if it had failed often.
         """
         self._is_spread = True
         step = max(self._lengthened(self._policy.retry_steady_seconds, known), fleet)
@@ -136,9 +136,9 @@ class Pacer:
         return self._random.uniform(0.0, min(2 * doubled, max(most, _MOST_STEPS * fleet)))
 
     def _of_this_kind(self, known: Snapshot) -> int:
-        """How many of the last congested failures, without a break, were of the kind of the last.
+        """How many congested failures in a row were of the same kind as the last one.
 
-        It may be asked twice of one failure.
+        It may be called twice for one failure.
         """
         failure = known.last_failure
         is_full = failure is not None and "Timeout" not in failure.error_type

@@ -1,15 +1,14 @@
 """Makes the attempts: one at a time, when they are due, each with a verdict in time.
 
-Two tasks share a `Prober`. `run` is one of its own: it makes an attempt, posts the result, pauses,
-and begins again. The driver calls `tick` whenever `due_at` has come, says with `next_at` when the
-next attempt is wanted, and gets each result through `post`. So `tick` ends a pause, and judges an
-attempt that has not come back; it never waits. Where a timer can end the pause, `tick` has only to
-judge.
+Two tasks share a `Prober`. `run` is a task of its own: it makes an attempt, posts the result to the
+driver, pauses, and begins again. The driver calls `tick` whenever `due_at` has come, says with
+`next_at` when the next attempt is wanted, and gets each result through `post`. So `tick` ends a
+pause, and judges an attempt that has not come back; it never waits. Where a timer can end the
+pause, `tick` has only to judge.
 
 A probe keeps its deadline itself, so most attempts are over by then. For one that is not, `tick`
-goes through the members of `AttemptPhase`, one at a time: a moment more where the event loop
-itself was late, then cancellation, and in the end a verdict without the probe, which is repeated
-for as long as it does not return.
+goes through the members of `AttemptPhase`, one at a time: a moment more where the event loop itself
+was late, then cancellation, and in the end a verdict without the probe, repeated until it returns.
 """
 
 import asyncio
@@ -81,14 +80,14 @@ class Prober:
         self._change_floor_seconds = change_floor_seconds
         self._spread_seconds = spread_seconds
         self._next_at = math.inf
-        # At most one of the two is there; neither is while one gives way to the other.
+        # At most one of the two is set; neither while one gives way to the other.
         self._pause: anyio.CancelScope | Flag | None = None
         self._attempt: Attempt | None = None
         self._scope = anyio.CancelScope()  # what attempts run in
         self._sees_changes = type(probe).changed is not Probe.changed
         self._watched = probe if isinstance(probe, WatchedProbe) and self._sees_changes else None
-        # Where the clock can, a timer ends the pause, and another wakes the driver for an attempt
-        # that does not come back; else the driver has to wake for either.
+        # If the clock has timers, one ends the pause, and another wakes the driver for an attempt
+        # that does not come back; otherwise the driver has to wake up for both.
         self._call_at = timers.call_at
         self._timer: asyncio.TimerHandle | None = None
         self._expected_by = math.inf  # when an attempt that was just begun has to be judged
@@ -188,8 +187,8 @@ class Prober:
         """Make attempts until cancelled."""
         try:
             while True:
-                # One scope serves all attempts until it has to cut one off: to enter one for each
-                # would cost as much as half of what else there is to do.
+                # One scope serves all attempts until it has to cut one off: entering one for each
+                # would cost half as much as everything else.
                 with anyio.CancelScope() as self._scope:
                     while self._end_attempt(await self._made_attempt()):
                         await self._wait_for_next()
@@ -200,7 +199,7 @@ class Prober:
             self._stop_timer()
 
     async def _made_attempt(self) -> ProbeResult:
-        """Make an attempt, and have it judged in time."""
+        """Make an attempt, and have `tick` judge it in time."""
         judge_at = self._now() + self._timeout_seconds + self._overtime_seconds
         self._attempt = Attempt(judge_at, self._late_seconds)
         self._late_seconds = 0.0
@@ -214,7 +213,7 @@ class Prober:
     def _end_attempt(self, result: ProbeResult) -> bool:
         """Post the result if it counts; return whether the scope serves another attempt.
 
-        No checkpoint lies between this and the pause: the driver finds both or neither.
+        There is no checkpoint between this and the pause: the driver sees both or neither.
         """
         attempt, self._attempt = self._attempt, None
         assert attempt is not None, "it was begun"
@@ -261,7 +260,7 @@ class Prober:
             self._pause.set()
 
     async def _pause_in_scope(self, *, seen: bool) -> None:
-        """Pause until a change, if it was not seen yet; and then for a part of the spread."""
+        """Pause until a change, unless one was seen already, and then for a part of the spread."""
         self._pause = pause = anyio.CancelScope()
         if self._next_at > self._now():
             self._time_pause()

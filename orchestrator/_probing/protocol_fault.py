@@ -1,4 +1,4 @@
-"""What a probe that speaks a protocol itself finds wrong with an answer, or its own options."""
+"""What a probe that speaks a protocol itself finds wrong with an answer or its own options."""
 
 from states import Failure, FailureKind
 

@@ -13,17 +13,17 @@ from states import Failure
 
 
 class IfLate(Enum):
-    """What an answer that comes after its attempt means to the next question."""
+    """What an answer that comes after its attempt means for the next question."""
 
     COUNTS = auto()
-    """A failure answers it. After a success it is asked, on a connection that answers."""
+    """A late failure answers it. After a late success it is asked, on a connection that works."""
     ANSWERS_WAITING = auto()
-    """It answers a question that has waited for it; any later one is asked."""
+    """It answers a question that waited for it. Any later question is asked."""
     SAYS_NOTHING = auto()
-    """The question is asked: there was no answer in time, say, and no more is known."""
+    """Nothing: the question is asked. Time was up, say, and that is all that is known."""
 
     def answers(self, failure: Failure | None, waited: bool) -> bool:
-        """Whether the next question need not be asked, which may have waited for this end."""
+        """Whether this also answers the next question, which may have waited for it."""
         return waited if self is IfLate.ANSWERS_WAITING else failure is not None
 
 
@@ -32,8 +32,8 @@ class Answer(NamedTuple):
 
     Attributes:
         failure: Why it failed; `None` for a success.
-        if_late: What it means after its attempt.
-        void: Whether this process did not run meanwhile, so that it says nothing at all.
+        if_late: What it means for the next question, if it came too late for its own.
+        void: Whether it says nothing about the server, because this process did not run.
     """
 
     failure: Failure | None
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
 
 class Question:
-    """One attempt on its way through the worker. Made and awaited on the event loop.
+    """One attempt on its way through the worker. Created and awaited on the event loop.
 
     Args:
         timeout_seconds: How long the attempt may take.
@@ -51,7 +51,7 @@ class Question:
     Attributes:
         answered: Set on the event loop once the answer is there.
         answer: How it ended; `None` until then.
-        started_at: When it began, or began to wait for one before it, by `time.perf_counter`; 0
+        started_at: When it began, or began to wait for the one before, by `time.perf_counter`; 0
             until then.
         finished_at: When it ended.
         given_up: Whether its attempt is over.
@@ -69,9 +69,9 @@ class Question:
         self._call_on_loop = _loop_caller()
 
     def start(self) -> None:
-        """The thread is free for it: its time counts from here, unless it has waited.
+        """Begin: its time counts from here, unless it had to wait for another question.
 
-        A thread that was kept waiting for the interpreter has not asked anything yet.
+        A thread that had to wait for the interpreter has not asked anything yet.
         """
         if not self.started_at:
             self.started_at = time.perf_counter()
@@ -80,14 +80,14 @@ class Question:
     def finish(self, answer: Answer) -> None:
         """Fill in the answer and wake the event loop. Called in the worker."""
         self.finished_at = time.perf_counter()
-        self.answer = answer  # Last: it says that the other is there.
+        self.answer = answer  # Last: with it, the event loop knows that the rest is there.
         # The loop may have ended in the meantime; then no one waits. Trio's error is one too.
         with contextlib.suppress(RuntimeError):
             self._call_on_loop(self.answered.set)
 
 
 def _loop_caller() -> Callable[[Callable[[], None]], object]:
-    """How another thread gets a function called on the event loop that runs here."""
+    """What other threads call to run a function on the event loop of this thread."""
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
         return asyncio.get_running_loop().call_soon_threadsafe
     import trio  # needed on its own event loop only

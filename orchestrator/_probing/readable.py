@@ -1,4 +1,4 @@
-"""`wait_readable`, under the name that the installed anyio has for it."""
+"""`wait_readable`, by the name that it has in the installed anyio."""
 
 import socket
 from collections.abc import Awaitable, Callable

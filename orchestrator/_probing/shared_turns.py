@@ -1,26 +1,26 @@
-"""The moments at which steady checks are asked: several at once, so that the loop wakes up once.
+"""The moments at which steady checks are asked: several together, so that the loop wakes up once.
 
 To wake an idle event loop costs several times what an attempt of a check does. So a check that
-answers is not asked at any moment, but at one of a grid that all checks of a start-up share: the
-last one within its interval, so that an answer gets no older than that. Checks with the same
-interval that once fell together stay together.
+answers is asked at a moment of a grid that all checks of a start-up share: the last moment within
+its interval, so that no answer gets older than that. Checks with the same interval that once came
+together stay together.
 
-The first moment after a change is drawn from the whole interval, out of four to eight: else all
-that began together would go on together, and so would all instances that lost a server at once.
-Where the grid begins is drawn, too, so those of two instances have nothing in common.
+The first moment after a change is drawn from the whole interval, out of four to eight. Otherwise
+all checks that began together would stay together, and so would all instances that lost a server
+together. The start of the grid is random, too, so two instances have no moments in common.
 """
 
 import math
 from random import Random
 
 _SPREAD = 1024.0
-"""The grid begins at a moment within so many seconds, far above any step."""
+"""The grid begins at a random moment within so many seconds, far longer than any step."""
 
 _LEAST_SECONDS = 0.001
 """A shorter step brings nothing together."""
 
 _GROUPS = 4
-"""Into so many groups, or up to twice as many, the checks of one interval are divided."""
+"""The checks of one interval form so many groups, or up to twice as many."""
 
 
 class SharedTurns:
@@ -32,14 +32,14 @@ class SharedTurns:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._begin: float | None = None  # drawn once it is wanted
+        self._begin: float | None = None  # drawn when it is first needed
 
     def every(self, interval_seconds: float, share: float) -> "Turns":
         """The turns of one check.
 
         Args:
             interval_seconds: The longest time between two.
-            share: By which part of it they may come sooner.
+            share: The part of it by which they may come sooner.
         """
         if self._begin is None:
             self._begin = self._random.random() * _SPREAD
@@ -72,10 +72,10 @@ class Turns:
         return self._last_before(at + self._interval, self._step)
 
     def _last_before(self, at: float, step: float) -> float:
-        # Counted from the grid's begin, so that all get the very same number.
+        # Counted from the start of the grid, so that all get exactly the same number.
         return self._begin + math.floor((at - self._begin) / step) * step if step else at
 
 
 def _power_of_two(most: float) -> float:
-    """The greatest one that is not above; so the moments of a long step are also of a short one."""
+    """The greatest one that is not above: so a long step's moments are also a short one's."""
     return math.ldexp(0.5, math.frexp(most)[1]) if most >= _LEAST_SECONDS else 0.0

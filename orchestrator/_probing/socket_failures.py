@@ -1,4 +1,4 @@
-"""What went wrong with a socket, in words fit for a person, of whatever is asked over it.
+"""What went wrong with a socket, in words for a person, whatever is asked over it.
 
 Nothing of an exception's text is copied but OpenSSL's own words about a certificate: the rest may
 hold anything.
@@ -14,7 +14,7 @@ _TRANSIENT = FailureKind.TRANSIENT
 _PERMANENT = FailureKind.PERMANENT
 
 CLOSED = "ConnectionClosed"
-"""The `error_type` of a connection that the other side has ended."""
+"""The `error_type` of a connection that the other side closed."""
 
 PATH_MISSING = "FileNotFoundError"
 """The `error_type` of a Unix socket that is not there."""
@@ -37,7 +37,7 @@ def failure_of_socket(
     Args:
         error: What the socket raised.
         where: The place in words, such as `redis at 127.0.0.1:6379`.
-        doing: What the attempt was at.
+        doing: What the attempt was doing.
         connecting: Whether that was connecting.
         plain: How to ask without TLS, such as `use redis://`.
     """

@@ -1,4 +1,4 @@
-"""Noticing that a Unix socket appears, without asking for it again and again."""
+"""Notices when a Unix socket appears, without polling."""
 
 import ctypes
 import os
@@ -16,7 +16,7 @@ _HEADER = struct.Struct("iIII")  # watch, events, cookie, length of the name tha
 
 
 class SocketWatcher:
-    """Watches the place of a Unix socket, on Linux.
+    """Watches the path of a Unix socket, on Linux.
 
     The kernel takes some milliseconds to close a descriptor whose watch was in use just now, and
     the event loop would stand still meanwhile. So the descriptor is kept from one wait to the next,
@@ -38,7 +38,7 @@ class SocketWatcher:
 
         With `was_missing` it returns at once if there is something by now.
 
-        Waits for ever where that cannot be noticed: without a path, off Linux, or while even the
+        Where that cannot be noticed it waits for ever: without a path, off Linux, or while even the
         directory is missing. So never wait for this alone.
         """
         if not self._path or sys.platform != "linux":
@@ -72,9 +72,9 @@ class SocketWatcher:
         self._descriptor = -1
 
     def _opened(self, libc: ctypes.CDLL) -> int:
-        """The descriptor, with nothing in it that came before."""
+        """The descriptor, emptied of earlier events."""
         if self._process != os.getpid():
-            # After a fork it is shared: what is read here would be missing there.
+            # After a fork it is shared: an event read here would be missing there.
             self.close()
             self._process = os.getpid()
         if self._descriptor < 0:
@@ -85,7 +85,7 @@ class SocketWatcher:
 
 
 def _read(descriptor: int) -> bytes:
-    """What has happened, as the kernel puts it; empty for nothing."""
+    """The kernel's events; empty if there are none."""
     try:
         return os.read(descriptor, 4096)
     except BlockingIOError:

@@ -1,10 +1,10 @@
 """The blocking side of a probe that speaks a server's protocol itself, in the worker's thread.
 
 A subclass says where to connect, how to log in, what to ask and what the answer must be. Each place
-gets an equal share of the attempt, so that a dead one cannot hide the next. What the last place has
-accepted may outlast the attempt, for as long as the policy's `answer_patience_seconds`: to give it
-up would make a busy server do its work again. `connection_session` says when the connection is
-asked again, kept, or given up.
+gets an equal share of the attempt's time, so that a dead one cannot hide the next. A connection
+that the last place has accepted may outlast the attempt, for as long as the policy's
+`answer_patience_seconds`: giving it up would make a busy server do its work again.
+`connection_session` says when the connection is asked again, kept, or given up.
 """
 
 import math
@@ -41,7 +41,7 @@ _OF_OTHERS = {StreamPhase.RESOLVE, StreamPhase.SETTINGS}
 """What is done by a resolver or the application, and no deadline can end."""
 
 _ENDLESS = {*_OF_OTHERS, StreamPhase.TLS}
-"""What no deadline can end; or not to the moment, as TLS, which reads its files first."""
+"""What no deadline can end, or not at once, such as TLS, which reads its files first."""
 
 
 _PlaceT = TypeVar("_PlaceT", bound=Place)
@@ -51,12 +51,12 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
     """One connection to a server. Subclass it and write the four abstract methods.
 
     Args:
-        place: Where the first attempt will ask, for what is said before.
+        place: Where the first attempt will ask; named in failures before that.
 
     Attributes:
         phase: What is being done now.
         plain: How to ask without TLS, for a person.
-        goodbye: What is sent, if that needs no waiting, before the connection is closed.
+        goodbye: Sent before the connection is closed, if that takes no waiting.
     """
 
     plain = "ask without TLS"
@@ -77,7 +77,7 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
 
     @abstractmethod
     def log_in(self, stream: DeadlineStream, place: _PlaceT) -> None:
-        """Do all that comes before the first question. What is wrong is raised."""
+        """Do everything that comes before the first question. Raise what goes wrong."""
 
     @abstractmethod
     def ask_on(self, stream: DeadlineStream) -> None:
@@ -85,7 +85,7 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
 
     @abstractmethod
     def hear_from(self, stream: DeadlineStream) -> None:
-        """Read the answer. What is wrong is raised."""
+        """Read the answer. Raise what is wrong with it."""
 
     def open_at(self, place: _PlaceT, until: float, patience_seconds: float) -> None:
         """Connect to a place and log in there."""
@@ -122,7 +122,7 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
             " on an accepted connection",
             StreamPhase.ASK: f"{where} gave no answer {limit}, on an accepted connection",
         }
-        # Whoever accepts and does not answer is busy with those who came before, most of the time.
+        # A server that accepts and does not answer is usually busy with earlier clients.
         busy = phase in {StreamPhase.TLS, StreamPhase.LOGIN, StreamPhase.ASK} and not self._answers
         congestion = phase is StreamPhase.CONNECT or busy
         kind = "ConnectTimeout" if phase is StreamPhase.CONNECT else "TimeoutError"
@@ -212,7 +212,7 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
         return self.use(sock, until)
 
     def use(self, sock: socket.socket, until: float) -> DeadlineStream:
-        """Take a connection that was accepted for the one to ask on."""
+        """Ask on this connection, which was accepted, from now on."""
         self._stream = DeadlineStream(sock, until)
         return self._stream
 

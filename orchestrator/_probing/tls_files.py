@@ -1,4 +1,4 @@
-"""A TLS context from files, or which of them cannot be used.
+"""Makes a TLS context from files, or says which of them cannot be used.
 
 Nothing here ever asks a person for a pass phrase.
 """
@@ -33,7 +33,7 @@ class TlsFiles:
 
 
 def client_context(files: TlsFiles, *, verify: bool, check_hostname: bool) -> ssl.SSLContext:
-    """A context that trusts these authorities, or everybody.
+    """A context that trusts these authorities, or everyone.
 
     Raises:
         ProtocolFault: When a file cannot be used. It is named by its option alone.

@@ -1,15 +1,15 @@
-"""Attempts that say nothing, since this process did not run: they are repeated."""
+"""Repeats attempts that say nothing about the server, because this process did not run."""
 
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import ProbeResult
 
 _MOST_VOID = 5
-"""So many attempts in a row may be void. After them one counts as a failure: a process that never
-runs in time cannot say that what it depends on is well."""
+"""How many attempts in a row may be void. The next counts as a failure: a process that never runs
+in time cannot say that what it depends on is well."""
 
 
 class VoidAttempts:
-    """Counts those of one probe.
+    """Counts the void attempts in a row of one probe.
 
     Args:
         name: What the probe is called.
@@ -21,7 +21,7 @@ class VoidAttempts:
         self._said = False
 
     def includes(self, result: ProbeResult) -> bool:
-        """Whether the attempt with this result, the next one, is to be repeated."""
+        """Count an attempt with this result; return whether to repeat it because it is void."""
         self._in_row = self._in_row + 1 if result.void else 0
         if not 0 < self._in_row <= _MOST_VOID:
             return False

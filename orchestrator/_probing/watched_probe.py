@@ -1,4 +1,4 @@
-"""A probe whose changes show on a socket, so that no task has to wait for them."""
+"""A probe whose changes show on a socket, so that no task has to wait for them in `changed`."""
 
 import asyncio
 import socket
@@ -14,7 +14,8 @@ EndWatching = Callable[[], None]
 class WatchedProbe(Probe):
     """A probe that can be watched without a task in `changed`.
 
-    To wait in `changed` and be cancelled before each attempt costs a third of a steady attempt.
+    A task that waits in `changed`, and is cancelled before each attempt, costs a third of a steady
+    attempt.
     """
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """A daemon thread of our own for the blocking side of a probe.
 
-The event loop's worker threads will not do: they delay cancellation, and the end of the process,
-until the blocking call returns by itself. This one is never waited for.
+The event loop's worker threads won't do: they delay cancellation, and the exit of the process,
+until the blocking call returns by itself. Nothing ever waits for this thread.
 
 An attempt is a `Question`: the event loop submits it, waits for the answer, and gives it up when
 its time is over. The thread asks one question after the other with a `Session`, which is one
@@ -11,13 +11,13 @@ connection. What happens to a question that is given up depends on what the thre
 - The server has accepted a new connection (`Session.accepted_at`): the thread goes on with it, for
   as long as its patience lasts. How that ends is kept as `_late`, and `IfLate` says what it means
   to the next question.
-- No deadline can end it, as a hung resolver: the next question waits for it, and is asked with what
-  it gave. So there is never more than one thread, and nothing is started twice.
+- No deadline can end it, such as a hung resolver: the next question waits for it, and uses what it
+  gave. So there is never more than one thread, and nothing is started twice.
 
-Where several checks share one probe, their questions are asked in turn.
+If several checks share one probe, their questions are asked in turn.
 
-After a fork neither the thread nor the connection is ours: the child begins anew, and leaves the
-parent's connection as it is.
+After a fork neither the thread nor the connection is ours: the child starts afresh, and leaves the
+parent's connection alone.
 """
 
 import os
@@ -39,7 +39,7 @@ class Session(Protocol):
     """What the thread asks with: one connection, kept from question to question.
 
     Attributes:
-        interruption: Knows the socket that the thread may be blocked in.
+        interruption: Knows the socket that the thread may be blocked on.
     """
 
     interruption: Interruption
@@ -112,7 +112,7 @@ class Worker(Generic[_SessionT]):
         self.session = self._make_session()
         self._process = os.getpid()
         self._lock = threading.RLock()  # a finalizer may come in between, and stop us
-        # One for each thing that the thread should look at. A condition variable would wake it
+        # One item for each thing that the thread should look at. A condition variable would wake it
         # while the lock is still held, and so twice.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._waiting: deque[Question] = deque()
@@ -129,7 +129,7 @@ class Worker(Generic[_SessionT]):
 
     @property
     def is_held_up(self) -> bool:
-        """With the time of a question up: whether the thread would have said so, had it run.
+        """Whether the thread, had it run, would have said that a question's time is up.
 
         Otherwise it is in something that no deadline can end, or that outlasts the attempt.
         """
@@ -143,9 +143,9 @@ class Worker(Generic[_SessionT]):
 
     @property
     def has_news(self) -> bool:
-        """Whether a question has ended after its attempt, so that another attempt ends otherwise.
+        """Whether a question ended after its attempt, so that another attempt may differ.
 
-        Not where it has ended for want of time.
+        Not if it ended because its time was up.
         """
         return self._late is not None
 
@@ -169,7 +169,7 @@ class Worker(Generic[_SessionT]):
         self._wake.put(None)
 
     def give_up(self, question: Question) -> None:
-        """End the question's attempt, and free the thread from it unless it outlasts that."""
+        """End the question's attempt, and free the thread unless the question may outlast it."""
         with self._lock:
             question.given_up = True
             if question in self._waiting:
@@ -230,7 +230,7 @@ class Worker(Generic[_SessionT]):
         while True:
             self._wake.get()
             with self._lock:
-                # What woke us may have been given up by now.
+                # The question that woke us may have been given up by now.
                 if self._waiting or self._stopped:
                     self._running = self._waiting.popleft() if self._waiting else None
                     self.session.interruption.rearm()
