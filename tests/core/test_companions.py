@@ -41,7 +41,7 @@ def made(*conditions: str, observers: tuple[Observer, ...] = ()) -> Orchestrator
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(companions, "_DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(companions, "_CATCH_UP_SECONDS", 0.05)
     monkeypatch.setattr(companions, "_CANCEL_SECONDS", 0.05)
 
 
