@@ -32,6 +32,7 @@ from tests.cli.cli_support import (
     finished,
     line_with,
     until,
+    with_time_enough,
     words,
 )
 from tests.redis_server import RedisServer, free_port
@@ -166,12 +167,16 @@ def test_a_cmd_that_cannot_be_started(command: str, status: int, server: RedisSe
 
 def test_a_start_that_fails_ends_it_only_where_wanted() -> None:
     nobody = f"redis://127.0.0.1:{free_port()}"
-    wanted = ("--redis", nobody, "--timeout", "0.3", "-q")
+    wanted = ("--redis", nobody, "-q")
     command = ("--", sys.executable, "-c", SLEEPER)
-    done = finished("run", "--port", "0", *wanted, "--exit-when-degraded", *command)
+    ends = ("run", "--port", "0", *wanted, "--exit-when-degraded")
+    done = with_time_enough(
+        lambda seconds: finished(*ends, "--timeout", seconds, *command),
+        lambda done: "no attempt had ended" not in done.stderr,
+    )
     assert done.returncode == 124
     assert "the budget is spent: redis at 127.0.0.1" in done.stderr
-    with running(*wanted, *command) as process:
+    with running(*wanted, "--timeout", "0.3", *command) as process:
         line_with(process, "probing_redis -> degraded")
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)  # before there is a CMD
