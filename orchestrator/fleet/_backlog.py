@@ -46,6 +46,11 @@ class FleetBacklog:
         return self._kept[-1] if self._kept else None
 
     @property
+    def last_known(self) -> FleetEntry | None:
+        """The last change that Redis knows; `None` if it is not kept, or there is none."""
+        return next((entry for entry in self._kept if entry.sequence == self._mark), None)
+
+    @property
     def mark(self) -> int:
         """What Redis knows, as far as is known."""
         return self._mark

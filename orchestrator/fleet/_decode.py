@@ -135,6 +135,8 @@ def _state_of(told: object) -> FleetState:
         },
         stuck_since=_seconds_or_none(told.get("stuck_since"), "stuck_since"),
         left=_flag(told.get("left", False), "left"),
+        untold=_count(told.get("untold", 0), "untold"),
+        held_back=_words(told.get("held_back", ""), "held_back"),
         draining=_flag(told.get("draining", False), "draining"),
         startup_seconds=_seconds_or_none(told.get("startup_seconds"), "startup_seconds"),
         steps={

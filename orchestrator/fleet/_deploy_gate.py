@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestrator.fleet._fleet_rows import untold_words
 from orchestrator.fleet._news import Instance
 from orchestrator.fleet._presence import PresenceVerdict
 from states import FailureKind, Stage
@@ -160,7 +161,7 @@ def why_not_ready(instance: Instance) -> str:
         case other:
             words = f"{other}; it was {instance.stage}"
     failure = state.failure if state.failures_in_row else None
-    why = failure.reason if failure else "; ".join(state.waits_for)
+    why = untold_words(state) or (failure.reason if failure else "; ".join(state.waits_for))
     return f"{words}: {why}" if why else words
 
 

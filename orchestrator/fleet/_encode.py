@@ -119,10 +119,18 @@ def _state_pairs(state: FleetState, room: _Room) -> dict[str, object]:
         },
         "stuck_since": _rounded(state.stuck_since),
         "left": state.left,
+        **_untold_pairs(state, room.words),
         "draining": state.draining,
         "startup_seconds": _rounded(state.startup_seconds),
         "steps": {shorten(name, MOST_NAME_BYTES): _rounded(seconds) for name, seconds in steps},
     }
+
+
+def _untold_pairs(state: FleetState, most_words: int) -> dict[str, object]:
+    """Only where there is something."""
+    if not (state.untold or state.held_back):
+        return {}
+    return {"untold": state.untold, "held_back": one_line(state.held_back, most_words)}
 
 
 def _condition_pairs(condition: FleetCondition, most_words: int) -> dict[str, object]:

@@ -36,6 +36,7 @@ def row_json(row: FleetRow) -> dict[str, object]:
         "trouble": row.trouble_since is not None,
         "trouble_since_unix_seconds": row.trouble_since,
         "slow_step": row.slow_step,
+        "untold_words": row.untold,
     }
 
 
@@ -61,6 +62,8 @@ def instance_json(instance: Instance) -> dict[str, object]:
             name: {"required": one.required, "satisfied": one.satisfied, "reason": one.reason}
             for name, one in state.conditions.items()
         },
+        "untold": state.untold,
+        "held_back": state.held_back,
         "draining": state.draining,
         "stuck_since_unix_seconds": state.stuck_since,
         "startup_seconds": state.startup_seconds,

@@ -10,6 +10,7 @@ from statistics import median
 
 from orchestrator.fleet._news import Instance
 from orchestrator.fleet._presence import PresenceVerdict
+from orchestrator.fleet._wire import FleetState
 from states import Stage
 
 _FEWEST_TO_COMPARE = 3
@@ -28,6 +29,7 @@ class FleetRow:
         instance: The instance.
         trouble_since: Since when something is wrong with it, in Unix seconds; `None` if all is
             well, or if it left.
+        untold: What keeps it from telling its later changes; empty if it has told all.
         waits_for: What it waits for, in words.
         failure: Why its last attempt failed; empty if it did not.
         slow_step: The step of its start that took far longer than elsewhere; empty for none.
@@ -35,6 +37,7 @@ class FleetRow:
 
     instance: Instance
     trouble_since: float | None
+    untold: str
     waits_for: str
     failure: str
     slow_step: str
@@ -49,6 +52,7 @@ class FleetRow:
             one.version,
             one.stage,
             one.presence,
+            self.untold,
             self.waits_for,
             self.failure,
             self.slow_step,
@@ -121,10 +125,19 @@ def _row(instance: Instance, medians: Mapping[str, float]) -> FleetRow:
     return FleetRow(
         instance,
         _trouble_since(instance),
+        untold_words(state),
         "; ".join(state.waits_for),
         failing.reason if failing else "",
         _slow_step(instance, medians),
     )
+
+
+def untold_words(state: FleetState) -> str:
+    """How many changes an instance could not tell, and why; empty if it has told all."""
+    if not state.untold:
+        return ""
+    changes = "1 later change is" if state.untold == 1 else f"{state.untold} later changes are"
+    return f"{changes} not known" + (f": {state.held_back}" if state.held_back else "")
 
 
 def _trouble_since(instance: Instance) -> float | None:

@@ -50,6 +50,10 @@ class KnockPace:
         self.next_at = -math.inf
         self.in_row = 0
 
+    def apart(self) -> "KnockPace":
+        """Another one of this pace, for something that is asked on an open connection."""
+        return KnockPace(self._policy, self._step, follows_probe=False, random=self._random)
+
     @property
     def waits_for_probe(self) -> bool:
         """Whether it waits until the probe has got in."""

@@ -49,8 +49,8 @@ class Instance:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is known to serve now, that is ready, alive and not draining."""
-        alive = self.presence is PresenceVerdict.ALIVE
+        """Whether it is known to serve now: ready, alive and not draining, with no later change."""
+        alive = self.presence is PresenceVerdict.ALIVE and not self.state.untold
         return alive and self.stage is Stage.READY and not self.state.draining
 
 

@@ -88,13 +88,11 @@ class OwnState:
     def state(
         self,
         entry: FleetEntry,
-        *,
+        newest: int,
         beat_seconds: float,
         lease_seconds: float,
-        stuck_since: float | None,
-        left: bool,
     ) -> FleetState:
-        """All of it, now that `entry` is the last change."""
+        """All of it, now that `entry` is the last change that is told, and `newest` the last."""
         account = self._book.account(self._last_at)
         steps = sorted(account.steps, key=lambda step: step.seconds, reverse=True)
         return FleetState(
@@ -108,8 +106,7 @@ class OwnState:
             failures_in_row=self._failures_in_row,
             failure=self._failure,
             conditions=dict(self._conditions),
-            stuck_since=stuck_since,
-            left=left,
+            untold=newest - entry.sequence,
             draining=self._draining,
             startup_seconds=account.seconds,
             steps={step.name: step.seconds for step in steps if step.seconds > 0},

@@ -7,7 +7,7 @@ and trio, and a Redis that hangs delays nothing. In turn, the thread
 - connects, once it may (`KnockPace`);
 - beats: that renews the lease, brings the state along if it is news, and says which changes Redis
   knows and how many instances are alive;
-- appends what Redis lacks;
+- appends what Redis lacks; if that is refused, beats go on, and say so;
 - waits until something happens, or it is time for the next beat.
 
 Whatever fails is said once, and tried again later from where Redis then stands. When the
@@ -19,19 +19,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from dataclasses import replace
 from random import Random
 
 from orchestrator._hardening.log_thread import logger
 from orchestrator.fleet._backlog import FleetBacklog
+from orchestrator.fleet._doorbell import Doorbell
 from orchestrator.fleet._encode import encode_entry, encode_state
+from orchestrator.fleet._housekeeping import Housekeeping
 from orchestrator.fleet._knock_pace import KnockPace
 from orchestrator.fleet._link import FleetLink, FleetScript, LinkError
+from orchestrator.fleet._living_count import LivingCount
 from orchestrator.fleet._loop_watch import LoopWatch
 from orchestrator.fleet._own_state import OwnState
 from orchestrator.fleet._scripts import APPEND, BEAT
 from orchestrator.fleet._trouble_log import TroubleLog
-from orchestrator.fleet._wire import ENTRY_FIELDS, MOST_ENTRIES, SERVICES_KEY, FleetKeys
+from orchestrator.fleet._wire import ENTRY_FIELDS, MOST_ENTRIES, FleetEntry, FleetKeys
 from states import Fact, FailureKind, ProbeFailed, ProbeSucceeded, StageChanged
 
 _BEAT_SECONDS = 2.0
@@ -42,7 +45,6 @@ _LEASE_BEATS = 3
 _KEPT_SECONDS = 600.0
 """So long after its lease has ended an instance can still be seen; then it is swept."""
 
-_SERVICE_SECONDS = 3600.0
 _LOOK_SECONDS = 2.0
 """How often to look at the event loop, whether or not Redis can be reached."""
 
@@ -72,9 +74,6 @@ class Publisher:
 
     Attributes:
         backlog: The last changes of stage.
-        fleet_size: How many instances were alive at the last beat; `None` before the first. Where
-            their leases were lost or have ended, since Redis was away, it is how many there were
-            before, until all have had the time to be back.
     """
 
     def __init__(
@@ -90,22 +89,23 @@ class Publisher:
         self._link = link
         self._own = own
         self._keys = keys
-        self._service = service
+        self._housekeeping = Housekeeping(link, keys, service)
         self._incarnation = incarnation
-        self._pace = pace
+        self._pace, self._append_pace = pace, pace.apart()
+        self._held_back = ""
         self._watch = watch
         self._random = Random()
         self._noted: deque[_Noted] = deque(maxlen=_MOST_FACTS)
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._doorbell = Doorbell()
         self._answers = False
         self._leaving = False
-        self._beat_at = self._service_at = self._counted_at = -math.inf
+        self._beat_at = -math.inf
+        self._living = LivingCount()
         self._stuck_since: float | None = None
         self._told_state = ""
         self._troubles = TroubleLog()
         self._thread = threading.Thread(target=self._run, name="orchestrator-fleet", daemon=True)
         self.backlog = FleetBacklog()
-        self.fleet_size: int | None = None
 
     # -- on the event loop -------------------------------------------------------------------------
 
@@ -121,12 +121,17 @@ class Publisher:
             answers = type(fact) is ProbeSucceeded
         if changed is not None or answers is not self._answers:
             self._answers = answers
-            self._wake.put(None)
+            self._doorbell.ring()
 
     def leave(self) -> None:
         """Nothing follows: say what is left, and goodbye."""
         self._leaving = True
-        self._wake.put(None)
+        self._doorbell.ring()
+
+    @property
+    def fleet_size(self) -> int | None:
+        """How many instances are alive; see `LivingCount`."""
+        return self._living.size
 
     @property
     def said(self) -> frozenset[str]:
@@ -187,14 +192,32 @@ class Publisher:
         self._connect()
         if time.monotonic() >= self._beat_at:
             self._beat()
-        self._append()
-        self._name_service()
+        if time.monotonic() >= self._append_pace.next_at:
+            self._append_or_wait()
+        self._housekeeping.keep(all_could_beat=self._living.is_right(time.monotonic()))
+
+    def _append_or_wait(self) -> None:
+        """Append what Redis lacks; if it refuses, try later, and say so with a beat."""
+        before = self._held_back
+        try:
+            self._append()
+        except LinkError as error:
+            if error.closed:
+                raise
+            self._append_pace.failed(time.monotonic(), error.failure)
+            self._troubles.say(error.failure)
+            self._held_back = error.failure.reason
+        else:
+            self._append_pace.succeeded()
+            self._held_back = ""
+        if self._held_back != before:
+            self._beat_at = -math.inf  # it is news
 
     def _connect(self) -> None:
         if not self._link.is_open:
             self._beat_at = -math.inf
             self._link.open()
-            self._counted_at = time.monotonic() + self._beat_seconds * _LEASE_BEATS
+            self._living.wait(time.monotonic(), self._beat_seconds * _LEASE_BEATS)
 
     def _take_noted(self) -> None:
         while self._noted:
@@ -223,35 +246,31 @@ class Publisher:
         ends_now = left or self._stuck_since is not None
         lease = 0 if ends_now else every * _LEASE_BEATS
         arguments: list[object] = [self._incarnation, lease, _KEPT_SECONDS]
-        state = self._state(left=left)
-        if state != self._told_state and not self.backlog.behind:
-            arguments += [self.backlog.mark, state]
+        backlog = self.backlog
+        state = self._state(backlog.last_known if backlog.behind else backlog.last, left=left)
+        if state not in ("", self._told_state) and (self._held_back or not backlog.behind):
+            arguments += [backlog.mark, state]
         reply = self._link.run(_BEAT, (self._keys.instances, self._keys.leases), arguments)
         match reply:
-            case [int(mark), int(alive)]:
-                if len(arguments) > 3 and mark == self.backlog.mark:  # noqa: PLR2004  with a state
+            case [int(mark), int(alive), int(held)]:
+                if len(arguments) > 3 and mark == backlog.mark:  # noqa: PLR2004  with a state
                     self._told_state = state
-                self._count(alive, lost=mark < self.backlog.mark)
-                self.backlog.knows(mark)
+                now = time.monotonic()
+                if mark < backlog.mark or not held:
+                    self._housekeeping.lost()
+                    self._living.wait(now, every * _LEASE_BEATS)
+                self._living.take(alive, now)
+                backlog.knows(mark)
             case _:
                 raise self._link.wrong_answer()
         self._beat_at = time.monotonic() + every * self._random.uniform(0.9, 1.1)
-
-    def _count(self, alive: int, *, lost: bool) -> None:
-        """Take over how many are alive, unless too few of them have had the time to say so."""
-        now = time.monotonic()
-        if lost:
-            self._service_at = -math.inf  # the list of services is probably lost, too
-            self._counted_at = now + self._beat_seconds * _LEASE_BEATS
-        before = self.fleet_size or 0
-        self.fleet_size = max(before, alive) if now < self._counted_at else alive
 
     def _append(self) -> None:
         for _ in range(_MOST_ROUNDS):
             batch = self.backlog.batch()
             if batch is None:
                 return
-            state = self._state()
+            state = self._state(self.backlog.last)
             words = [word for entry in batch.entries for word in encode_entry(entry)]
             last = batch.entries[-1].sequence
             arguments: list[object] = [self._incarnation, batch.mark, last, state]
@@ -263,40 +282,25 @@ class Publisher:
             if mark == last:
                 self._told_state = state
 
-    def _state(self, *, left: bool = False) -> str:
-        last = self.backlog.last
-        if last is None:
+    def _state(self, last: FleetEntry | None, *, left: bool = False) -> str:
+        """The state, with this as the last change that Redis knows; empty if there is none."""
+        newest = self.backlog.last
+        if last is None or newest is None:
             return ""
         every = self._beat_seconds
-        return encode_state(
-            self._own.state(
-                last,
-                beat_seconds=every,
-                lease_seconds=every * _LEASE_BEATS,
-                stuck_since=self._stuck_since,
-                left=left,
-            )
-        )
-
-    def _name_service(self) -> None:
-        now = time.monotonic()
-        if now >= self._service_at:
-            self._service_at = now + _SERVICE_SECONDS
-            # Only a list of services for people lacks it if Redis refuses it.
-            self._link.try_to("ZADD", SERVICES_KEY, f"{time.time():.3f}", self._service)
+        state = self._own.state(last, newest.sequence, every, every * _LEASE_BEATS)
+        stuck, held_back = self._stuck_since, "" if last is newest else self._held_back
+        return encode_state(replace(state, stuck_since=stuck, left=left, held_back=held_back))
 
     def _wait(self) -> None:
         now = time.monotonic()
         until = now + _LOOK_SECONDS
         if self._link.is_open or not self._pace.waits_for_probe:
-            due = self._beat_at if self._link.is_open and not self.backlog.behind else now
+            due = self._beat_at if self._link.is_open else now
+            if self.backlog.behind:
+                due = min(due, self._append_pace.next_at)
             until = min(until, max(due, self._pace.next_at))
-        try:
-            self._wake.get(timeout=max(0.0, until - now))
-            while True:
-                self._wake.get_nowait()
-        except Empty:
-            pass
+        self._doorbell.wait(until - now)
 
     def _say_goodbye(self) -> None:
         self._take_noted()

@@ -1,6 +1,6 @@
-"""The two scripts with which an instance writes to Redis, each in one step.
+"""The scripts with which an instance writes to Redis, each in one step.
 
-Both know the mark: the last sequence of an incarnation that Redis knows. So a broken reply, a lost
+Two know the mark: the last sequence of an incarnation that Redis knows. So a broken reply, a lost
 tail, a replica that lags behind and FLUSHALL are all healed in one way: the publisher learns the
 mark, and goes on from there.
 """
@@ -39,6 +39,7 @@ BEAT = (
     + """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
+local held = redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[2], string.format('%.6f', now + ARGV[2]), ARGV[1])
 local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3], 'LIMIT', 0, 16)
 if #old > 0 then
@@ -49,12 +50,27 @@ local mark = mark_of(ARGV[1])
 if ARGV[5] and mark == tonumber(ARGV[4]) then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[4] .. ' ' .. ARGV[5])
 end
-return {mark, redis.call('ZCOUNT', KEYS[2], string.format('(%.6f', now), '+inf')}
+return {mark, redis.call('ZCOUNT', KEYS[2], string.format('(%.6f', now), '+inf'), held}
 """
 )
+# ZREM comes first, as a Redis that is full refuses the first command of a script that could take
+# memory, and none after one that writes. So instances stay alive there, and say what is the matter:
+# a lease and a state take the place of those before them. Changes have to wait.
 """Renew the lease, sweep what ended long ago, and write the state if it is news.
 
 KEYS: instances, leases. ARGV: incarnation, for how many seconds it lives (0 for one that is stuck,
 or leaves), after how many seconds ended leases and their states are removed; and, if the state is
-to be written, the mark that it belongs to, and the state. Returns the mark, and how many are alive.
+to be written, the mark that it belongs to, and the state. Returns the mark, how many are alive, and
+whether it had a lease, ended or not.
+"""
+
+ADOPT = """
+local time = redis.call('TIME')
+for _, one in ipairs(redis.call('HRANDFIELD', KEYS[1], ARGV[1])) do
+  if not redis.call('ZSCORE', KEYS[2], one) then redis.call('ZADD', KEYS[2], time[1], one) end
+end
+"""
+"""Give a lease that ends now to some of the states that have none.
+
+KEYS: instances, leases. ARGV: how many states to look at.
 """

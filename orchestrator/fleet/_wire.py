@@ -168,6 +168,8 @@ class FleetState:
         conditions: Its conditions by name; not all of them if there is no room.
         stuck_since: Since when its event loop does nothing, in Unix seconds; `None` while it runs.
         left: Whether it has said goodbye.
+        untold: How many changes there were since, which Redis was not told yet.
+        held_back: Why not, such as that Redis is full; empty if it just takes its time.
         draining: Whether it ends its work.
         startup_seconds: How long the start took up to ready, or so far; `None` if not known.
         steps: How long each step of the start took, the longest first, in seconds.
@@ -185,6 +187,8 @@ class FleetState:
     conditions: Mapping[str, FleetCondition] = field(default_factory=dict)
     stuck_since: float | None = None
     left: bool = False
+    untold: int = 0
+    held_back: str = ""
     draining: bool = False
     startup_seconds: float | None = None
     steps: Mapping[str, float] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from orchestrator.fleet._encode import encode_entry
-from orchestrator.fleet._scripts import APPEND, BEAT
+from orchestrator.fleet._scripts import ADOPT, APPEND, BEAT
 from orchestrator.fleet._wire import ENTRY_FIELDS, fleet_keys
 from tests.fleet.servers import EACH_PROGRAM, PROGRAMS
 from tests.fleet.test_wire import ENTRY
@@ -114,7 +114,7 @@ def test_a_forged_mark_counts_as_none(asked: Asked, forged: str) -> None:
 
 def test_a_beat_renews_the_lease_in_the_time_of_redis(asked: Asked) -> None:
     asked.append(0, 1)
-    assert asked.beat(lease=6) == [1, 1]
+    assert asked.beat(lease=6) == [1, 1, 0]
     assert 5 < asked.left_seconds <= 6
 
 
@@ -136,7 +136,27 @@ def test_a_beat_counts_the_living(asked: Asked) -> None:
     for number in range(3):
         asked.beat(who=f"other.{number}")
     asked.beat(who="ended", lease=-1)
-    assert asked.beat() == [0, 4]
+    assert asked.beat() == [0, 4, 0]
+    assert asked.beat() == [0, 4, 1]
+
+
+def test_states_without_a_lease_get_one_that_has_ended_and_so_are_swept(asked: Asked) -> None:
+    asked.append(0, 1)
+    asked.beat()
+    before = asked.client.zscore(KEYS.leases, ME)
+    for number in range(3):
+        asked.client.hset(KEYS.instances, f"gone.{number}", "1 {}")
+    for _ in range(200):  # they are drawn
+        asked.client.eval(ADOPT, 2, KEYS.instances, KEYS.leases, "2")
+    assert asked.client.zcard(KEYS.leases) == 4
+    assert asked.client.zscore(KEYS.leases, ME) == before
+    asked.beat(keep=-1)
+    assert asked.client.hkeys(KEYS.instances) == [ME]
+
+
+def test_a_redis_without_states_has_none_to_look_at(asked: Asked) -> None:
+    asked.client.eval(ADOPT, 2, KEYS.instances, KEYS.leases, "2")
+    assert asked.client.zcard(KEYS.leases) == 0
 
 
 def test_a_beat_sweeps_what_ended_long_ago_a_few_at_a_time(asked: Asked) -> None:

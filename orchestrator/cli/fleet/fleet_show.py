@@ -247,7 +247,8 @@ def _panel(service: str, rows: Sequence[FleetRow], gone: str, most: int) -> "Ren
     unix_now = time.time()
     for row in rows[:most]:
         one = row.instance
-        words = "; ".join(part for part in (row.waits_for, row.failure, row.slow_step) if part)
+        said = row.untold, row.waits_for, row.failure, row.slow_step
+        words = "; ".join(part for part in said if part)
         table.add_row(
             Text(one.name),
             Text(one.version),

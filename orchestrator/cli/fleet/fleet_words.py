@@ -30,6 +30,8 @@ def row_line(row: FleetRow, unix_now: float) -> str:
         parts.append(one.presence)
     if one.state.draining:
         parts.append("draining")
+    if row.untold:
+        parts.append(row.untold)
     if row.waits_for:
         parts.append(f"waits for: {row.waits_for}")
     if row.failure:
