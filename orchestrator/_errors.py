@@ -12,6 +12,13 @@ def ends_process(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt | SystemExit)
 
 
+def name_of_only(error: BaseException) -> str:
+    """The type of an exception, or of the only one in a group. Its text may hold a secret."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        (error,) = error.exceptions
+    return type(error).__name__
+
+
 class OrchestratorError(Exception):
     """The base of all errors of the orchestrator."""
 

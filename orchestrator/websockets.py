@@ -118,9 +118,12 @@ class ProcessRequest(GateFace):
             **holding,
         )
         self._bypass = bypass
-        self.connection: type[ServerConnection] = _connection_class(
-            self._admission, self._in_flight, self._open_sockets
-        )
+        gate = {
+            "gate_admission": self._admission,
+            "gate_in_flight": self._in_flight,
+            "gate_open_sockets": self._open_sockets,
+        }
+        self.connection: type[ServerConnection] = type("Connection", (_Connection,), gate)
 
     async def __call__(self, connection: ServerConnection, request: Request) -> Response | None:
         """Let a handshake go on, or answer it with a 503."""
@@ -238,7 +241,7 @@ class _Paced:
 class _Connection(ServerConnection):
     """A connection that tells how it was closed."""
 
-    # Set by `_connection_class`.
+    # Set by the gate that the connection is made for.
     gate_admission: Admission
     gate_in_flight: InFlight
     gate_open_sockets: OpenSockets
@@ -290,14 +293,3 @@ class _Connection(ServerConnection):
         """The end: there is nothing to close any more."""
         super().connection_lost(exc)
         self.gate_open_sockets.discard(self)
-
-
-def _connection_class(
-    admission: Admission, in_flight: InFlight, open_sockets: OpenSockets
-) -> type[ServerConnection]:
-    class Connection(_Connection):
-        gate_admission = admission
-        gate_in_flight = in_flight
-        gate_open_sockets = open_sockets
-
-    return Connection

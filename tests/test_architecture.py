@@ -389,7 +389,23 @@ def test_importing_the_package_loads_nothing_but_anyio_and_transitions() -> None
     assert loaded <= own | theirs
 
 
+MOST_LINES = 300
+LONGER = {
+    "orchestrator/_gate/admission.py",
+    "orchestrator/_gate/turnstile.py",
+    "orchestrator/_ports.py",
+    "orchestrator/asgi/_gate.py",
+    "orchestrator/fleet/_changes.py",
+    "orchestrator/fleet/_fleet_reader.py",
+    "orchestrator/fleet/_publisher.py",
+}
+"""They have up to 20 lines more, as nothing in them is a thing of its own. Add none."""
+
+
 def test_modules_are_small_enough_to_read() -> None:
-    for _, path, _ in sources(ROOT):
-        lines = len(path.read_text(encoding="utf-8").splitlines())
-        assert lines <= 320, f"{path} has {lines} lines; is there a room missing?"
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for _, path, _ in sources(ROOT)
+    }
+    assert {path for path, number in lines.items() if number > MOST_LINES} <= LONGER
+    assert max(lines.values()) <= MOST_LINES + 20

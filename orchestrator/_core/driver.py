@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from orchestrator._core.feed import Feed
-from orchestrator._errors import ends_process
+from orchestrator._errors import ends_process, name_of_only
 from orchestrator._hardening.guard import CallGuard, name_of
 from orchestrator._hardening.log_thread import logger
 from orchestrator._hardening.quiet_engine import quiet_engine
@@ -186,7 +186,7 @@ class Driver:
             with self._scope:
                 await self._drive()
         except BaseException as error:
-            self._end(f"the orchestrator's driver ended with {_name_of(error)}")
+            self._end(f"the orchestrator's driver ended with {name_of_only(error)}")
             raise
         finally:
             self._end("the orchestrator's driver was cancelled")
@@ -283,13 +283,6 @@ class Driver:
     def _post(self, make: Callable[[float], Fact]) -> None:
         self._inbox.append(make)
         self._wake.set()
-
-
-def _name_of(error: BaseException) -> str:
-    """The type of an exception, or of the only one in a group. Its text may hold a secret."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return type(error).__name__
 
 
 def _as_fact(result: ProbeResult, late_seconds: float) -> Callable[[float], Fact]:

@@ -162,6 +162,11 @@ def remember(directory: Path, mark: str) -> None:
         (directory / mark).touch(0o600)
 
 
+def remembered(directory: Path) -> frozenset[str]:
+    """The marks that were left."""
+    return frozenset(mark for mark in MARKS if (directory / mark).exists())
+
+
 def sweep(place: Path, *, but: Path) -> None:
     """Remove what services that have ended left behind."""
     with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ from orchestrator._gate.health_answers import Verdicts
 from orchestrator._gate.health_verdict import HealthVerdict
 from orchestrator._hardening.arguments import require
 from orchestrator._runtime.fork import forget_in_child
-from orchestrator.pod._members import MARKS, Member, has_locks, now, read, remember, sweep
+from orchestrator.pod._members import Member, has_locks, now, read, remember, remembered, sweep
 from orchestrator.pod._parent import ParentProcess, expected_workers, find_parent
 from orchestrator.pod._places import VARIABLE, NoPlaceError, find_place
 from orchestrator.pod._quorum import Quorum, ReadyWhen
@@ -87,7 +87,7 @@ class Pod:
         self._workers = workers
         self._service: str = require(service, str, "service", "give the name of the service")
         self._startup: Orchestrator | None = None
-        self._own_verdict: Verdicts = _undecided
+        self._own_verdict: Verdicts = lambda _: HealthVerdict.FAIL
         self._handover: Handover | None = None
         self._begin_anew()
 
@@ -191,13 +191,12 @@ class Pod:
         self._parent = parent = find_parent()
         if parent is None and self._workers is None and not os.environ.get(VARIABLE):
             return  # a process of its own
-        if not has_locks():
-            self._alone("the system has no locks that end with their process")
-            return
         self._expected, source = self._workers, "Pod(workers=)"
         if self._workers is None:
             self._expected, source = expected_workers(parent)
         try:
+            if not has_locks():
+                raise NoPlaceError("the system has no locks that end with their process")
             if parent is None and not os.environ.get(VARIABLE):
                 raise NoPlaceError("it is not known which process has started the workers")
             place = find_place(parent, self._service)
@@ -205,7 +204,7 @@ class Pod:
                 raise NoPlaceError("there is another Pod in this process; give each a service=")
             self._member = Member(place)
         except (NoPlaceError, OSError) as error:
-            self._alone(str(error) if isinstance(error, NoPlaceError) else _why(error))
+            self._alone(error)
             return
         _taken[place] = self
         sweep(place.parent, but=place)
@@ -215,11 +214,11 @@ class Pod:
         expected = "" if self._expected is None else f" of {self._expected}"
         logger.info("worker %d has joined: %d%s", os.getpid(), len(self._look().workers), expected)
 
-    def _alone(self, why: str) -> None:
+    def _alone(self, error: NoPlaceError | OSError) -> None:
         logger.warning(
             "the workers cannot meet, and each answers health checks for itself: %s; name a"
             " directory that is theirs alone in %s",
-            why,
+            getattr(error, "strerror", None) or error,
             VARIABLE,
         )
 
@@ -267,7 +266,7 @@ class Pod:
         try:
             member.write(report.as_json())
         except OSError as error:
-            self._alone(_why(error))
+            self._alone(error)
             self._leave()
             return
         self._standing = self._read(member, report)
@@ -283,12 +282,8 @@ class Pod:
         if own is not None:
             reports[member.name] = own
         # They end with the supervisor, of which there has to be one.
-        marks = (
-            mark
-            for mark in MARKS
-            if self._parent is not None and (member.directory / mark).exists()
-        )
-        return PodStanding.of(reports, self._expected, now(), self._awake_at, frozenset(marks))
+        marks = frozenset[str]() if self._parent is None else remembered(member.directory)
+        return PodStanding.of(reports, self._expected, now(), self._awake_at, marks)
 
     def _look(self) -> PodStanding:
         """How all stand; what was seen a moment ago will do while nothing is the matter."""
@@ -299,11 +294,3 @@ class Pod:
         if (standing.started, standing.was_ready) != (before.started, before.was_ready):
             self._report()
         return standing
-
-
-def _why(error: OSError) -> str:
-    return error.strerror or str(error)
-
-
-def _undecided(_: str) -> HealthVerdict:
-    return HealthVerdict.FAIL

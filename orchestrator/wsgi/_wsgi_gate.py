@@ -7,21 +7,18 @@ none of these threads: so each process begins with its first request, or in a ho
 
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from http import HTTPStatus
 from typing import Any
 
 from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.counts import AdmissionCounts, GateStats
-from orchestrator._gate.health_answers import HealthAnswers, HealthReport, Workers, refusal
-from orchestrator._gate.health_verdict import HealthRules, recovering
+from orchestrator._gate.health_answers import HealthAnswers, Workers
+from orchestrator._gate.health_verdict import HealthRules
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.holding import check
-from orchestrator._gate.refusals import RetryAfter, reason
-from orchestrator._gate.return_line import AdmissionRate, ReturnLine
+from orchestrator._gate.refusals import RetryAfter
 from orchestrator._hardening.arguments import paths_of, require, require_flag, wrong_type
 from orchestrator._hardening.log_thread import Log
 from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS, condition_in, passes
@@ -36,8 +33,8 @@ from orchestrator.wsgi._prefork import (
     unbegun,
 )
 from orchestrator.wsgi._threads_inside import ThreadsInside
+from orchestrator.wsgi._wsgi_admission import WsgiAdmission
 from orchestrator.wsgi._wsgi_responses import ask_for_close, respond
-from states import Stage
 
 logger = Log("orchestrator.wsgi")
 
@@ -110,11 +107,15 @@ class ReadinessGate:
         check("max_held", max_held, 0)
         if pod is not None and not health:
             raise ValueError("pod needs health=True: health endpoints answer for the workers")
-        self._hold_seconds, self._max_held = hold_seconds, max_held
-        self._admit_degraded = require_flag(admit_degraded, "admit_degraded")
         self._bypass = paths_of(bypass)
-        self._retry_after = RetryAfter(retry_after_seconds)
-        self._line = ReturnLine(AdmissionRate(), time.monotonic, self._retry_after.random)
+        self._admission = WsgiAdmission(
+            startup,
+            hold_seconds,
+            max_held,
+            RetryAfter(retry_after_seconds),
+            GateStats(on_admission, None, None),
+            admit_degraded=require_flag(admit_degraded, "admit_degraded"),
+        )
         self._details = require_flag(details, "details")
         self._health: HealthAnswers | None = None
         if require_flag(health, "health"):
@@ -125,26 +126,23 @@ class ReadinessGate:
                 startup, rules, retry_after_seconds=retry_after_seconds, pod=pod
             )
         self._manages = require_flag(run_in_thread, "run_in_thread")
-        self._stats = GateStats(on_admission, None, None)
         self._thread: LoopThread[Orchestrator] | None = None
         self._never = NO_THREADS if self._manages and lacks_threads() else ""
         self._begin_anew()
-        self._threads = ThreadsInside(startup, self._wake)
+        self._threads = ThreadsInside(startup, self._admission.wake)
         if require_flag(stop_on_sigterm, "stop_on_sigterm") and hears_signals():
             self._threads.hear_signals()
         forget_in_child(self)
         unbegun.add(self)
         hear_in_other_threads()
         startup.accompany(self._follow)
-        if self._cannot:
-            logger.error("every request will be refused: %s", self._cannot)
+        if self._admission.cannot:
+            logger.error("every request will be refused: %s", self._admission.cannot)
 
     def _begin_anew(self) -> None:
         self._process = 0
         self._is_behind = False  # the server's handler of signals
-        self._cannot = self._never
-        self._held = 0
-        self._changed = threading.Condition()
+        self._admission.begin_anew(self._never)
         self._starting = threading.Lock()  # another one: the loop's thread wakes while we wait
 
     # -- state -------------------------------------------------------------------------------------
@@ -152,17 +150,17 @@ class ReadinessGate:
     @property
     def held(self) -> int:
         """How many requests are held now, in this process."""
-        return self._held
+        return self._admission.held
 
     @property
     def counts(self) -> AdmissionCounts:
         """How many requests had which outcome so far, in this process."""
-        return self._stats.counts
+        return self._admission.stats.counts
 
     @property
     def closes(self) -> Counter[int | str]:
         """WSGI has no WebSockets, so none were closed."""
-        return self._stats.closes
+        return self._admission.stats.closes
 
     def start(self) -> None:
         """Enter the orchestrator in this process, unless it was entered here already.
@@ -178,12 +176,12 @@ class ReadinessGate:
             drain_signal.catch()
             forget_in_child(self)
             # A fork's child has a thread's remains, and no thread.
-            if self._manages and not self._cannot and self._startup.never_ran_here:
+            if self._manages and not self._admission.cannot and self._startup.never_ran_here:
                 self._thread = self._startup.run_in_thread()
                 try:
                     self._thread.start()
                 except Exception as error:  # it is logged, and requests are refused
-                    self._cannot = "The start-up could not begin."
+                    self._admission.cannot = "The start-up could not begin."
                     logger.error("the orchestrator could not be entered", error=error)
             self._process = os.getpid()
 
@@ -216,18 +214,18 @@ class ReadinessGate:
         if passes(path, self._bypass, raw=raw.partition("?")[0], websocket=False):
             return self._app(environ, start_response)
         self._threads.enter()  # before it is decided: a drain must not end in between
-        if self._is_open():
-            self._count(Outcome.ADMITTED)
+        if self._admission.is_open():
+            self._admission.count(Outcome.ADMITTED)
             return self._run(environ, start_response)
         self._threads.leave()
         with self._threads.deciding():
             self._threads.put_in_front()
-            outcome = self._decide(bool(environ.get("wsgi.multithread")))
-            self._count(outcome)
+            outcome = self._admission.decide(bool(environ.get("wsgi.multithread")))
+            self._admission.count(outcome)
             if outcome is not Outcome.ADMITTED:
                 if self._startup.draining:
                     ask_for_close(start_response)
-                return respond(self._refuse(outcome), environ, start_response)
+                return respond(self._admission.refuse(outcome), environ, start_response)
             self._threads.enter()
         return self._run(environ, start_response)
 
@@ -245,76 +243,11 @@ class ReadinessGate:
             raise
         return self._threads.until_sent(body, environ.get("wsgi.file_wrapper"))
 
-    def _count(self, outcome: Outcome) -> None:
-        with self._changed:
-            setattr(self.counts, outcome.value, getattr(self.counts, outcome.value) + 1)
-        self._stats.tell(outcome)
-
-    def _decide(self, multithread: bool) -> Outcome:
-        if self._refuses_at_once():
-            return Outcome.REFUSED
-        with self._changed:
-            if not multithread or self._held >= self._max_held:
-                return Outcome.OVERFLOW
-            self._held += 1
-            self._stats.counts.held += 1
-            try:
-                return self._hold()
-            finally:
-                self._held -= 1
-
-    def _hold(self) -> Outcome:
-        until = time.monotonic() + self._hold_seconds
-        while not self._is_open():
-            if self._refuses_at_once():
-                return Outcome.REFUSED
-            left = until - time.monotonic()
-            if left <= 0:
-                return Outcome.TIMED_OUT
-            self._changed.wait(left)
-        return Outcome.ADMITTED
-
-    def _is_open(self) -> bool:
-        startup = self._startup
-        if startup.ready or not startup.enabled:
-            return True
-        if not self._admit_degraded or startup.refuses or startup.ended is not None:
-            return False
-        return startup.stage is Stage.DEGRADED or recovering(startup)
-
-    def _refuses_at_once(self) -> bool:
-        startup = self._startup
-        if self._cannot or startup.ended is not None or startup.never_ran_here:
-            return True
-        if startup.draining:
-            return True  # its stage changes no more
-        return startup.stage is Stage.DEGRADED and not self._admit_degraded
-
-    def _refuse(self, outcome: Outcome) -> HealthReport:
-        startup = self._startup
-        entered = not startup.never_ran_here or startup.stage is not Stage.BOOTING
-        why = self._cannot or (
-            reason(outcome, startup.stage, startup.draining or startup.ended is not None, True)
-            if entered
-            else "The start-up was never begun: leave run_in_thread on, or enter the orchestrator."
-        )
-        report = refusal(HTTPStatus.SERVICE_UNAVAILABLE, why)
-        with self._changed:
-            ends = startup.ended is not None or startup.draining
-            retry = self._retry_after
-            seconds = retry.draw() if ends else self._line.seconds(*retry.within())
-        headers = (("retry-after", str(seconds)),)
-        return HealthReport(report.status, report.body, report.content_type, headers)
-
     async def _follow(self, events: Subscription) -> None:
         """Runs beside the start-up, and wakes those who are held."""
         try:
             async for _ in events:
-                self._wake()
+                self._admission.wake()
         finally:
-            self._wake()
-            self._stats.sum_up()
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+            self._admission.wake()
+            self._admission.stats.sum_up()

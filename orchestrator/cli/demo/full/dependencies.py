@@ -18,12 +18,14 @@ from orchestrator.cli.demo import leash
 from orchestrator.cli.demo.choices import DemoError
 from orchestrator.cli.demo.embedded_redis import HOST
 from orchestrator.cli.demo.full import upstream
+from orchestrator.settings._check_list import probe_of
 
 _PLACES = "/usr/lib/postgresql"
 """Where Debian keeps PostgreSQL's programs, out of PATH."""
 
 _USER = "demo"
 _INITDB_SECONDS = 60.0
+_ASK_AGAIN_SECONDS = 0.005
 
 
 class Port:
@@ -190,3 +192,15 @@ def _account() -> "pwd.struct_passwd | None":
         return pwd.getpwnam("postgres")
     except KeyError:
         return pwd.getpwnam("nobody")
+
+
+async def answers(url: str) -> None:
+    """Return once it answers as it should, which the run's own limit bounds."""
+    probe = probe_of(url)
+    try:
+        while True:
+            if (await probe.attempt(1.0)).failure is None:
+                return
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
+    finally:
+        await probe.aclose()

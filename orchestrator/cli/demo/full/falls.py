@@ -1,5 +1,6 @@
 """What is promised when something falls, what became of it, and how that is shown."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -118,3 +119,12 @@ def print_falls(console: Console, figures: FullFigures) -> None:
         )
     console.print()
     console.print(table)
+
+
+def struck_by(strike: Callable[[], float]) -> Callable[[], Awaitable[float]]:
+    """The same, as a fall strikes."""
+
+    async def struck() -> float:
+        return strike()
+
+    return struck

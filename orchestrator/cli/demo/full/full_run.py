@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.cli.demo.choices import DemoOptions
 from orchestrator.cli.demo.clients import ClientCounts, run_clients
 from orchestrator.cli.demo.embedded_redis import HOST, EmbeddedRedis
-from orchestrator.cli.demo.full.dependencies import Postgres, Upstream, find_postgres
+from orchestrator.cli.demo.full.dependencies import Postgres, Upstream, answers, find_postgres
 from orchestrator.cli.demo.full.falls import (
     CHECK_INTERVAL_SECONDS,
     STALE_SECONDS,
@@ -20,6 +20,7 @@ from orchestrator.cli.demo.full.falls import (
     promised_of_a_check,
     promised_of_a_connection,
     promised_of_a_task,
+    struck_by,
 )
 from orchestrator.cli.demo.full.full_service import (
     DATABASE,
@@ -41,7 +42,6 @@ from orchestrator.cli.demo.reports import (
     ServiceOptions,
 )
 from orchestrator.cli.demo.service_process import ServiceProcess
-from orchestrator.settings._check_list import probe_of
 from states import Policy, Stage
 
 _DATABASE_LATE_SECONDS = 1.5
@@ -50,7 +50,6 @@ _WARM_AGAIN_SECONDS = 0.3
 _PAUSE_SECONDS = 0.5
 """Before each fall, and in it: long enough for a person to see both."""
 
-_ASK_AGAIN_SECONDS = 0.005
 _CLIENTS = 10
 _SPREAD_SECONDS = 0.5
 _GARBAGE = b"*3\r\n$7\r\nPUBLISH\r\n$4\r\nchat\r\n$3\r\n???\r\n"
@@ -199,7 +198,7 @@ class FullRun(DemoRun):
     async def _launch_database(self) -> None:
         assert self._postgres is not None
         self._postgres.launch()
-        await _answers(self._postgres.url)
+        await answers(self._postgres.url)
 
     # -- falls -------------------------------------------------------------------------------------
 
@@ -213,7 +212,7 @@ class FullRun(DemoRun):
 
         async def relaunch_upstream() -> None:
             upstream.launch(_WARM_AGAIN_SECONDS)
-            await _answers(upstream.url)
+            await answers(upstream.url)
 
         async def poison() -> float:
             struck_at = time.monotonic()
@@ -231,11 +230,11 @@ class FullRun(DemoRun):
             """A task is started again by the orchestrator."""
 
         killed, by_connection = "killed", promised_of_a_connection(policy)
-        falls = [Fall("Redis", killed, _async(redis.kill), relaunch_redis, by_connection)]
+        falls = [Fall("Redis", killed, struck_by(redis.kill), relaunch_redis, by_connection)]
         if postgres is not None:
             falls.append(
                 Fall(
-                    *("PostgreSQL", killed, _async(postgres.kill), self._launch_database),
+                    *("PostgreSQL", killed, struck_by(postgres.kill), self._launch_database),
                     *(promised_of_a_connection(at_check), DATABASE),
                 )
             )
@@ -244,7 +243,7 @@ class FullRun(DemoRun):
         return [
             *falls,
             Fall(
-                *("HTTP service", killed, _async(upstream.kill), relaunch_upstream),
+                *("HTTP service", killed, struck_by(upstream.kill), relaunch_upstream),
                 *(by_asking, UPSTREAM),
             ),
             Fall(LISTENER, "bad message", poison, itself, promised_of_a_task(), LISTENER),
@@ -295,22 +294,3 @@ class FullRun(DemoRun):
                 served=counts.served,
             )
         )
-
-
-def _async(strike: Callable[[], float]) -> Callable[[], Awaitable[float]]:
-    async def struck() -> float:
-        return strike()
-
-    return struck
-
-
-async def _answers(url: str) -> None:
-    """Return once it answers as it should, which the run's own limit bounds."""
-    probe = probe_of(url)
-    try:
-        while True:
-            if (await probe.attempt(1.0)).failure is None:
-                return
-            await asyncio.sleep(_ASK_AGAIN_SECONDS)
-    finally:
-        await probe.aclose()

@@ -1,0 +1,131 @@
+"""Decides for each request of the WSGI gate, in the thread of the server that has it.
+
+A request is held in its thread; `wake` has each of those decide anew.
+"""
+
+import threading
+import time
+from http import HTTPStatus
+
+from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.counts import GateStats
+from orchestrator._gate.health_answers import HealthReport, refusal
+from orchestrator._gate.health_verdict import recovering
+from orchestrator._gate.hold_queue import Outcome
+from orchestrator._gate.refusals import RetryAfter, reason
+from orchestrator._gate.return_line import AdmissionRate, ReturnLine
+from states import Stage
+
+
+class WsgiAdmission:
+    """The decisions of one gate, in one process.
+
+    Args:
+        startup: The orchestrator.
+        hold_seconds: How long a request may be held.
+        max_held: How many may be held at once.
+        retry_after: Draws when those who are refused are asked to come back.
+        stats: Counts what became of each.
+        admit_degraded: Whether to admit in `degraded`, too.
+
+    Attributes:
+        held: How many are held now.
+        cannot: Why every request is refused; empty if it is not.
+    """
+
+    held: int
+    cannot: str
+
+    def __init__(
+        self,
+        startup: Orchestrator,
+        hold_seconds: float,
+        max_held: int,
+        retry_after: RetryAfter,
+        stats: GateStats,
+        *,
+        admit_degraded: bool,
+    ) -> None:
+        self.stats = stats
+        self._startup = startup
+        self._hold_seconds, self._max_held = hold_seconds, max_held
+        self._retry_after = retry_after
+        self._line = ReturnLine(AdmissionRate(), time.monotonic, retry_after.random)
+        self._admit_degraded = admit_degraded
+        self.begin_anew("")
+
+    def begin_anew(self, cannot: str) -> None:
+        """Nothing is held, as in a process that is new."""
+        self.cannot = cannot
+        self.held = 0
+        self._changed = threading.Condition()
+
+    def count(self, outcome: Outcome) -> None:
+        """Count what became of a request."""
+        with self._changed:
+            setattr(self.stats.counts, outcome.value, getattr(self.stats.counts, outcome.value) + 1)
+        self.stats.tell(outcome)
+
+    def decide(self, multithread: bool) -> Outcome:
+        """Decide for a request of a gate that is not open; hold it, where a thread is to spare."""
+        if self._refuses_at_once():
+            return Outcome.REFUSED
+        with self._changed:
+            if not multithread or self.held >= self._max_held:
+                return Outcome.OVERFLOW
+            self.held += 1
+            self.stats.counts.held += 1
+            try:
+                return self._hold()
+            finally:
+                self.held -= 1
+
+    def _hold(self) -> Outcome:
+        until = time.monotonic() + self._hold_seconds
+        while not self.is_open():
+            if self._refuses_at_once():
+                return Outcome.REFUSED
+            left = until - time.monotonic()
+            if left <= 0:
+                return Outcome.TIMED_OUT
+            self._changed.wait(left)
+        return Outcome.ADMITTED
+
+    def is_open(self) -> bool:
+        """Whether requests are let in."""
+        startup = self._startup
+        if startup.ready or not startup.enabled:
+            return True
+        if not self._admit_degraded or startup.refuses or startup.ended is not None:
+            return False
+        return startup.stage is Stage.DEGRADED or recovering(startup)
+
+    def _refuses_at_once(self) -> bool:
+        startup = self._startup
+        if self.cannot or startup.ended is not None or startup.never_ran_here:
+            return True
+        if startup.draining:
+            return True  # its stage changes no more
+        return startup.stage is Stage.DEGRADED and not self._admit_degraded
+
+    def refuse(self, outcome: Outcome) -> HealthReport:
+        """The refusal of one with this outcome."""
+        startup = self._startup
+        entered = not startup.never_ran_here or startup.stage is not Stage.BOOTING
+        why = self.cannot or (
+            reason(outcome, startup.stage, startup.draining or startup.ended is not None, True)
+            if entered
+            else "The start-up was never begun: leave run_in_thread on, or enter the orchestrator."
+        )
+        report = refusal(HTTPStatus.SERVICE_UNAVAILABLE, why)
+        with self._changed:
+            ends = startup.ended is not None or startup.draining
+            retry = self._retry_after
+            seconds = retry.draw() if ends else self._line.seconds(*retry.within())
+        headers = (("retry-after", str(seconds)),)
+        return HealthReport(report.status, report.body, report.content_type, headers)
+
+    def wake(self) -> None:
+        """Have each that is held decide anew."""
+        with self._changed:
+            self._changed.notify_all()
