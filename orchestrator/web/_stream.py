@@ -21,6 +21,10 @@ TICK_SECONDS = 1.0
 that has gone; so this is the keep-alive too."""
 
 
+SHARED_SECONDS = 0.05
+"""How long a state that was read for one stream serves the others: a change wakes all at once."""
+
+
 class EventStreams:
     """The open streams of one page.
 
@@ -37,6 +41,7 @@ class EventStreams:
         self._history = history
         self._reader = reader
         self._places = StreamPlaces(max_streams)
+        self._state, self._state_version, self._state_at = "", -1, 0.0
         self._shutdowns = 0
         self._shutdown = ShutdownWatch(startup, self._end_all)
 
@@ -49,6 +54,14 @@ class EventStreams:
     def _end_all(self) -> None:
         self._shutdowns += 1
         self._history.wake()
+
+    def _read_state(self, now: float) -> str:
+        """The state as it goes over the wire, read once for all that were woken together."""
+        version = self._history.version
+        if version != self._state_version or not 0 <= now - self._state_at < SHARED_SECONDS:
+            self._state_version, self._state_at = version, now
+            self._state = frame("state", self._reader.read())
+        return self._state
 
     async def _follow(self, send: Send, sequence: int) -> None:
         history, shutdowns = self._history, self._shutdowns
@@ -66,7 +79,7 @@ class EventStreams:
                 parts.append(frame("attempt", self._reader.attempt(attempt)))
             if shown != history.version or anyio.current_time() >= state_at + TICK_SECONDS:
                 shown, state_at = history.version, anyio.current_time()
-                parts.append(frame("state", self._reader.read()))
+                parts.append(self._read_state(state_at))
             ends = history.ended or shutdowns != self._shutdowns
             if ends:
                 parts.append(frame("end", {"reason": "the service is stopping"}))

@@ -70,6 +70,7 @@ def row(size: int, rounds: int, shuffle: Shuffle) -> Row:
             "dict": lambda: asyncio.run(in_dict()),
         },
         rounds=rounds,
+        warm_up=0,
     )
     return Row(
         part="fan-out",

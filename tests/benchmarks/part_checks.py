@@ -43,7 +43,7 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 def measure(
-    rounds: int = 5, warm_up: int = 1, run_seconds: float = 1.2, faster: float = 60.0
+    rounds: int = 5, warm_up: int = 0, run_seconds: float = 1.0, faster: float = 60.0
 ) -> Iterator[Row]:
     """Measure the part; checks are asked `faster` times as often as they would be."""
     interval_seconds = INTERVAL_SECONDS / faster

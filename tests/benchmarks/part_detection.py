@@ -29,7 +29,7 @@ MODULE = known.__name__
 WAVE = 20
 """So many servers at once: with more of them the candidates would wait for the processor."""
 
-OUTAGES: Mapping[float, int] = {1.0: 40, 5.0: 40, 30.0: 40}
+OUTAGES: Mapping[float, int] = {1.0: 40, 5.0: 20, 30.0: 20}
 """Trials by the length of the outage in seconds."""
 
 OURS = (known.OURS, known.OURS_TRIO)
@@ -46,7 +46,7 @@ Trials = dict[str, list[tuple[float, int, float]]]
 
 
 def measure(
-    outages: Mapping[float, int] = OUTAGES, unix: int = 40, frozen: int = 40, waits: int = 21
+    outages: Mapping[float, int] = OUTAGES, unix: int = 20, frozen: int = 20, waits: int = 14
 ) -> Iterator[Row | Plot]:
     """Measure the part; the arguments are numbers of trials."""
     lines: dict[str, list[tuple[float, float]]] = {}

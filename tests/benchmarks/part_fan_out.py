@@ -25,6 +25,9 @@ SIZES = (1, 100, 10_000, 100_000)
 MOST_FOR_PEERS = 10_000
 """Of more subscribers than this only ours and the event objects are told."""
 
+ROUNDS_OF_MANY = 3
+"""Of what takes long and hardly varies."""
+
 FEW = 100
 """With so few there is no stall to speak of."""
 
@@ -230,9 +233,10 @@ def measure(
     for backend in EVENTS:
         told = []
         for size in sizes:
-            found = list(rows(backend, size, rounds))
+            few = min(rounds, ROUNDS_OF_MANY) if size > MOST_FOR_PEERS else rounds
+            found = list(rows(backend, size, few))
             told.append((size, found[0]))
             yield from found
         yield plot(backend, told)
-        yield memory(backend, memory_size, rounds)
-    yield fan_out_leaving.row(leaving_size, rounds, random.Random(1).shuffle)
+        yield memory(backend, memory_size, min(rounds, ROUNDS_OF_MANY))
+    yield fan_out_leaving.row(leaving_size, min(rounds, ROUNDS_OF_MANY), random.Random(1).shuffle)

@@ -16,13 +16,14 @@ from orchestrator.fleet._scripts import APPEND, BEAT
 from orchestrator.fleet._wire import ENTRY_FIELDS, FleetEntry, FleetState, fleet_keys
 from orchestrator.redis._url import settings_of_url
 from states import Stage
+from tests.benchmarks.fleet_reading import change_row, snapshot_row
 from tests.benchmarks.measure import ROUNDS, Candidate, interleaved, per_call
 from tests.benchmarks.rows import Row, at_most
 from tests.fleet.published import Published
 from tests.redis_server import RedisServer
 
 PART = "fleet"
-CALLS, FACTS, INSTANCES = 2_000, 20_000, 1_000
+CALLS, FACTS, INSTANCES, CHANGES = 2_000, 20_000, 1_000, 20
 
 _MOST_TIMES = 3.0
 _OBSERVER_TIMES = 8.0
@@ -95,8 +96,8 @@ class Asked:
         return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
-def calls_of(calls: int, instances: int, rounds: int) -> list[Row]:
-    """The rows of the two scripts."""
+def calls_of(calls: int, instances: int, changes: int, rounds: int) -> list[Row]:
+    """The rows of the two scripts, and of those who read what they write."""
     with RedisServer() as server, redis.Redis(port=server.port) as client:
         asked = Asked(client, instances)
         figures = interleaved(
@@ -107,6 +108,10 @@ def calls_of(calls: int, instances: int, rounds: int) -> list[Row]:
             },
             rounds=rounds,
         )
+        reading = [
+            snapshot_row(server.url, instances, rounds),
+            change_row(server.url, asked.append, changes, rounds),
+        ]
     beat, append, ping = figures.values()
     return [
         Row(
@@ -121,7 +126,7 @@ def calls_of(calls: int, instances: int, rounds: int) -> list[Row]:
             (f"Redis' processor time for a beat, {instances:,} instances", beat),
             ("Redis' processor time for a change of stage", append),
         )
-    ]
+    ] + reading
 
 
 class Nothing(Observer):
@@ -152,7 +157,11 @@ def noted(facts: int, rounds: int) -> Row:
 
 
 def measure(
-    calls: int = CALLS, instances: int = INSTANCES, facts: int = FACTS, rounds: int = ROUNDS
+    calls: int = CALLS,
+    instances: int = INSTANCES,
+    facts: int = FACTS,
+    changes: int = CHANGES,
+    rounds: int = ROUNDS,
 ) -> list[Row]:
     """All rows."""
-    return [*calls_of(calls, instances, rounds), noted(facts, rounds)]
+    return [*calls_of(calls, instances, changes, rounds), noted(facts, rounds)]

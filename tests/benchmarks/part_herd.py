@@ -201,7 +201,7 @@ def stampede(
         return Herd(sorted(back), count - len(back), knocks)
 
 
-def measure(rounds: int = 3, count: int = 300, bits: int = 4096) -> Iterator[Row]:
+def measure(rounds: int = 2, count: int = 300, bits: int = 4096) -> Iterator[Row]:
     """Measure the part."""
     possible, unknown, known = [], [], []
     with tempfile.TemporaryDirectory() as directory:

@@ -54,7 +54,7 @@ class Loaded:
     served: float
 
 
-def measure(rounds: int = 5, steps: int = STEPS, clients: int = CLIENTS) -> Iterator[Row]:
+def measure(rounds: int = 3, steps: int = STEPS, clients: int = CLIENTS) -> Iterator[Row]:
     """All rows.
 
     Args:
@@ -67,7 +67,7 @@ def measure(rounds: int = 5, steps: int = STEPS, clients: int = CLIENTS) -> Iter
         starts: dict[str, Callable[[], Loaded]] = {
             name: partial(start, served) for name, served in SERVED_BY.items()
         }
-        taken = in_turns(starts, rounds, 1 if rounds > 1 else 0)
+        taken = in_turns(starts, rounds, 0)
     figures = {
         one.name: [
             Figure(name, tuple(getattr(run, one.name) for run in runs))

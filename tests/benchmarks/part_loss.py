@@ -38,7 +38,7 @@ Latencies = dict[str, tuple[float, ...]]
 
 def measure(
     trials: int = 16,
-    window_seconds: float = 60.0,
+    window_seconds: float = 40.0,
     names: Sequence[str] = tuple(known.CANDIDATES),
 ) -> Iterator[Row]:
     """Measure the part: so many servers are killed and as many frozen; costs are for a window."""

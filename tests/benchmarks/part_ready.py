@@ -37,7 +37,7 @@ SHOWN = 16
 
 
 def measure(
-    processes: int = 4, rounds: int = 64, count: int = 256, calls: tuple[int, int] = (2_000, 40)
+    processes: int = 3, rounds: int = 64, count: int = 256, calls: tuple[int, int] = (2_000, 40)
 ) -> Iterator[Row]:
     """All rows.
 

@@ -10,7 +10,7 @@ from statistics import median
 
 import anyio
 
-from tests.benchmarks.measure import Candidate, interleaved
+from tests.benchmarks.measure import interleaved
 from tests.benchmarks.rows import Figure, Row, Verdict, below
 from tests.benchmarks.startup_runs import (
     ALONE,
@@ -33,7 +33,7 @@ MOST_MS = 5.0
 BACKENDS = ("asyncio", "trio")
 
 Taken = Mapping[str, Sequence[Run]]
-Turns = Callable[[Mapping[str, Candidate]], dict[str, Figure]]
+Turns = Callable[..., dict[str, Figure]]
 
 
 def measure(rounds: int = 7, backends: Sequence[str] = BACKENDS, warm_up: int = 1) -> Iterator[Row]:
@@ -65,6 +65,7 @@ def _warm(backend: str, url: str, turns: Turns) -> Iterator[Row]:
 def _with_grace(backend: str, url: str, turns: Turns) -> Iterator[Row]:
     work = LONG_WORK_SECONDS
     names = (GCP, SLEEP, GRACE)
+    turns = partial(turns, warm_up=0)  # each of them waits for half a second
     taken = _in_turns({name: _here(name, backend, url, work) for name in names}, turns)
     what = f"{backend}: from entering to ready with 0.5 s of grace, beside 200 ms of own work"
     yield _row(what, taken, 0, GRACE)

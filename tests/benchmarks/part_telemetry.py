@@ -254,7 +254,7 @@ def _stalls(
     taken: dict[Key, list[Stalled]] = {key: [] for key in turns}
     for number in range(more):
         for key in turns:
-            if key[1] != "http" or number % (more // rounds) == 0:
+            if key[0] == HAND_WRITTEN[0] != key[1] != "http" or number % (more // rounds) == 0:
                 taken[key].append(stalled(*key, more_seconds))
         turns.append(turns.pop(0))
     return taken

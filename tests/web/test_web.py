@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from orchestrator.asgi import HEALTH_PATHS, ReadinessGate, lifespan
 from orchestrator.redis import RedisProbe
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 from orchestrator.web import _event_stream, _history, _stream, web_app, web_mount, web_paths
+from orchestrator.web._state import JsonObject, StateReader
 from tests.asgi.gate_support import (
     App,
     Caller,
@@ -255,6 +256,31 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             numbers = [event.data["number"] for event in watcher.named("attempt")]
             last = service.probe.attempts
             assert numbers == list(range(last - 19, last + 1))
+
+
+async def test_a_change_is_read_once_for_all_who_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+    read = StateReader.read
+
+    def counted(reader: StateReader) -> JsonObject:
+        nonlocal reads
+        reads += 1
+        return read(reader)
+
+    async with a_service(max_streams=40) as service, AsyncExitStack() as stack:
+        watchers = [await stack.enter_async_context(watching(service.app)) for _ in range(40)]
+        monkeypatch.setattr(StateReader, "read", counted)
+        monkeypatch.setattr(_stream, "TICK_SECONDS", 60.0)
+        service.startup.condition("chat-listener").set(True)
+        for watcher in watchers:
+            await until(lambda watcher=watcher: all_hold(watcher))  # type: ignore[misc]  # a default binds it
+    assert 0 < reads < 10
+
+
+def all_hold(watcher: Watcher) -> bool:
+    """Whether the last state that it has is the one after the change."""
+    listener = watcher.named("state")[-1].data["conditions"]["chat-listener"]
+    return bool(listener["satisfied"])
 
 
 async def test_the_stream_ends_when_the_orchestrator_is_left() -> None:
