@@ -1,8 +1,8 @@
 """The last changes of an instance, and which of them Redis still has to be given. Pure.
 
-Redis keeps a mark: the sequence of the last change that it knows. What is given to it names the
-mark that it follows on; if that is not the mark, nothing is taken, and the answer is the mark. So
-whatever was lost, the publisher goes on from where Redis stands, and the order is kept.
+Redis keeps a mark: the sequence of the last change that it knows. Each batch names the mark that it
+follows; if Redis has another mark, it takes nothing, and answers with its own. So whatever was
+lost, the publisher continues from where Redis stands, in order.
 """
 
 from collections import deque
@@ -11,13 +11,13 @@ from typing import NamedTuple
 from orchestrator.fleet._wire import FleetEntry
 
 MOST_KEPT = 256
-"""So many changes are kept, given to Redis or not: what can be told again."""
+"""How many changes are kept, sent or not, so that they can be sent again."""
 
 _MOST_AT_ONCE = 64
 
 
 class EntryBatch(NamedTuple):
-    """Changes in order, and the mark that they follow on. Between the two there may be a gap."""
+    """Changes in order, and the mark that they follow. There may be a gap between the two."""
 
     mark: int
     entries: tuple[FleetEntry, ...]
@@ -28,7 +28,7 @@ class FleetBacklog:
 
     Attributes:
         sent: How many changes were appended.
-        told_again: How many of these Redis had known before, and lost.
+        sent_again: How many of these Redis had known before, and lost.
         dropped: How many were never sent, as there was no room to keep them.
     """
 
@@ -37,7 +37,7 @@ class FleetBacklog:
         self._mark = 0
         self._sent_up_to = 0
         self.sent = 0
-        self.told_again = 0
+        self.sent_again = 0
         self.dropped = 0
 
     @property
@@ -64,7 +64,7 @@ class FleetBacklog:
 
     @property
     def _follows(self) -> int:
-        """After which sequence to go on. A mark beyond the last change was forged."""
+        """The sequence to continue after. A mark beyond the last change was forged."""
         return self._mark if self._kept and self._mark <= self._kept[-1].sequence else 0
 
     def add(self, entry: FleetEntry) -> None:
@@ -78,15 +78,15 @@ class FleetBacklog:
         return EntryBatch(self._mark, tuple(entries[:_MOST_AT_ONCE])) if entries else None
 
     def answered(self, batch: EntryBatch, mark: int) -> None:
-        """Redis has answered to the batch with its mark afterwards."""
+        """Redis has answered the batch with its new mark."""
         first, last = batch.entries[0].sequence, batch.entries[-1].sequence
         if mark == last:
             self.sent += len(batch.entries)
-            self.told_again += sum(entry.sequence <= self._sent_up_to for entry in batch.entries)
+            self.sent_again += sum(entry.sequence <= self._sent_up_to for entry in batch.entries)
             self.dropped += max(0, first - 1 - max(self._sent_up_to, min(batch.mark, first - 1)))
             self._sent_up_to = max(self._sent_up_to, last)
         self.knows(mark)
 
     def knows(self, mark: int) -> None:
-        """Redis says how much it knows: go on exactly there."""
+        """Redis says how much it knows: continue exactly there."""
         self._mark = mark

@@ -1,17 +1,17 @@
-"""Which changes a reader has given out: per incarnation gapless, or the missed ones are counted.
+"""Which changes a reader has delivered: without gaps for each incarnation, or counted as missed.
 
 Pure. A reader knows a place in the stream, and for each incarnation the last sequence that it gave
-out. So what comes twice is known, and a gap is known, too. But what the stream has lost altogether
-leaves no gap to be seen until the next change. The states say it: the sequence of each is that of
-the last change. Only, a state may be newer than the place, with its changes still to come. So the
-states are read first, and then the stream's last id. Once the reader has come to the entry with
-that id, a state that is still ahead of what was given out tells of changes that are lost. If there
-is no such entry, the stream has been lost, or trimmed. Then publishers get some time to notice:
-what Redis has lost altogether they publish again.
+out. So it recognises repeats and gaps. But what the stream has lost altogether leaves no visible
+gap until the next change. The states reveal it: the sequence of each is that of the last change.
+However, a state may be newer than the place, with its changes still to come. So the states are read
+first, and then the stream's last id. Once the reader has come to the entry with that id, a state
+that is still ahead of what was given out means that changes are lost. If there is no such entry,
+the stream was lost or trimmed. Then publishers get some time to notice: what Redis has lost
+altogether they publish again.
 
-A place is none in the stream of another master, which a fail-over may put in its stead: where two
-took themselves for the master for a while, both have entries of that time. So what seems to be lost
-is looked for in the whole stream once, before it counts as missed.
+A place means nothing in the stream of another master, which a fail-over may bring: if two took
+themselves for the master for a while, both have entries of that time. So changes that seem lost are
+looked for in the whole stream once, before they count as missed.
 """
 
 import math
@@ -27,21 +27,22 @@ FIRST_PLACE = "0-0"
 """Before everything that a stream can hold."""
 
 MOST_INSTANCES = 20_000
-"""More incarnations than these are not followed."""
+"""How many incarnations are followed at most."""
 
 _MOST_SEEN = 2 * MOST_INSTANCES
-"""So many incarnations are known again when they come back."""
+"""How many incarnations are recognised when they come back."""
 
 _BEAT_SECONDS = 2.0
 
 _LONGEST_TURN_SECONDS = 1.5
 
 _SEARCH_SECONDS = 30.0
-"""On one connection the whole stream is not searched again before. Anybody may forge a gap."""
+"""The least time between two searches of the whole stream on one connection. Anyone may forge a
+gap."""
 
 _HEAL_SECONDS = 15.0
-"""So soon publishers have noticed what Redis lost, and published it again, also where they have to
-connect anew, with back-off, on a busy machine."""
+"""How long publishers take at most to notice what Redis lost and to publish it again, even if they
+have to reconnect, with back-off, on a busy machine."""
 
 
 class ReadChange(NamedTuple):
@@ -158,10 +159,10 @@ class ChangeBook:
             return []
         if entry.sequence > self.seen.get(entry.incarnation, 0) + 1 and self._search():
             return []
-        return self._tell(ReadChange(entry, entry_id, again))
+        return self._give_out(ReadChange(entry, entry_id, again))
 
     def begin_connection(self) -> None:
-        """Redis was away, and publishers have yet to notice what it lost."""
+        """Redis was away, and publishers have not noticed yet what it lost."""
         self._may_search = True
         if self._truth is not None:
             self._truth = self._truth._replace(waited_seconds=0.0, last_id=None, arrived=False)
@@ -219,7 +220,8 @@ class ChangeBook:
             at: Now, in monotonic seconds.
             at_end: Whether the stream had nothing left just now.
         """
-        # A process that did not run has not waited, nor may the publishers have run.
+        # If this process did not run, it has not waited, and the publishers may not have run
+        # either.
         waited, self._looked_at = min(at - self._looked_at, _LONGEST_TURN_SECONDS), at
         truth = self._truth
         if truth is None:
@@ -232,7 +234,9 @@ class ChangeBook:
         if ahead and self._search():
             return []
         self._truth = None
-        return [step for state in ahead.values() for step in self._tell(ReadChange(state.entry))]
+        return [
+            step for state in ahead.values() for step in self._give_out(ReadChange(state.entry))
+        ]
 
     def _search(self) -> bool:
         """Look for what is missing from the stream's beginning on, if that was not done lately."""
@@ -251,7 +255,7 @@ class ChangeBook:
         return incarnation not in self.seen and incarnation not in self.states
 
     def _compare(self, states: Mapping[str, FleetState], last_id: str | None) -> None:
-        """Keep those that are ahead, until their changes have come, or should have."""
+        """Keep the states that are ahead, until their changes have come, or should have."""
         before = self._ahead(self._truth.states) if self._truth is not None else {}
         ahead = self._ahead(states)
         waited = self._truth.waited_seconds if self._truth is not None and before else 0.0
@@ -259,7 +263,7 @@ class ChangeBook:
             one not in ahead or ahead[one].entry.sequence < before[one].entry.sequence
             for one in before
         ):
-            # Redis has lost these states. Until they are back, no id says where the changes are.
+            # Redis has lost these states. Until they return, no id says where the changes are.
             last_id = None
             ahead = {**ahead, **before}
         arrived = last_id == self.place
@@ -273,8 +277,8 @@ class ChangeBook:
             if state.entry.sequence > self.seen.get(incarnation, 0)
         }
 
-    def _tell(self, told: ReadChange) -> list[ReadStep]:
-        entry = told.entry
+    def _give_out(self, change: ReadChange) -> list[ReadStep]:
+        entry = change.entry
         incarnation, sequence = entry.incarnation, entry.sequence
         known = self.states.get(incarnation)
         if known is None and len(self.states) >= MOST_INSTANCES:
@@ -295,7 +299,7 @@ class ChangeBook:
         self.seen.move_to_end(incarnation)
         while len(self.seen) > _MOST_SEEN:
             self.seen.popitem(last=False)
-        steps: list[ReadStep] = [told]
+        steps: list[ReadStep] = [change]
         if sequence > seen + 1 and not self._shared:
             self.missed += sequence - seen - 1
             steps.insert(0, Gap(incarnation, sequence - seen - 1))

@@ -24,7 +24,7 @@ from orchestrator.fleet._wire import (
 from states import Failure, FailureKind, Stage
 
 _MOST_READ_BYTES = 8192
-"""A state that is longer is not even parsed; other writers of this version may allow more."""
+"""A longer state is not even parsed. Other writers of this version may allow more."""
 
 _MOST_SEQUENCE = 2**53 - 1
 """The largest whole number that Lua, in which Redis' scripts are written, has exactly."""

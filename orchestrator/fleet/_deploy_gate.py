@@ -1,7 +1,7 @@
-"""When a new version may go on: enough of its instances are ready, and have been for long enough.
+"""Decides when a rollout may go on: when enough new instances have been ready for long enough.
 
-Pure: instances and time come in, a verdict comes out. It never passes on old knowledge: while Redis
-is away every instance is `unknown`, and none of them is ready then.
+Pure: instances and time come in, a verdict comes out. It never relies on old knowledge: while Redis
+is away every instance is `unknown`, and so not ready.
 """
 
 from collections.abc import Collection
@@ -78,7 +78,7 @@ class DeployGate:
         self._was_seen = False
 
     def look(self, instances: Collection[Instance], at: float) -> DeployOutcome | None:
-        """Decide, if that is possible already.
+        """Decide, if that is possible yet.
 
         Args:
             instances: All instances of the service.
@@ -119,7 +119,8 @@ class DeployGate:
             return DeployOutcome.PASSED
         there = [one for one in waiting if one.presence in _THERE]
         permanent = [one for one in there if is_permanent_failure(one)]
-        # One that was ready has an outage, also when it tries to come back and falls again.
+        # An instance that was ready has an outage, even if it comes back for a while and falls
+        # again.
         late = [
             one
             for one in there

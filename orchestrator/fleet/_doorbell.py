@@ -1,4 +1,4 @@
-"""Wakes a thread that waits, from any other one."""
+"""Wakes a waiting thread from any other."""
 
 from queue import Empty, SimpleQueue
 

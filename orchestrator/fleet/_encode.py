@@ -127,7 +127,7 @@ def _state_pairs(state: FleetState, room: _Room) -> dict[str, object]:
 
 
 def _untold_pairs(state: FleetState, most_words: int) -> dict[str, object]:
-    """Only where there is something."""
+    """Only if there are any."""
     if not (state.untold or state.held_back):
         return {}
     return {"untold": state.untold, "held_back": one_line(state.held_back, most_words)}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 _LEAVING_SECONDS = 0.9
-"""How long leaving waits for what is left to be said; what is closed gets 1 s."""
+"""How long leaving waits for the last messages; closing gets 1 s in all."""
 
 _POLL_SECONDS = 0.005
 
@@ -51,15 +51,15 @@ class FleetFigures:
     """What a `Fleet` has done since the orchestrator was entered.
 
     Attributes:
-        sent: Changes of stage that were published, again and for the first time.
-        told_again: How many of these Redis had lost.
+        sent: Changes of stage that were published, repeats included.
+        sent_again: How many of these Redis had lost.
         dropped: Changes that were never published: only the last 256 are kept while Redis is away.
         behind: Changes that are still to be published.
         connects: Connections that were tried.
     """
 
     sent: int = 0
-    told_again: int = 0
+    sent_again: int = 0
     dropped: int = 0
     behind: int = 0
     connects: int = 0
@@ -73,10 +73,10 @@ class Fleet(Observer):
         fleet = Fleet(url, service="chat")
         startup = Orchestrator(RedisProbe(url), observers=[fleet])
 
-    The event loop only notes what happens; a thread of its own tells Redis, over one connection. It
-    connects once the probe has been answered, and so never before Redis is there. While Redis is
-    away the last 256 changes are kept, and are published in order when it is back; what Redis has
-    lost is published again. Nothing that fails here is raised, or delays the start.
+    The event loop only notes what happens; a thread of its own sends it to Redis, over one
+    connection. It connects once the probe has been answered, and so never before Redis is there.
+    While Redis is away the last 256 changes are kept, and are published in order when it is back;
+    what Redis has lost is published again. Nothing that fails here is raised, or delays the start.
 
     An instance is alive while it renews its lease, every 2 s, for 6 s each time. Its reader also
     learns if its event loop is stuck, and if it has said goodbye.
@@ -194,7 +194,7 @@ class Fleet(Observer):
             return FleetFigures()
         backlog = publisher.backlog
         return FleetFigures(
-            backlog.sent, backlog.told_again, backlog.dropped, backlog.behind, publisher.connects
+            backlog.sent, backlog.sent_again, backlog.dropped, backlog.behind, publisher.connects
         )
 
     def started(self, context: StartupContext) -> None:
@@ -242,13 +242,13 @@ class Fleet(Observer):
             self._publisher.note(fact, changed)
 
     def stopped(self, at: float) -> None:
-        """Have what is left said, and goodbye."""
+        """Have the rest sent, and a goodbye."""
         self._process = 0
         if self._publisher is not None:
             self._publisher.leave()
 
     async def aclose(self) -> None:
-        """Wait until it is said, for up to 0.9 s; the event loop goes on meanwhile."""
+        """Wait until it is sent, for up to 0.9 s; the event loop keeps running."""
         await anyio.lowlevel.checkpoint()
         publisher = self._publisher
         if publisher is None:

@@ -54,7 +54,7 @@ def fleet_app(
     names of instances, and what they wait for.
 
     It reads Redis in a thread of its own while somebody watches, and 30 s longer; once for all
-    browsers. It holds nothing up when Redis is away, and then says that what it shows is old.
+    browsers. It blocks nothing while Redis is away, and then says that what it shows is old.
 
     Args:
         url: The Redis that the instances publish to, or the application's client, as for `follow`.

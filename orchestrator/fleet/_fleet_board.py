@@ -1,9 +1,9 @@
 """What the page of a fleet shows, and what has changed since a browser was last sent something.
 
 Pure. Every change of a row gets a number, and rows are kept in the order of these numbers. A
-browser is a place: the number of the last change that it has. It is sent what came after, a part at
-a time, so that neither many browsers nor slow ones keep copies. A row that goes leaves its name
-behind for a while. A browser that was away for longer starts again.
+browser is a place: the number of the last change that it has. It is sent what came after that, in
+parts, so that neither many nor slow browsers need copies of their own. A row that goes leaves its
+name behind for a while. A browser that was away for longer starts again.
 """
 
 from collections import deque

@@ -6,8 +6,8 @@
 2. Then, over and over: wait for changes from the place on; each second ask which leases have ended;
    and now and then read all states again, so that whatever Redis lost, the view is soon right.
 
-Pure but for its source: `FleetSource` is a connection to Redis in the product, and may be anything
-that answers alike in a test. `_changes` decides what is told, `_presence` who is there.
+Pure but for its source: `FleetSource` is a connection to Redis in the product, and anything that
+answers alike in a test. `_changes` decides which changes are delivered, `_presence` who is there.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -211,7 +211,7 @@ class FleetReader:
     # -- asking -----------------------------------------------------------------------------------
 
     def _check_role(self, source: FleetSource) -> None:
-        """Leave a master that has become a replica, unless its name leads nowhere else for long.
+        """Leave a master that became a replica, unless its name goes on leading there.
 
         Whoever was given a replica from the start stays there.
         """
@@ -282,7 +282,7 @@ class FleetReader:
         return Delivery(news, dict(at) if changed else None, book.place, now)
 
     def _update_instances(self) -> bool:
-        """Make what is shown of what is known; return whether anything has changed."""
+        """Turn what is known into instances; return whether anything has changed."""
         book, verdicts, instances = self.book, self._presences.verdicts, self.instances
         gone = [one for one in instances if one not in book.states]
         for one in gone:

@@ -1,4 +1,4 @@
-"""What `follow` gives: the view of a fleet, and the row of its news.
+"""What `follow` gives: the view of a fleet, and the queue of its news.
 
 The thread's deliveries come in on the event loop, by `take`. Whoever iterates is at a place of its
 own, which `cursor` says: it may be far behind what the thread has read.
@@ -22,8 +22,8 @@ from orchestrator.fleet._presence import PresenceVerdict
 from states import Failure, FailureKind
 
 _MOST_NEWS = 10_000
-"""So much news waits for whoever iterates. The oldest beyond that is dropped, and changes among it
-are counted as missed."""
+"""How much news waits to be iterated over. Beyond that the oldest is dropped, and changes among it
+count as missed."""
 
 
 class FleetUnreachable(OrchestratorError):
@@ -42,7 +42,7 @@ class FleetView:
     """The instances of a service, and the news of them. `follow` makes it.
 
     Iterating gives the news: `Change`, `Presence`, `Missed`, `SilentTogether` and `Contact`. There
-    is one row of news, so two that iterate at once share it.
+    is one queue of news: two loops that iterate at once share it.
 
     Attributes:
         service: The service.
@@ -103,7 +103,8 @@ class FleetView:
     @property
     def cursor(self) -> str:
         """Where to go on after the last news that iterating gave, for `follow(cursor=)`."""
-        # Also of those that are not there now: what Redis has lost comes again, and is known then.
+        # Including those that are not there now: what Redis has lost comes again, and is recognised
+        # then.
         return encode_cursor(self._place, self._seen)
 
     def __aiter__(self) -> Self:
@@ -166,7 +167,7 @@ class FleetView:
         self._changed.set()
 
     def has_room(self) -> bool:
-        """Whether more is welcome. From any thread."""
+        """Whether there is room for more news. From any thread."""
         return self.membership is None or len(self._news) < _MOST_NEWS // 2
 
     def close(self) -> None:

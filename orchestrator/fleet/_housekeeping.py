@@ -1,9 +1,9 @@
-"""What an instance does for the whole fleet now and then. Redis may refuse it: nothing is lost.
+"""What an instance does for the whole fleet now and then. If Redis refuses, nothing is lost.
 
 - It names the service in the list of services, for people.
 - It gives a lease that has ended to states that have none, a few at a time: Redis may have evicted
-  the leases alone. Those who live have renewed theirs long before, and what is left would never be
-  swept.
+  the leases alone. Living instances renew theirs in time, and without a lease the others would
+  never be swept.
 """
 
 import math

@@ -1,7 +1,7 @@
 """When to ask Redis again after it has failed us. Pure, but for chance.
 
-The probe has a pace that lets a whole fleet come back without a herd. The publisher must not be a
-second one, so it knocks only once the probe has got in, after a random part of the probe's step.
+The probe has a pace that lets a whole fleet come back without a herd. The publisher must not cause
+one, so it tries only after the probe has succeeded, and a random part of the probe's step later.
 With a Redis of its own it keeps the probe's pace itself.
 """
 
@@ -14,7 +14,7 @@ from orchestrator._probing.pacing import Pacer
 from states import Failure, FailureKind, Policy, Stage, StartupMachine
 
 _LASTING_SECONDS = 30.0
-"""What waiting won't help against is tried so often: a permission may be granted meanwhile."""
+"""How often to retry what waiting won't help: a permission may be granted meanwhile."""
 
 
 class KnockPace:

@@ -1,7 +1,7 @@
 """One connection to Redis, made as the probe makes its own: the same options, the same login.
 
 All of it runs in one thread, but for `interrupt` and `abandon`. A call has one deadline. Nothing
-repeats it unseen: what was lost is found out by asking for the mark.
+repeats it behind the scenes: to learn what was lost, one asks for the mark.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 3.0
 _PATIENCE_SECONDS = 10.0
-"""How long a connection that was accepted may take for TLS and greeting; to give it up would make
-Redis do its work again."""
+"""How long an accepted connection may take for TLS and greeting; giving it up would make Redis do
+its work again."""
 
 _CALL_SECONDS = 3.0
 
@@ -84,7 +84,7 @@ class FleetLink:
     # -- from other threads ------------------------------------------------------------------------
 
     def interrupt(self) -> None:
-        """Make the call under way end."""
+        """End the call under way."""
         self._interruption.interrupt()
 
     def abandon(self) -> None:
@@ -176,7 +176,7 @@ class FleetLink:
         return connection.await_reply(command)
 
     def _failed(self, error: Exception, command: str, *, closes: bool = False) -> LinkError:
-        """Say why, and close a connection of which no further reply can be trusted."""
+        """Say why, and close the connection if its further replies cannot be trusted."""
         from redis import exceptions as known  # slow to load; loaded here already
 
         at = self._connector.progress.situation(

@@ -1,10 +1,10 @@
-"""How many instances are alive, as far as one of them can know it. Pure."""
+"""How many instances are alive, as far as one of them can know. Pure."""
 
 import math
 
 
 class LivingCount:
-    """The last count that all who live have had the time to get into.
+    """The last count for which every living instance had time to renew its lease.
 
     Attributes:
         size: How many instances were alive at the last beat; `None` before the first. Where their
@@ -21,7 +21,7 @@ class LivingCount:
         return now >= self._right_at
 
     def wait(self, now: float, seconds: float) -> None:
-        """Leases were lost, or may have ended: for so long they may be missing."""
+        """Leases were lost, or may have ended: so long some may be missing."""
         self._right_at = now + seconds
 
     def take(self, alive: int, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Whether the event loop turns, seen from another thread."""
+"""Watches from another thread whether the event loop still turns."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ STUCK_SECONDS = 5.0
 """A loop that has not turned for so long is stuck."""
 
 _PAUSE_SECONDS = 5.0
-"""If the thread that looks was away for so long itself, the process was: it says nothing."""
+"""If the watching thread itself paused for so long, so did the process: that says nothing."""
 
 
 class LoopWatch:

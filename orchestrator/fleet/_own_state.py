@@ -1,4 +1,4 @@
-"""What an instance says of itself, made of the facts that it observes. Pure."""
+"""What an instance says of itself, derived from the facts that it observes. Pure."""
 
 from orchestrator._core.account_book import AccountBook
 from orchestrator._core.explanation import cause_in_words
@@ -21,7 +21,7 @@ class OwnState:
     """Takes every fact of one start-up.
 
     Args:
-        context: What is told before the first fact.
+        context: What observers get before the first fact.
         identity: What the instance is called.
         incarnation: The name of this start-up.
     """
@@ -92,7 +92,7 @@ class OwnState:
         beat_seconds: float,
         lease_seconds: float,
     ) -> FleetState:
-        """All of it, now that `entry` is the last change that is told, and `newest` the last."""
+        """The whole state; `entry` is the last change that was sent, `newest` the last."""
         account = self._book.account(self._last_at)
         steps = sorted(account.steps, key=lambda step: step.seconds, reverse=True)
         return FleetState(

@@ -19,10 +19,10 @@ LEASE_SECONDS = 6.0
 """How long a lease lasts in a fleet of up to 1,000 instances."""
 
 _LONGEST_LEASE_SECONDS = 3600.0
-"""Beyond this, what an instance says of its lease is not believed."""
+"""A longer lease than this is not believed."""
 
 _FEWEST_TOGETHER = 3
-"""Fewer instances than this can't be said to go silent together."""
+"""With fewer instances than this, none are said to go silent together."""
 
 
 class PresenceVerdict(StrEnum):
@@ -109,7 +109,7 @@ class PresenceBook:
         return self._ended
 
     def reach(self, at: float) -> None:
-        """Redis answers this reader, for the first time or again."""
+        """Redis answers this reader, at first or again."""
         if self._reached_at is None:
             self._reached_at = at
             self._missing_since.clear()

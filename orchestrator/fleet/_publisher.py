@@ -102,7 +102,7 @@ class Publisher:
         self._beat_at = -math.inf
         self._living = LivingCount()
         self._stuck_since: float | None = None
-        self._told_state = ""
+        self._sent_state = ""
         self._troubles = TroubleLog()
         self._thread = threading.Thread(target=self._run, name="orchestrator-fleet", daemon=True)
         self.backlog = FleetBacklog()
@@ -248,13 +248,13 @@ class Publisher:
         arguments: list[object] = [self._incarnation, lease, _KEPT_SECONDS]
         backlog = self.backlog
         state = self._state(backlog.last_known if backlog.behind else backlog.last, left=left)
-        if state not in ("", self._told_state) and (self._held_back or not backlog.behind):
+        if state not in ("", self._sent_state) and (self._held_back or not backlog.behind):
             arguments += [backlog.mark, state]
         reply = self._link.run(_BEAT, (self._keys.instances, self._keys.leases), arguments)
         match reply:
             case [int(mark), int(alive), int(held)]:
                 if len(arguments) > 3 and mark == backlog.mark:  # noqa: PLR2004  with a state
-                    self._told_state = state
+                    self._sent_state = state
                 now = time.monotonic()
                 if mark < backlog.mark or not held:
                     self._housekeeping.lost()
@@ -280,7 +280,7 @@ class Publisher:
                 raise self._link.wrong_answer()
             self.backlog.answered(batch, mark)
             if mark == last:
-                self._told_state = state
+                self._sent_state = state
 
     def _state(self, last: FleetEntry | None, *, left: bool = False) -> str:
         """The state, with this as the last change that Redis knows; empty if there is none."""
@@ -314,7 +314,7 @@ class Publisher:
         failure = error.failure
         self._pace.failed(time.monotonic(), failure)
         if error.closed:
-            self._told_state = ""
+            self._sent_state = ""
         said = not error.closed or failure.kind is FailureKind.PERMANENT
         if said or self._pace.in_row >= _SAID_FROM:
             self._troubles.say(failure)

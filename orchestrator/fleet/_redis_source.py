@@ -1,7 +1,7 @@
-"""What a reader asks Redis, and what it makes of the replies; of these, nothing is believed.
+"""What a reader asks Redis, and what it makes of the replies, none of which is trusted.
 
-Replies come from RESP2. A reply of another shape than the command has means that something else
-than Redis answers, and is `UnexpectedReplyError`.
+Replies come from RESP2. A reply of the wrong shape means that something other than Redis answers,
+and raises `UnexpectedReplyError`.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from orchestrator.fleet._wire import (
 )
 
 _PAGE = 200
-"""So many states are asked for at once: some 100 kB."""
+"""How many states are asked for at once: some 100 kB."""
 
 MOST_ENTRIES_AT_ONCE = 1000
 _PAIR = 2

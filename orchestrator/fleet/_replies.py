@@ -1,4 +1,4 @@
-"""What Redis says against a call of the fleet, as a failure in our own words.
+"""Why Redis refused a call of the fleet, as a failure in our own words.
 
 In a script, Redis 7 begins an error with its code word; Redis 6.2 puts it behind some words of its
 own. So the words are looked for, and nothing else of the text is used.

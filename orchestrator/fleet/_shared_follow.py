@@ -1,8 +1,8 @@
-"""One reader of a fleet for all browsers that watch: it begins with the first one.
+"""One reader of a fleet for all browsers that watch. It starts with the first one.
 
 Nothing has to be entered or left: the reader's thread ends by itself a while after the last browser
-has gone, when it brings something and finds that nobody has asked for it. An ASGI application that
-is mounted somewhere hears of no shutdown, and test clients give each request a loop of its own.
+has gone, when it has news and finds that no one has asked for any. An ASGI application that is
+mounted somewhere hears of no shutdown, and test clients give each request a loop of its own.
 """
 
 import math
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 LINGER_SECONDS = 30.0
-"""The reader goes on for so long without a browser: pages are loaded again."""
+"""How long the reader goes on without a browser, since pages are reloaded."""
 
 _FEWEST_SECONDS = 0.25
-"""The rows of a thousand instances are not made anew more often than this."""
+"""How often the rows of up to a thousand instances are made anew, at most."""
 
 _SHARE_OF_LOOP = 0.1
 """Very large fleets are shown more rarely, so that making their rows takes no more of the event

@@ -1,4 +1,4 @@
-"""What keeps an instance from being published: one line for each kind."""
+"""Logs what keeps an instance from being published, once for each kind."""
 
 from orchestrator._hardening.log_thread import logger
 from states import Failure

@@ -141,13 +141,13 @@ def test_what_was_never_sent_is_counted_exactly(history: Sequence[tuple[int, int
     world = lived(history)
     assert world.backlog.dropped == world.changes - len(world.redis.stream)
     assert world.backlog.sent == len(world.redis.stream)
-    assert world.backlog.told_again == 0
+    assert world.backlog.sent_again == 0
 
 
 def test_what_redis_has_lost_is_counted_as_told_again() -> None:
     world = lived([(CHANGE, 10), (APPEND, 1), (FLUSH, 1)])
     assert world.redis.stream == list(range(1, 11))
-    assert (world.backlog.sent, world.backlog.told_again) == (20, 10)
+    assert (world.backlog.sent, world.backlog.sent_again) == (20, 10)
 
 
 def test_a_mark_that_was_forged_hides_nothing() -> None:

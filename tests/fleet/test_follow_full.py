@@ -44,11 +44,11 @@ def test_a_redis_that_evicts_whatever_it_has(server: RedisServer, backend: str) 
                 for number in range(5000):
                     client.set(f"session:{number}", "x" * 8000)
                     one.change(number % 50 == 0)
-                    if one.publisher.backlog.told_again:
+                    if one.publisher.backlog.sent_again:
                         break
             finally:
                 client.config_set("maxmemory", 0)
-            assert one.publisher.backlog.told_again, "the keys of the fleet were evicted"
+            assert one.publisher.backlog.sent_again, "the keys of the fleet were evicted"
             one.change(5)
             one.until_told()
             reader.has(one)
@@ -137,5 +137,5 @@ def test_leases_that_are_evicted_alone_leave_no_state_behind(
             one.until_told()
             client.delete(KEYS.leases)
             wait_until(lambda: client.hkeys(KEYS.instances) == [one.incarnation], 20.0)
-            assert one.publisher.backlog.told_again == 0
+            assert one.publisher.backlog.sent_again == 0
             assert client.zcard(KEYS.leases) == 1

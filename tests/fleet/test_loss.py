@@ -63,7 +63,7 @@ def test_a_redis_that_writes_its_log_and_is_killed_has_every_change_once_and_in_
 def test_a_redis_that_writes_nothing_and_is_killed_is_given_all_that_is_kept(program: str) -> None:
     stream, one = killed(program, (), times=2)
     assert stream == up_to(one.sequence)
-    assert one.publisher.backlog.told_again > 0
+    assert one.publisher.backlog.sent_again > 0
 
 
 @pytest.mark.long
@@ -177,7 +177,7 @@ def test_a_replica_that_lacked_changes_has_all_of_them_once_it_is_master() -> No
         master.kill()
         one.change(5)
         wait_until(lambda: told(client) == up_to(75))
-        assert one.publisher.backlog.told_again == 60
+        assert one.publisher.backlog.sent_again == 60
 
 
 def test_a_master_that_lives_on_as_a_replica_is_left_with_back_off() -> None:
