@@ -17,7 +17,7 @@ from orchestrator._runtime.tasks import came_by_signal, must_pass
 from states import Failure
 
 CallFunction = Callable[[], object] | Callable[[], Awaitable[object]]
-"""Takes nothing. It says no by returning False, or by raising."""
+"""Takes no arguments. It fails by returning False, or by raising."""
 
 
 def call(function: CallFunction, *, name: str = "") -> Probe:
@@ -27,13 +27,13 @@ def call(function: CallFunction, *, name: str = "") -> Probe:
 
         Check("disk", call(lambda: shutil.disk_usage("/data").free > 1e9))
 
-    The check holds where the function returns anything but False. What it raises is a failure, of
-    which only the type is shown. An async function runs on the event loop, and is cancelled when
-    its time is up; a sync one runs in a thread of its own, and is left behind. What a sync one
-    returns to be awaited, as `lambda: client.ping()` does, is awaited on the event loop.
+    The check holds if the function returns anything but False. An exception is a failure, of which
+    only the type is shown. An async function runs on the event loop, and is cancelled when its time
+    is up; a sync one runs in a thread of its own, and is left behind. What a sync one returns to be
+    awaited, as `lambda: client.ping()` does, is awaited on the event loop.
 
     Args:
-        function: Takes nothing.
+        function: A function without arguments.
         name: What is asked, as it appears in pages and traces; the function's name if not given.
 
     Raises:
@@ -53,7 +53,7 @@ def call(function: CallFunction, *, name: str = "") -> Probe:
 
 
 class _Calling:
-    """What runs in the thread, and what it has left to be awaited."""
+    """Runs in the thread, and keeps what remains to be awaited."""
 
     def __init__(self, function: CallFunction) -> None:
         self._function = function
@@ -97,7 +97,7 @@ class _SyncCall(CallProbe):
         return ProbeResult(timeout_seconds, no_answer(timeout_seconds))
 
     async def aclose(self) -> None:
-        """Let go of the thread, and of what was not awaited."""
+        """Let go of the thread, and of anything that was not awaited."""
         await super().aclose()
         _discard(self._calling.awaitable)
 
@@ -132,7 +132,7 @@ async def _asked_here(function: CallFunction) -> ProbeResult:
 
 
 def _discard(awaitable: Awaitable[object] | None) -> None:
-    """It will not be awaited, and that is nothing to warn of."""
+    """Close what will not be awaited, without a warning."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()
 

@@ -1,10 +1,10 @@
 """A condition that holds while a probe gets answers.
 
 A check is a small start-up of its own: a machine with the same stages, the same driver, the same
-pace, and a condition that holds while that machine is in `ready`. So all that is proved of the
-orchestrator's own probe holds for every check: one attempt at a time, each with a deadline that
-nothing outlasts, several failures before a fall, calm after flapping, quick attempts when it is
-down, spread over the instances, and slow ones where waiting won't help.
+pace, and a condition that holds while that machine is in `ready`. So everything that holds for the
+orchestrator's own probe holds for every check: one attempt at a time, each with a firm deadline;
+several failures before a fall; a longer wait after flapping; quick attempts in an outage, spread
+over the instances, and slow ones where waiting won't help.
 """
 
 import time
@@ -59,7 +59,7 @@ class Check(KeptCondition):
         interval_seconds: How often it is asked while it answers. An answer is never older than this
             and the time of an attempt together.
         failures_to_degrade: How many failed attempts in a row make it false.
-        permanent_retry_seconds: How often it is asked where waiting won't help, as with a wrong
+        permanent_retry_seconds: How often it is asked if waiting won't help, as with a wrong
             password.
 
     Raises:

@@ -1,7 +1,7 @@
 """A session whose protocol takes a new connection for each attempt: one exchange, then it closes.
 
-The probes here speak their protocols themselves, and use no client library where that would run
-threads of its own, keep time of its own, or write to standard error.
+The probes here speak their protocols themselves. Client libraries would run their own threads, keep
+their own time, or write to standard error.
 """
 
 import ssl
@@ -26,10 +26,10 @@ _making = threading.Lock()
 
 
 def shared_context(*protocols: str) -> ssl.SSLContext:
-    """The TLS settings of the system, read once: it takes milliseconds, and a megabyte each.
+    """The system's TLS settings, read once: each copy takes milliseconds and a megabyte.
 
     Args:
-        protocols: What is spoken over TLS, as ALPN names it.
+        protocols: What is spoken over TLS, by its ALPN names.
     """
     with _making:
         if protocols not in _contexts:
@@ -55,10 +55,10 @@ def require_tls(tls: TlsChoice) -> TlsChoice:
 class ExchangeSession(StreamSession[Place]):
     """Connects, agrees on TLS, asks once and closes. Subclass it and say what is asked.
 
-    Only the TLS handshake may outlast the attempt. To give it up would have a busy server do its
-    work again, and with many instances it would never come to an end. What is asked then has the
-    time of an attempt of its own; a server that has taken the question and says nothing is asked
-    anew, since another one may answer behind the same address.
+    Only the TLS handshake may outlast the attempt. Giving it up would make a busy server do its
+    work again, and with many instances that would never end. The question that follows has the time
+    of a whole attempt; a server that took the question and says nothing is asked again on a new
+    connection, since another one may answer behind the same address.
 
     Args:
         place: Who is asked.
@@ -82,7 +82,7 @@ class ExchangeSession(StreamSession[Place]):
         self._deadline = self._timeout_seconds = 0.0
 
     def places(self) -> Sequence[Place]:
-        """The only one."""
+        """The only place."""
         return [self._place]
 
     def exchange(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> None:
@@ -110,20 +110,20 @@ class ExchangeSession(StreamSession[Place]):
         """Send the question."""
 
     def hear_from(self, stream: DeadlineStream) -> None:
-        """Read the answer. What is wrong is raised."""
+        """Read the answer. Raise what is wrong with it."""
 
     def wrong_server(self) -> ProtocolFault:
-        """What answers there is something else, which waiting does not change."""
+        """Something else answers there, and waiting won't help."""
         reason = f"{{where}} answers, but does not speak {self.protocol}"
         return ProtocolFault("InvalidResponse", reason, permanent=True)
 
     def wrong_answer(self) -> ProtocolFault:
-        """It speaks the protocol, and answered what is never due."""
+        """It speaks the protocol, but gave an answer that is never right."""
         reason = f"{{where}} answered, but not as {self.protocol} has it: is it a proxy?"
         return ProtocolFault("WrongAnswer", reason, permanent=True)
 
     def wants_tls(self) -> ProtocolFault:
-        """It speaks TLS, and was asked without."""
+        """It speaks TLS, and was asked without it."""
         reason = f"{{where}} expects TLS: {self.with_tls}"
         return ProtocolFault("TlsMismatch", reason, permanent=True)
 

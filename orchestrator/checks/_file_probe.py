@@ -1,4 +1,4 @@
-"""A file that is there, and new enough."""
+"""A file that exists, and is recent enough."""
 
 import os
 import time
@@ -29,7 +29,7 @@ class FileProbe(CallProbe):
 
 
 def _look_at(path: Path, newer_than_seconds: float | None) -> Failure | None:
-    """A file on a network may take its time."""
+    """Look at the file, which may take long on a network."""
     name = one_line(str(path))
     try:
         changed_at = path.stat().st_mtime
@@ -44,7 +44,7 @@ def _look_at(path: Path, newer_than_seconds: float | None) -> Failure | None:
 
 
 def file(path: str | os.PathLike[str], *, newer_than_seconds: float | None = None) -> FileProbe:
-    """A probe that looks whether a file is there, such as one that another process writes.
+    """A probe that checks whether a file exists, such as one that another process writes.
 
     Args:
         path: Where it is.

@@ -61,7 +61,7 @@ _PERMANENT = {
     "UNAUTHENTICATED": "wants to know who asks: give metadata={'authorization': ...}",
     "PERMISSION_DENIED": "does not let this client ask",
 }
-"""What the same call gets again until the server or this check is changed."""
+"""What the same call will get until the server or this check is changed."""
 
 
 _Headers = list[tuple[str, str]]
@@ -108,7 +108,7 @@ class GrpcSession(ExchangeSession):
             raise ProtocolFault("InvalidResponse", reason, permanent=True)
 
     def hear_from(self, stream: DeadlineStream) -> None:
-        """Call, and judge the answer."""
+        """Make the call, and judge the answer."""
         call = _HealthCall(self._h2, stream, self)
         call.begin(self._headers, self._request)
         try:

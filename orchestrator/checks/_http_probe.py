@@ -1,4 +1,4 @@
-"""An HTTP service that answers as it should.
+"""An HTTP service that gives the right answer.
 
 It speaks HTTP/1.1 with the standard library, one request on one connection in a thread of its own:
 so a total deadline holds, whatever the server does, and it works on asyncio and trio alike.
@@ -38,7 +38,7 @@ _PERMANENT = frozenset({401, 403, 405, 410})
 server of applications answers 404, too, while what is behind it is still starting."""
 
 _TLS_ALERT = "\x15\x03"
-"""What a server says on a plain connection that it expects TLS on."""
+"""What a server says on a plain connection if it expects TLS."""
 
 
 @record
@@ -120,7 +120,7 @@ class _StreamAsSocket(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # a memoryview it is
         try:
             data = self._stream.read_some(len(buffer))
-        except ConnectionResetError:  # which ends a body, too
+        except ConnectionResetError:  # this ends a body, too
             return 0
         buffer[: len(data)] = data
         return len(data)

@@ -41,14 +41,14 @@ _LATE_SECONDS = 1.0
 """How long a fact that ends nothing may wait to be measured."""
 
 _LOOK_CAP_SECONDS = 30.0
-"""One looks for a provider that is set late ever more rarely: to look costs more than to keep a
+"""How rarely to look for a provider that is set late, in the end: looking costs more than keeping a
 fact."""
 
 _LEAVING_SECONDS = 1.0
 """The writer itself waits for the collector for less than that."""
 
 _POLL_SECONDS = 0.01
-"""How often one looks whether it is done with that."""
+"""How often to check whether it has finished."""
 
 _ENDS_EPISODE = (Stage.READY, Stage.DEGRADED)
 

@@ -1,4 +1,7 @@
-"""Which facts make up which episode, and why one failed. No OpenTelemetry here either."""
+"""Decides which facts make up which episode, and why one failed. No OpenTelemetry here either.
+
+`EpisodeWriter` calls it for each fact, and has `TraceWriter` write the episodes that it returns.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -96,7 +99,7 @@ class Recorder:
             wait.began_at = max(wait.began_at, fact.at)
 
     def _fall(self, fact: Fact, unix_nanoseconds: int) -> Episode:
-        """What began all well, and may end in a fall: with the first attempt that failed."""
+        """Begin an episode that may end in a fall, with the first attempt that failed."""
         failing: list[ProbeFailed] = []
         if isinstance(fact, ConditionChanged):
             failing = self._failing.pop(fact.name, [])
@@ -110,7 +113,7 @@ class Recorder:
         return episode
 
     def _drain(self, fact: DrainBegan, unix_nanoseconds: int) -> Episode | None:
-        """What is under way is cut short, and the shutdown begins, unless it has already."""
+        """Cut short what is under way, and begin the shutdown, unless it has begun already."""
         if self._episode is not None and self._episode.name is EpisodeName.SHUTDOWN:
             return None
         ended = self.stopped(fact.at, ())
@@ -120,7 +123,7 @@ class Recorder:
         return ended
 
     def stopped(self, at: float, waits_for: Sequence[Missing]) -> Episode | None:
-        """Nothing follows; return the episode that was cut short, if any.
+        """End: nothing follows. Return the episode that was cut short, if any.
 
         Args:
             at: When.

@@ -1,17 +1,17 @@
-"""Who takes part, seen through the file system.
+"""Which workers take part, as the file system shows.
 
 Each worker has two files: NAME.lock, on which it holds a lock for as long as it lives, and
 NAME.json, replaced as a whole whenever something changes. The system lets go of the lock when the
-process ends, however it ends, so process ids are never looked at. Whoever reads removes what the
-dead have left. Three things must not go wrong:
+process ends, however it ends, so process ids do not matter. Readers remove what dead workers have
+left. Three things must not go wrong:
 
-- Between making the file and locking it, it looks like that of a dead worker. Whoever joins
-  therefore looks whether it still is where it was, and begins anew if not.
-- A fork has the same lock, and would keep a dead worker alive. It closes the file, and does not
-  unlock it: that would unlock it for the worker, too.
+- Between being made and being locked, a file looks like that of a dead worker. So a worker that
+  joins checks whether its file is still there, and starts again if not.
+- A fork has the same lock, and would keep a dead worker alive. It closes the file without unlocking
+  it, which would unlock it for the worker, too.
 - Some file systems over a network have locks that belong to a process and not to a file. There a
-  second look by the worker itself would succeed, and give its lock up. It takes that look once,
-  when it joins, and does not take part then.
+  second lock by the worker itself would succeed, and release the first. It tries that once, when it
+  joins, and then does not take part.
 """
 
 import contextlib
@@ -30,11 +30,11 @@ _ATTEMPTS = 8
 _MOST_BYTES = 16 * 1024
 
 Report = Mapping[str, object]
-"""What one worker says of itself."""
+"""The longest report of a worker."""
 
 
 class NoLocksError(OSError):
-    """The place has no locks that tell who lives."""
+    """The place has no locks that show who lives."""
 
 
 class Member:
@@ -114,7 +114,7 @@ class Member:
             raise
 
     def leave(self) -> None:
-        """Take no part any more, and leave nothing behind."""
+        """Stop taking part, and leave nothing behind."""
         _remove(self._path("lock"))
         self.forget()
         with contextlib.suppress(OSError):
@@ -152,12 +152,12 @@ def read(directory: Path, own: str = "") -> Iterator[tuple[str, Report]]:
 
 
 MARKS = ("started", "was-ready")
-"""Files that say what was so for all workers together, for as long as their supervisor lives. All
-of them may be started anew at the same time."""
+"""Files that record what all workers reached together, for as long as their supervisor lives: all
+of them may be restarted at the same time."""
 
 
 def remember(directory: Path, mark: str) -> None:
-    """Leave a mark, of `MARKS`; without it the workers remember by themselves."""
+    """Leave a mark, one of `MARKS`; if that fails, the workers still remember it themselves."""
     with contextlib.suppress(OSError):
         (directory / mark).touch(0o600)
 

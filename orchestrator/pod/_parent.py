@@ -1,8 +1,9 @@
 """The process that has started the workers, and how many of them it should start.
 
-Processes are workers of one service only where that is certain: `multiprocessing` names the parent
-(uvicorn, hypercorn, granian), or the process is a fork of it that runs the same command (gunicorn,
-uWSGI). Two services that were started from one shell have a parent in common and nothing else.
+Processes count as workers of one service only if that is certain: `multiprocessing` names the
+parent (uvicorn, hypercorn, granian), or the process is a fork of it that runs the same command
+(gunicorn, uWSGI). Two services that were started from one shell have a parent in common and nothing
+else.
 """
 
 import multiprocessing.process
@@ -19,7 +20,7 @@ _START_TIME = 19
 """Its place among the fields after the name in /proc/PID/stat; see proc(5)."""
 
 _SERVERS = {
-    # Where else than on the command line each takes the number from.
+    # Where each server takes the number from, besides the command line.
     "uvicorn": ("UVICORN_WORKERS", "WEB_CONCURRENCY"),
     "fastapi": ("WEB_CONCURRENCY",),
     "gunicorn": ("WEB_CONCURRENCY",),
@@ -32,7 +33,7 @@ _NAMED_WITHIN = 4
 uvicorn`."""
 
 _PYTHON_TAKES = frozenset("WXm")
-"""The options of Python that a word of their own may follow."""
+"""The options of Python that may be followed by a separate argument."""
 
 
 @record
@@ -41,8 +42,8 @@ class ParentProcess:
 
     Attributes:
         pid: Its process id.
-        started: When it was started, in the system's own count; empty where that is not known. With
-            it, a later process with the same id is another one.
+        started: When it was started, in the system's own count; empty where that is not known. It
+            tells a later process with the same id apart.
         command: Its command line; empty where that is not known.
     """
 
@@ -85,7 +86,7 @@ def _read(pid: int) -> ParentProcess:
 def expected_workers(
     parent: ParentProcess | None, environ: Mapping[str, str] = os.environ
 ) -> tuple[int | None, str]:
-    """How many workers the supervisor keeps, and where that was found; `None` if nothing tells."""
+    """How many workers the supervisor keeps, and where that was found; `None` if unknown."""
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is not None:
         return int(uwsgi.numproc), "uWSGI"

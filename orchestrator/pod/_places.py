@@ -1,8 +1,7 @@
 """Where the workers of one service meet: one directory for each supervisor.
 
 It is never the working directory, and no other user may own it or read it. Containers that share a
-volume have directories of their own in it, since what they share is neither their processes nor
-their files.
+volume have separate directories in it, since they do not share processes.
 """
 
 import contextlib
@@ -17,7 +16,8 @@ from orchestrator.pod._parent import ParentProcess
 VARIABLE = "ORCHESTRATOR_POD_DIR"
 
 _LEAST_BYTES = 256 * 1024
-"""A file system with less room is passed over, by all workers alike, before it is full for some."""
+"""All workers pass over a file system with less room than this, before it is full for some of
+them."""
 
 _PRIVATE = 0o700
 
@@ -63,7 +63,7 @@ def _places(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _name(parent: ParentProcess | None, service: str) -> str:
-    """Of which processes this is one: the same for all of a service, and for no other."""
+    """The name of this group of processes: the same for all workers of a service, and no others."""
     marks = [service]
     if parent is not None:
         marks += [str(parent.pid), parent.started]
@@ -88,7 +88,7 @@ def _made(place: Path, name: str) -> Path:
 
 
 def _make_private(path: Path) -> None:
-    """Make it, or see that it is ours alone: others may write where it stands."""
+    """Make it, or check that it is ours alone: others may write to its parent directory."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(_PRIVATE, parents=not path.parent.exists())
     found = path.lstat()

@@ -1,10 +1,10 @@
 """The workers of one service, as one.
 
-Every worker writes how it stands to a file (`_members.py`), in a directory that belongs to their
+Every worker writes its state to a file (`_members.py`), in a directory that belongs to their
 supervisor (`_parent.py`, `_places.py`), and reads those of the others when a health endpoint asks.
 `PodStanding` (`_standing.py`) adds them up, `Quorum` decides, and one worker, the `Spokesman`,
-writes the log lines that concern all. There is no leader and no message: a worker that cannot
-write answers for itself alone.
+writes the log lines that concern all. There is no leader, and there are no messages: a worker that
+cannot write answers for itself alone.
 """
 
 import os
@@ -34,13 +34,13 @@ from orchestrator.pod._successors import Handover, successors
 
 _BEAT_SECONDS = 1.0
 _KEPT_SECONDS = 0.05
-"""How long one look at the files serves: probes of several askers come together."""
+"""How long one look at the files is valid: probes often come several at once."""
 
 _PAUSE_SECONDS = 3.0
-"""Two beats so far apart have a break between them, in which others may not have run either."""
+"""If two beats are so far apart, this process was paused, and so may others have been."""
 
 _taken: "weakref.WeakValueDictionary[Path, Pod]" = weakref.WeakValueDictionary()
-"""Which Pod of this process is in which directory: a worker counts once."""
+"""The Pod of this process in each directory: a worker counts once."""
 
 
 class Pod:
@@ -55,8 +55,8 @@ class Pod:
 
     - `/startupz` passes once all expected workers have decided, and from then on.
     - `/readyz` passes once all expected workers are ready, and from then on while more than half of
-      them are: one that is started anew must not take the others away, and its own gate holds its
-      clients. One that says nothing for 5 s, since its event loop is blocked, is not ready.
+      them are: one that restarts must not take the others out of rotation, and its own gate holds
+      its clients. One that says nothing for 5 s, since its event loop is blocked, is not ready.
     - `/livez` is the worker's own.
 
     The workers meet in a directory of their supervisor: in /dev/shm, else in the temporary
@@ -152,7 +152,7 @@ class Pod:
         return self._quorum.enough(ready, standing.expected, was_ready=standing.was_ready)
 
     def _successors(self) -> frozenset[int]:
-        """The new workers that are to take the place of all, once all were ready."""
+        """The new workers that are to replace all, once all were ready."""
         if self._parent is None or self._member is None or not self._standing.was_ready:
             return frozenset()
         return successors(self._parent.pid, self._standing)
@@ -229,7 +229,7 @@ class Pod:
             member.leave()
 
     def forked(self) -> None:
-        """This process is a new one: what it has inherited keeps its parent's place."""
+        """This process is a fork: what it has inherited belongs to its parent."""
         if self._member is not None:
             self._member.forget()
         _taken.clear()
@@ -238,7 +238,7 @@ class Pod:
     # -- reports -----------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        """Say how this worker stands, and that it lives."""
+        """Write the state of this worker, and that it lives."""
         with self._lock:
             self._write()
 
@@ -261,7 +261,7 @@ class Pod:
             serves_on=self._handover is not None and self._handover.serves_on,
         )
         standing = self._read(member, report)
-        # The others, and those that come, learn from it what was so for all together.
+        # From it the others, and later workers, learn what all have reached together.
         report = replace(report, pod_started=standing.started, pod_was_ready=standing.was_ready)
         try:
             member.write(report.as_json())
@@ -276,17 +276,17 @@ class Pod:
                 remember(member.directory, mark)
 
     def _read(self, member: Member, own: WorkerReport | None = None) -> PodStanding:
-        """How all stand; `own` is what this worker is about to say."""
+        """The standing of all; `own` is what this worker is about to write."""
         data = read(member.directory, member.name)
         reports = {name: WorkerReport.from_json(one) for name, one in data}
         if own is not None:
             reports[member.name] = own
-        # They end with the supervisor, of which there has to be one.
+        # They end with the supervisor; without one there are none.
         marks = frozenset[str]() if self._parent is None else remembered(member.directory)
         return PodStanding.of(reports, self._expected, now(), self._awake_at, marks)
 
     def _look(self) -> PodStanding:
-        """How all stand; what was seen a moment ago will do while nothing is the matter."""
+        """The standing of all; as of a moment ago, while all is well."""
         member, before = self._member, self._standing
         if member is None or (before.all_ready and now() - before.at < _KEPT_SECONDS):
             return before

@@ -14,7 +14,7 @@ _WRITE = "write readyz='all', 'any' or a share such as 0.5"
 
 @record
 class Quorum:
-    """When so many of so many are enough.
+    """How many ready workers are enough.
 
     Attributes:
         readyz: `all`, `any`, or the share of the workers that has to be exceeded once all of them

@@ -1,4 +1,4 @@
-"""What the log says of all workers: one of them speaks, so that it is said once."""
+"""Logs what concerns all workers: one of them does it, so that each line appears once."""
 
 from orchestrator._hardening.log_thread import Log
 from orchestrator.pod._members import now
@@ -7,7 +7,7 @@ from orchestrator.pod._standing import PodStanding
 logger = Log("orchestrator.pod")
 
 _PATIENCE_SECONDS = 30.0
-"""How long workers may take to join before that is worth a line."""
+"""How long workers may take to join before a warning."""
 
 
 class Spokesman:
@@ -24,7 +24,7 @@ class Spokesman:
         self._said_missing = False
 
     def tell(self, standing: PodStanding, own: str, *, ready: bool) -> None:
-        """Look at how all stand; the first by name speaks.
+        """Look at the standing of all; the first by name logs what has changed.
 
         Args:
             standing: How all stand.

@@ -1,4 +1,4 @@
-"""How the workers stand, made of their reports: pure, so that every worker comes to the same."""
+"""The standing of all workers, from their reports. Pure: every worker comes to the same result."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -18,7 +18,7 @@ class WorkerReport:
     """What one worker says of itself.
 
     Attributes:
-        pid: Its process id, by which people know it; 0 if it has said nothing yet.
+        pid: Its process id, by which people know it; 0 before its first report.
         stage: Its stage.
         readyz: Its own answer to `/readyz`.
         startupz: Its own answer to `/startupz`.
@@ -26,8 +26,8 @@ class WorkerReport:
         beat_at: When it last gave a sign of life.
         pod_started: Whether all have decided together, as far as it knows.
         pod_was_ready: Whether all were ready together, as far as it knows.
-        draining: Whether it ends its work.
-        serves_on: Whether it serves until the workers are ready that take the place of all.
+        draining: Whether it drains.
+        serves_on: Whether it serves until the new workers are ready that replace all.
     """
 
     pid: int = 0
@@ -58,7 +58,7 @@ class WorkerReport:
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Self:
-        """From a file; what is missing or of another version is as if it had said nothing."""
+        """From a file. A report that is missing, or of another version, counts as none."""
         try:
             waits_for = data["waits_for"]
             return cls(
@@ -83,12 +83,12 @@ class WorkerReport:
 
     @property
     def counts_as(self) -> HealthVerdict:
-        """What it adds to the answer of all to `/readyz`."""
+        """What it counts as in the answer of all to `/readyz`."""
         return HealthVerdict.PASS if self.serves_on else self.readyz
 
     @property
     def does(self) -> str:
-        """What it does, in one word."""
+        """Its state, in one word."""
         return "draining" if self.draining else self.stage
 
 
@@ -100,7 +100,7 @@ class PodStanding:
         workers: Those that have joined, and whether each is stuck, by the names of their files.
         expected: How many there should be.
         at: When they were looked at.
-        marks: What was so for all of them together before, of `MARKS`.
+        marks: What all of them reached together before: some of `MARKS`.
     """
 
     workers: Mapping[str, tuple[WorkerReport, bool]] = field(default_factory=dict)
@@ -123,8 +123,8 @@ class PodStanding:
             reports: The reports of those that live.
             expected: How many there should be; as many as there are if `None`.
             now: The time.
-            awake_at: Since when whoever looks has been running without a break. Before that no one
-                may have run, as in a container that was paused.
+            awake_at: Since when this process has been running without a break. Before that the
+                others may not have run either, as in a container that was paused.
             marks: What was so for all of them together before.
         """
         silent_since = now - STUCK_SECONDS
@@ -135,7 +135,7 @@ class PodStanding:
         return cls(workers, expected or len(workers), now, marks)
 
     def count(self, path: str, *, without_warnings: bool = False) -> int:
-        """How many workers answer this path well."""
+        """How many workers pass on this path."""
         bad = [HealthVerdict.FAIL, *([HealthVerdict.WARN] if without_warnings else [])]
         return sum(
             not stuck and (report.startupz if path == "/startupz" else report.counts_as) not in bad
@@ -144,7 +144,7 @@ class PodStanding:
 
     @property
     def all_ready(self) -> bool:
-        """Whether nothing is the matter with any of them."""
+        """Whether all is well with all of them."""
         return 0 < self.expected <= self.count("/readyz") == len(self.workers)
 
     def are_ready(self, pids: frozenset[int]) -> bool:
@@ -184,7 +184,7 @@ class PodStanding:
         return "; ".join([words, *others[:_MOST_WORDS]])
 
     def as_json(self, own: str) -> Mapping[str, object]:
-        """For whoever wants to see all of them.
+        """All of them, for the status page.
 
         Args:
             own: The name of the file of the worker that tells.

@@ -1,8 +1,8 @@
-"""The workers that a supervisor has just started to take the place of all that it had.
+"""The workers that a supervisor has just started to replace all that it had.
 
 gunicorn's SIGHUP starts as many new workers as there are, and in the same moment sends SIGTERM to
-the old ones. These can serve on until the new ones are ready, if they know; nothing tells them but
-the supervisor's children. At the end of the service there are no such children.
+the old ones. These can go on serving until the new ones are ready, if they know of them; only the
+supervisor's children show that. At the end of the service there are no such children.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _PARENT, _START_TIME = 1, 19
 
 
 def successors(parent: int, standing: PodStanding) -> frozenset[int]:
-    """The process ids of them; empty if they are too few, and where /proc does not tell.
+    """Their process ids; empty if there are too few, and without /proc.
 
     Args:
         parent: The supervisor.

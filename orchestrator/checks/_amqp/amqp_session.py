@@ -21,7 +21,7 @@ from orchestrator.checks._amqp.amqp_wire import (
 
 _PRODUCT: Mapping[str, bytes | Mapping[str, bool]] = {
     "product": b"startup-orchestrator",
-    # So that a wrong password is said, instead of a connection that just ends.
+    # So that the server says that a password is wrong, instead of just closing.
     "capabilities": {"authentication_failure_close": True},
 }
 _CHANNEL = 1
@@ -43,7 +43,7 @@ _KNOWN = {
     540: "NOT_IMPLEMENTED",
     541: "INTERNAL_ERROR",
 }
-"""Reply codes of the specification, section 1.2, which say what went wrong by themselves."""
+"""Reply codes of the specification, section 1.2, which say themselves what went wrong."""
 
 
 class AmqpSession(StreamSession[Broker]):
@@ -67,7 +67,7 @@ class AmqpSession(StreamSession[Broker]):
         return self._brokers
 
     def log_in(self, stream: DeadlineStream, place: Broker) -> None:
-        """From TLS to the virtual host."""
+        """Log in, from TLS to the virtual host."""
         if place.tls:
             self.phase = StreamPhase.TLS
             context = self._tls or client_context(
@@ -102,7 +102,7 @@ class AmqpSession(StreamSession[Broker]):
         )
 
     def hear_from(self, stream: DeadlineStream) -> None:
-        """Both are confirmed."""
+        """Read the confirmation of both."""
         _await(stream, Method.CHANNEL_OPEN_OK, self._place)
         _await(stream, Method.CHANNEL_CLOSE_OK, self._place)
 

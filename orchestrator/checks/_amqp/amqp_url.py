@@ -1,4 +1,4 @@
-"""An AMQP URL, read as its usual clients read it, but strictly.
+"""Reads an AMQP URL as the usual clients do, but strictly.
 
 https://www.rabbitmq.com/docs/uri-spec and /uri-query-parameters; pika, aio-pika and kombu (Celery)
 differ from it in that an empty path means the virtual host `/`, and in the names of options.
@@ -32,7 +32,7 @@ _OF_CLIENTS = frozenset(
         *("happy_eyeballs_delay", "login_method"),
     }
 )
-"""What clients take from a URL, and a check has numbers of its own for, or no use."""
+"""What clients take from a URL; a check has its own numbers for these, or no use for them."""
 
 _USED = frozenset(
     (*_AUTHORITIES, *_CERTIFICATE, *_KEY, *_VERIFY, *_MECHANISM, "capath", "password", "keypass")
@@ -48,7 +48,7 @@ class Broker(Place):
         password: The password.
         vhost: The virtual host.
         tls: Whether to speak TLS.
-        files: What for.
+        files: The files for it.
         verify: Whether the certificate must be trusted.
         server_name: What it must be for; empty for the host.
         external: Whether the client's certificate says who it is (SASL EXTERNAL).

@@ -1,8 +1,8 @@
 """The part of AMQP 0-9-1 that a login and a question need: frames, and eight methods.
 
-From the specification, sections 2.3 and 4.2 (https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf),
-with the numbers of https://www.rabbitmq.com/amqp-0-9-1-reference.html. Tables of the server are not
-read: their length stands before them.
+From the specification, sections 2.3 and 4.2
+(https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf), with the numbers of
+https://www.rabbitmq.com/amqp-0-9-1-reference.html. The server's tables are skipped by their length.
 """
 
 import struct
@@ -51,7 +51,7 @@ class Arguments:
         self._at = 0
 
     def take(self, size: int) -> bytes:
-        """So many bytes."""
+        """The next `size` bytes."""
         data = self._data[self._at : self._at + size]
         self._at += size
         if len(data) < size:
@@ -72,7 +72,7 @@ class Arguments:
 
 
 def receive_method(stream: DeadlineStream) -> tuple[Method | None, Arguments]:
-    """The next method, and its arguments; `None` for one that has no name here.
+    """The next method, `None` if it is not in `Method`, and its arguments.
 
     Raises:
         ProtocolFault: When what comes is no frame of AMQP 0-9-1.

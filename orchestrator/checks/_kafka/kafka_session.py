@@ -5,8 +5,8 @@ threads of their own that no deadline reaches, and librdkafka writes to standard
 
 A bootstrap server that answers proves nothing: the addresses that the brokers advertise, which is
 where clients go, may swallow everything. So it asks a bootstrap server for the brokers, and then
-one of these. Each time it connects to all of them at once, and talks to one after the other in the
-order in which they accept: one that is dead takes no time from the others.
+one of these. Both times it connects to all of them at once, and talks to them in the order in which
+they accept, so that a dead one takes no time from the others.
 """
 
 import contextlib
@@ -73,7 +73,8 @@ class KafkaSession(ExchangeSession):
             possible = [place for place in brokers if _is_possible(place)]
             with closing(self._accepting(possible, deadline)) as accepting:
                 for place, sock, until in accepting:
-                    # Without a login: who we are is nothing for whatever address we are sent to.
+                    # Without a login: an address that a server sends us to must not learn our
+                    # credentials.
                     with contextlib.suppress(OSError, ProtocolFault):
                         self._greet(place, sock, until)
                         return
@@ -171,7 +172,7 @@ class KafkaSession(ExchangeSession):
     def _accepting(
         self, places: list[Place], deadline: float
     ) -> Generator[tuple[Place, socket.socket, float], None, None]:
-        """Those that accept a connection, as they do so, and until when each may answer.
+        """Yield each connection that is accepted, and until when it may answer.
 
         Raises:
             OSError: When none has accepted: why the last did not.
@@ -224,7 +225,7 @@ class KafkaSession(ExchangeSession):
 
 
 def _is_possible(place: Place) -> bool:
-    """Whether a broker may be there: what it advertises is whatever was configured."""
+    """Whether a broker may be there: it advertises whatever was configured."""
     is_name = PLACE.fullmatch(bracketed(place.host)) is not None
     return is_name and 0 < place.port <= MOST_PORT
 

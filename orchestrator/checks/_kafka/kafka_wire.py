@@ -49,7 +49,7 @@ class KafkaConversation:
         self._number = 0
 
     def metadata_version(self) -> int | None:
-        """The version of `Metadata` to ask with; `None` where the broker has none that we know."""
+        """The version of `Metadata` to ask with; `None` if the broker has none that we know."""
         answer = self._ask(_API_VERSIONS, 0, b"")
         _check(answer.int16())
         for _ in range(answer.count(6)):

@@ -37,7 +37,7 @@ _LEFT = frozenset(
         "requirepeer",
     }
 )
-"""What it has numbers of its own for, or no use."""
+"""What it has its own numbers for, or no use for."""
 
 
 def options_of_dsn(dsn: str) -> dict[str, str]:

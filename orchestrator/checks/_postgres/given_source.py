@@ -1,7 +1,7 @@
 """What `postgres` was given, as settings: a DSN, an engine of SQLAlchemy, or a pool.
 
-No connection of it is used. What it makes its own connections with is read anew for each of ours,
-since a password may be a token that changes.
+No connection of it is used. What it connects with is read again for each of our connections, since
+a password may be a token that changes.
 """
 
 import asyncio
@@ -49,10 +49,10 @@ class GivenSource(NamedTuple):
 
 
 def source_of(given: object, password: Password | None, stuck_seconds: float) -> GivenSource:
-    """Make out what was given.
+    """Recognise what was given.
 
     Raises:
-        TypeError: When it is nothing that can be asked.
+        TypeError: When it is nothing that can be connected to.
         ValueError: When it cannot be taken over. The text holds no part of a DSN.
     """
     given = getattr(given, "sync_engine", given)
@@ -171,7 +171,7 @@ def _of_asyncpg(pool: AsyncpgPool, password: Password | None) -> PostgresSetting
 
 
 def _called(value: object) -> object:
-    """A value, or what a function of the application gives, in an event loop if it must be."""
+    """A value, or the result of a function of the application, in an event loop if needed."""
     outcome = value() if callable(value) else value
     if not inspect.isawaitable(outcome):
         return outcome

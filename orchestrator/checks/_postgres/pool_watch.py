@@ -1,7 +1,7 @@
 """Whether the application's own pool works, seen without taking a connection from it.
 
 A pool that is merely busy is no fault: all replicas are busy together, and would all leave rotation
-together. It is stuck where every connection is out, and none has come back for a long time.
+together. It is stuck if every connection is out, and none has come back for a long time.
 """
 
 import time
@@ -79,8 +79,8 @@ class PoolWatch:
 
     Args:
         is_closed: Whether the application has closed it.
-        progress: What tells whether it moves.
-        stuck_seconds: How long it may not.
+        progress: Shows whether it moves.
+        stuck_seconds: How long it may stand still.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class PoolWatch:
         self._since = 0.0
 
     def fault(self) -> Failure | None:
-        """What is wrong with the pool, if something is."""
+        """What is wrong with the pool, if anything."""
         if self._is_closed():
             return failed("PoolClosed", "the application's pool is closed, or not open yet")
         progress, now = self._progress(), time.monotonic()

@@ -45,7 +45,7 @@ class PostgresLogin:
         """From the first message to the first `ReadyForQuery`.
 
         Raises:
-            ProtocolFault: When the server does not let us in, or we would not trust it.
+            ProtocolFault: When the server does not let us in, or must not be trusted.
         """
         settings = self._settings
         parameters = {"user": settings.user, "database": settings.database}
@@ -90,7 +90,7 @@ class PostgresLogin:
             raise ProtocolFault("AuthenticationMethod", reason, permanent=True)
 
     def _allow(self, request: int) -> None:
-        """Refuse what the DSN rules out: it may be someone else who asks."""
+        """Refuse what the DSN rules out: it may be an impostor who asks."""
         wanted = self._settings.options.get("require_auth", "").replace(" ", "")
         name = _METHODS[request]
         ruled_out = {one[1:] for one in wanted.split(",") if one.startswith("!")}
