@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import anyio
 
 from states import BootFinished, ConditionChanged, Fact, ProbeFailed, StartupMachine
-from tests.benchmarks import scale_uptime
+from tests.benchmarks import scale_crowds, scale_uptime
 from tests.benchmarks.fan_out_ways import Ours
 from tests.benchmarks.measure import ROUNDS, Candidate, interleaved
 from tests.benchmarks.part_fan_out import compare, no_collector
@@ -113,5 +113,6 @@ def measure(
             for what, found in lines
         ),
     )
+    yield from scale_crowds.rows(sizes, few)
     # Fewer, since tracing memory makes all of it many times slower.
     yield from scale_uptime.rows(few, many // UPTIME_SHARE)

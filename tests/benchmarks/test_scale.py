@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from tests.benchmarks import part_scale, scale_uptime
+from tests.benchmarks import part_scale, scale_crowds, scale_uptime
 from tests.benchmarks.rows import Plot, Row
 
 pytestmark = pytest.mark.long
@@ -36,13 +36,15 @@ def test_every_row_comes_and_every_size_is_plotted(monkeypatch: pytest.MonkeyPat
     rows = [item for item in items if isinstance(item, Row)]
     kinds = (*part_scale.KINDS, "subscribers")
     assert [row.what for row in rows[:4]] == [f"one of 20 {kind}" for kind in kinds]
-    assert [row.what for row in rows[4:]] == [
+    assert [row.what for row in rows[4:8]] == [f"one of 20 {kind}" for kind in scale_crowds.KINDS]
+    assert [row.what for row in rows[8:]] == [
         f"memory after 20 {work}" for work in scale_uptime.WORK
     ]
     assert all(row.floor is not None and row.verdicts for row in rows)
-    (plot,) = (item for item in items if isinstance(item, Plot))
+    plot, *crowds = (item for item in items if isinstance(item, Plot))
     assert [series.name for series in plot.series] == list(kinds)
-    assert all([x for x, _ in series.points] == [1, 10, 20] for series in plot.series)
+    for one in (plot.series, [crowd.series[0] for crowd in crowds]):
+        assert all([x for x, _ in series.points] == [1, 10, 20] for series in one)
 
 
 def test_a_process_does_one_kind_of_work(
