@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import Random
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from orchestrator._core.callbacks import Callback, call_back
 from orchestrator._core.companions import Companion
@@ -24,8 +24,10 @@ from orchestrator._hardening.text import reason_of
 from orchestrator._ports import Clock, Observer, Probe
 from orchestrator._runtime.clock import LoopClock
 from orchestrator._runtime.fork import forget_in_child
-from orchestrator._runtime.loop_thread import LoopThread
 from states import Policy, Stage, StageChanged, StartupMachine
+
+if TYPE_CHECKING:
+    from orchestrator._runtime.loop_thread import LoopThread
 
 CallbackT = TypeVar("CallbackT", bound=Callback)
 
@@ -227,7 +229,7 @@ class Orchestrator(Draining):
         if self._life is not None:
             await self._life.end(None)
 
-    def run_in_thread(self) -> LoopThread[Self]:
+    def run_in_thread(self) -> "LoopThread[Self]":
         """Enter the orchestrator in a thread with an event loop of its own.
 
         Example::
@@ -238,6 +240,8 @@ class Orchestrator(Draining):
         For scripts, Flask, Django under WSGI, Celery workers. Where a server forks, do it in the
         server's hook after the fork. Where `with` does not fit, use `start` and `close` of this.
         """
+        from orchestrator._runtime.loop_thread import LoopThread
+
         return LoopThread(self)
 
     def stop(self, reason: str = "") -> None:

@@ -5,7 +5,6 @@ no event loop runs yet, and from then on the parent knows that there is somethin
 report that did not get through, because the parent was busy, is repeated with the next fact.
 """
 
-import json
 import os
 from itertools import count
 
@@ -63,6 +62,8 @@ class ParentReport(Observer):
         self._send()
 
     def _send(self) -> None:
+        import json  # only where there is a parent
+
         data = {**self._report, "pid": os.getpid(), "number": self._number}
         stage = data["stage"]
         words: dict[str, str | int] = {REPORT: json.dumps(data)}

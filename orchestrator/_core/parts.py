@@ -13,7 +13,6 @@ from orchestrator._core.keeping import KeptCondition, order_of
 from orchestrator._hardening.arguments import require, require_items, wrong_type
 from orchestrator._hardening.log_thread import logger
 from orchestrator._ports import Clock, Observer, Probe, StartupContext, Target
-from orchestrator._probing.always_answers import AlwaysAnswers
 from orchestrator._runtime.clock import LoopClock
 from states import Policy, Stage, StartupMachine
 from states._records import record
@@ -77,6 +76,8 @@ class Parts:
         )
         conditions = dict.fromkeys(self.conditions, False)
         kept = {name: its for name, spec in self.kept.items() if (its := spec.in_rollback())}
+        from orchestrator._probing.always_answers import AlwaysAnswers
+
         probe = AlwaysAnswers()
         return replace(self, probe=probe, policy=policy, conditions=conditions, kept=kept)
 

@@ -1,7 +1,8 @@
 """The commands, those that only print included, and what becomes of an error."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -9,16 +10,10 @@ from typer.core import TyperGroup
 
 from orchestrator import __version__
 from orchestrator.cli._shell.errors import UserError
-from orchestrator.cli._shell.exit_codes import FAILED, SIGNALLED, USAGE
+from orchestrator.cli._shell.exit_codes import SIGNALLED, USAGE
 from orchestrator.cli._shell.options import REST_IS_CMD, flowing
-from orchestrator.cli._shell.output import (
-    ReaderGone,
-    finished,
-    is_of_a_stream,
-    lost,
-    note,
-    print_json,
-)
+from orchestrator.cli._shell.outcome import status_of
+from orchestrator.cli._shell.output import ReaderGone, print_json
 from orchestrator.cli._shell.program import PROGRAM
 from orchestrator.cli.demo.command import OTLP_ENDPOINT, demo
 from orchestrator.cli.drain.command import drain
@@ -65,47 +60,45 @@ app = typer.Typer(
     help="Event-driven start-up for services with Redis and WebSockets.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes as long to load for a page of help as all else together
 )
 
 
-app.command(context_settings=REST_IS_CMD, help=flowing(wait))(wait)
-app.command("run", context_settings=REST_IS_CMD, help=flowing(run_command))(run_command)
+def _add(
+    command: Callable[..., object], name: str | None = None, settings: dict[str, bool] | None = None
+) -> None:
+    text = flowing(command)
+    summary = text.partition("\n")[0]  # else it would be cut off where the line ends
+    added = app.command(name, help=text, short_help=summary, context_settings=settings)
+    added(command)
+
+
+_add(wait, settings=REST_IS_CMD)
+_add(run_command, "run", REST_IS_CMD)
 for command in (check, explain, watch, fleet, drain, check_policy, demo, diagram, settings):
-    app.command(help=flowing(command))(command)
+    _add(command)
 app.command(hidden=True)(commands)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; return its exit status. Errors are one line on standard error."""
-    try:
-        return finished(_status(arguments))
-    except ReaderGone as gone:
-        return gone.status
-    except UserError as error:
-        return _complain(str(error), error.status)
-    except OSError as error:
-        # What a device has no place for is what we print; the rest is said as the system says it.
-        message = lost(error) if is_of_a_stream(error) else f"the system refused something: {error}"
-        return _complain(str(message), FAILED)
-    except Exception as error:
-        # Typer's usage errors have no public base class in all its versions; this is their mark.
-        in_words = getattr(error, "format_message", None)
-        if in_words is None:
-            raise
-        return _complain(f"{in_words()} ({_help_for(error, arguments)} says more)", USAGE)
+    return status_of(partial(_parsed, arguments))
 
 
-def _status(arguments: Sequence[str]) -> int:
+def _parsed(arguments: Sequence[str]) -> int:
     try:
         status = app(_with_endpoint(arguments), prog_name=PROGRAM, standalone_mode=False)
     except typer.Exit as leaving:
         return leaving.exit_code
     except typer.Abort:  # made of a `KeyboardInterrupt`
         return SIGNALLED + signal.SIGINT
-    except SystemExit as leaving:
-        if leaving.code != 1:  # such as that of shell completion
+    except Exception as error:
+        # Typer's usage errors have no public base class in all its versions; this is their mark.
+        in_words = getattr(error, "format_message", None)
+        if in_words is None:
             raise
-        raise ReaderGone from None  # rich and Typer leave like this when the reader is gone
+        text = f"{in_words()} ({_help_for(error, arguments)} says more)"
+        raise UserError(text, USAGE) from None
     return status if isinstance(status, int) else 0
 
 
@@ -123,11 +116,6 @@ def _names() -> set[str]:
     return {
         str(one.name or getattr(one.callback, "__name__", "")) for one in app.registered_commands
     }
-
-
-def _complain(text: str, status: int) -> int:
-    note(" ".join(text.split()))
-    return status
 
 
 def _with_endpoint(arguments: Sequence[str]) -> list[str]:

@@ -95,7 +95,7 @@ def test_help_wraps_at_the_width_of_the_terminal(
     assert main(["wait", "--help"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     # Not where the line of the source ends.
-    assert "0 ready, 124 the budget is spent, 78 waiting won't help, as with a wrong" in lines
+    assert "All are asked at the same time. Without CMD the exit status says how it" in lines
 
 
 def test_no_flag_is_said_to_take_a_value(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ are conditions, asked side by side.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from orchestrator import (
     Account,
@@ -24,8 +24,8 @@ from orchestrator._ports import Target
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.startup import probe_for, settings_for
 from orchestrator.settings import CHECK_VARIABLES, PREFIX, Settings
-from orchestrator.settings._check_list import CheckList, CheckListError
 from states import Failure, FailureKind, Policy
+from states._records import record
 
 
 class CountedProbe(Probe):
@@ -92,7 +92,7 @@ class CountedProbe(Probe):
         return failure is not None and failure.kind is FailureKind.PERMANENT
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """All that is asked.
 
@@ -171,13 +171,7 @@ def asked_for(
         counted[name] = CountedProbe(name, probe)
         return counted[name]
 
-    made = CheckList(settings.policy, count, lenient=not settings.enabled)
-    conditions: list[ConditionSpec] = []
-    try:
-        for number, (source, items) in enumerate(lists.items()):
-            conditions += made.add(items, source, required=number == 0)
-    except CheckListError as error:
-        raise UserError(str(error)) from None
+    conditions = _conditions_of(lists, settings, count) if any(lists.values()) else []
     for condition in conditions:
         if condition.name in counted:
             counted[condition.name].required = condition.required
@@ -188,6 +182,22 @@ def asked_for(
     conditions.remove(first)
     del counted[first.name]
     return Asked(settings, first.probe, first.name, conditions, list(counted.values()))
+
+
+def _conditions_of(
+    lists: Mapping[str, Sequence[str]], settings: Settings, count: Callable[[str, Probe], Probe]
+) -> list[ConditionSpec]:
+    # It knows every kind of probe, and nobody may ask for any.
+    from orchestrator.settings._check_list import CheckList, CheckListError
+
+    made = CheckList(settings.policy, count, lenient=not settings.enabled)
+    conditions: list[ConditionSpec] = []
+    try:
+        for number, (source, items) in enumerate(lists.items()):
+            conditions += made.add(items, source, required=number == 0)
+    except CheckListError as error:
+        raise UserError(str(error)) from None
+    return conditions
 
 
 def account_of(asked: Asked, startup: Orchestrator) -> Account:

@@ -4,17 +4,16 @@ import importlib.util
 import math
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.cli._shell.exit_codes import FAILED
 from orchestrator.cli._shell.output import ReaderGone
-from orchestrator.cli.demo.choices import DemoError, DemoOptions
-from orchestrator.cli.demo.embedded_redis import find_redis_server
-from orchestrator.cli.demo.figures import FiguresFile
-from orchestrator.cli.demo.reports import Protection
+
+if TYPE_CHECKING:
+    from orchestrator.cli.demo.figures import FiguresFile
 
 OTLP_ENDPOINT = "http://localhost:4318"
 _PACKAGES = ("rich", "starlette", "uvicorn", "websockets")
@@ -89,9 +88,12 @@ def demo(  # noqa: PLR0913  each is an option of the command line
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise UserError(f"{package} is missing: install startup-orchestrator[demo]")
-    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, traces, full)
-    from orchestrator.cli.demo import flow  # the other commands need none of it
+    # The other commands need none of it.
+    from orchestrator.cli.demo import flow
+    from orchestrator.cli.demo.choices import DemoError, DemoOptions
+    from orchestrator.cli.demo.reports import Protection
 
+    options = DemoOptions(connections, redis_delay, settle, grace, port, outage, traces, full)
     gates = [Protection.FULL if full else Protection.GATE]
     gates += [Protection.NONE, Protection.SLEEP] if compare else []
     try:
@@ -112,6 +114,8 @@ def _export_to(endpoint: str) -> None:
 
 
 def _redis_server() -> str:
+    from orchestrator.cli.demo.embedded_redis import find_redis_server
+
     binary = find_redis_server()
     if binary is None:
         raise UserError(
@@ -121,7 +125,9 @@ def _redis_server() -> str:
     return binary
 
 
-def _figures_file(path: Path | None) -> FiguresFile | None:
+def _figures_file(path: Path | None) -> "FiguresFile | None":
+    from orchestrator.cli.demo.figures import FiguresFile
+
     try:
         return None if path is None else FiguresFile(path)
     except OSError as error:

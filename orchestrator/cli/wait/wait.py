@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
@@ -18,6 +17,7 @@ from orchestrator.cli._shell.output import note
 from orchestrator.cli._shell.startup import is_permanent, load_redis_beside, silence_log
 from orchestrator.cli.wait.wait_progress import WaitProgress
 from states import Failure
+from states._records import record
 
 
 class WaitOutcome(StrEnum):
@@ -29,7 +29,7 @@ class WaitOutcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Waited:
     """How the waiting ended.
 
