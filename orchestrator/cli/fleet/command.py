@@ -79,16 +79,29 @@ def fleet(  # noqa: PLR0913  each is an option of the command line
     if until_ready is None or version is None:
         show = make_show(following.service, Wanted(version, text), as_json=json, once=once)
         return watch_fleet(following, show, once=once)
+    return _run_gate(following, until_ready, version, steady, timeout, allow_degraded, as_json=json)
+
+
+def _run_gate(
+    following: "Following",
+    wanted: int,
+    version: str,
+    steady: float,
+    timeout: float,
+    allow_degraded: int,
+    *,
+    as_json: bool,
+) -> int:
     from orchestrator.cli.fleet.gate_run import run_gate
     from orchestrator.fleet._deploy_gate import DeployGate
 
-    gate = DeployGate(until_ready, version, for_seconds=steady, allow_degraded=allow_degraded)
+    gate = DeployGate(wanted, version, for_seconds=steady, allow_degraded=allow_degraded)
     following.open()
     try:
         result = run_gate(following, gate, timeout_seconds=timeout, progress=note)
     finally:
         following.close()
-    if json:
+    if as_json:
         print_json(result.as_json())
     else:
         for line in result.lines:
