@@ -1,4 +1,8 @@
-"""The state machine: facts in, changes of stage out. No I/O, no clock, no tasks."""
+"""The state machine: facts in, changes of stage out. No I/O, no clock, no tasks.
+
+The driver (`orchestrator/_core/driver.py`) feeds it. The `Counters` count each fact, and then the
+rows of the table are tried, from top to bottom, with the guards of `_guards.py`.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping

@@ -10,6 +10,7 @@ Its phases, of which the first request for a drain begins the first:
 - It is over: everything has ended, `drain_limit_seconds` have passed since it began, someone cut it
   short, or the orchestrator is left.
 
+A signal begins it in `_gate/stop_signals.py`; what it asks of a gate is in `_gate/in_flight.py`.
 Its task is a companion of the start-up, and each callback has a task of its own: one that raises,
 calls `sys.exit()`, or does not end when it is cancelled holds nothing up.
 """

@@ -1,5 +1,6 @@
 """The blocking side of a probe that speaks a server's protocol itself, in the worker's thread.
 
+The thread (`worker.py`) calls `ask`, which `connection_session.py` has, and that calls `exchange`.
 A subclass says where to connect, how to log in, what to ask and what the answer must be. Each place
 gets an equal share of the attempt's time, so that a dead one cannot hide the next. A connection
 that the last place has accepted may outlast the attempt, for as long as the policy's

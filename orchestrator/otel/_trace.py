@@ -1,5 +1,7 @@
 """From records to spans: one bounded trace for each episode, with explicit times throughout.
 
+`EpisodeWriter` (`_writer.py`) calls `TraceWriter.write` with each episode that has ended.
+
 No span is ever made current: a task that is spawned under a current span keeps it as its parent
 for as long as it lives, and would hang its whole work onto the start-up.
 """

@@ -1,4 +1,8 @@
-"""What one orchestrator writes: its episodes as traces, and its metrics. Not on the event loop."""
+"""What one orchestrator writes: its episodes as traces, and its metrics. Not on the event loop.
+
+The observer's thread calls `EpisodeWriter.write_noted`. It hands each fact to the `Recorder`
+(`_recorder.py`), and each episode that this ends to the `TraceWriter` (`_trace.py`).
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
