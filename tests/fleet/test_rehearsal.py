@@ -114,7 +114,9 @@ class WatchedPair:
         of_it = ("--replicaof", "127.0.0.1", str(first.port))
         second = stack.enter_context(RedisServer(None, *quickly, *of_it))
         self._servers = {one.port: one for one in (first, second)}
-        self.sentinel = stack.enter_context(Sentinel(first.port))
+        self.sentinel = stack.enter_context(
+            Sentinel(first.port, down_after_milliseconds=2000)  # a busy machine is no outage
+        )
         self._asked = stack.enter_context(redis.Redis(port=self.sentinel.server.port))
         self.until_it_has_a_replica()
 
@@ -139,7 +141,8 @@ class WatchedPair:
 
     def until_another_is_master(self, before: RedisServer) -> None:
         """Wait until the sentinel has promoted the other one."""
-        wait_until(lambda: self.master is not before, _MOST_SECONDS)
+        # The sentinel waits before it tries once more.
+        wait_until(lambda: self.master is not before, 2 * _MOST_SECONDS)
 
 
 def restarted(pair: WatchedPair) -> None:

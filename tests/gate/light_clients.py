@@ -1,6 +1,7 @@
 """Clients that cost next to nothing, so that a thousand of them leave the machine to the server."""
 
 import asyncio
+import random
 import re
 import struct
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Want:
         answers: How many it then waits for.
         delay_seconds: How long it waits with its messages once it is in.
         back_seconds: When it comes back if it is refused; `None`: when `Retry-After` says.
+        own_seconds: Up to so much it adds to that, at random.
     """
 
     path: str
@@ -34,6 +36,7 @@ class Want:
     answers: int = 1
     delay_seconds: float = 0.0
     back_seconds: float | None = None
+    own_seconds: float = 0.0
 
 
 async def websocket(port: int, want: Want) -> str:
@@ -65,9 +68,8 @@ async def _until_served(visit, port: int, want: Want) -> str:  # type: ignore[no
         try:
             await visit(reader, writer, want)
         except _Refused as refused:
-            await asyncio.sleep(
-                refused.retry_after if want.back_seconds is None else want.back_seconds
-            )
+            back = refused.retry_after if want.back_seconds is None else want.back_seconds
+            await asyncio.sleep(back + want.own_seconds * random.random())
         except LostError as error:
             return str(error)
         except (asyncio.IncompleteReadError, OSError):

@@ -7,9 +7,18 @@ import argparse
 import sys
 
 from tests.herd import page
-from tests.herd.runs import REAL, SIZES, Line, clients, real, simulations
+from tests.herd.runs import (
+    COMES_BACK,
+    REAL,
+    SIZES,
+    Line,
+    clients,
+    real,
+    real_crowd,
+    simulations,
+)
 
-PARTS = ("instances", "clients", "real")
+PARTS = ("instances", "clients", "crowd", "real")
 
 
 def tell(line: Line) -> Line:
@@ -26,6 +35,7 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, help="one of them")
     parser.add_argument("--most", type=int, default=SIZES[-1], help="the largest fleet")
     parser.add_argument("--count", type=int, default=1000, help="how many real probers")
+    parser.add_argument("--crowd", type=int, default=5000, help="how many real clients")
     parser.add_argument("--page", action="store_true", help="write the page and its drawings")
     chosen = parser.parse_args()
     lines: list[Line] = []
@@ -34,6 +44,8 @@ def main() -> int:
         lines += map(tell, simulations([size for size in SIZES if size <= chosen.most]))
     if "clients" in parts:
         lines += map(tell, clients())
+    if "crowd" in parts:
+        lines += [tell(real_crowd(pace, chosen.crowd)) for pace in COMES_BACK]
     if "real" in parts:
         lines += [
             tell(real(name, chosen.count, known=known)) for name in REAL for known in (True, False)

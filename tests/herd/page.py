@@ -7,7 +7,19 @@ from pathlib import Path
 
 from tests.benchmarks.page import draw
 from tests.benchmarks.rows import Plot, Series
-from tests.herd.runs import BACKLOG, CLIENTS, CROWDED, CROWDS, OURS, QUEUE, REAL, ROOMS, SIZES, Line
+from tests.herd.runs import (
+    BACKLOG,
+    CLIENTS,
+    CROWD,
+    CROWDED,
+    CROWDS,
+    OURS,
+    QUEUE,
+    REAL,
+    ROOMS,
+    SIZES,
+    Line,
+)
 
 WORDS = Path(__file__).with_name("page.md")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,6 +28,11 @@ DATA = PAGE.with_suffix(".json")
 
 _HEAD = "<!-- Written by `make herd ARGS=--page`; edit tests/herd/page.md instead. -->\n"
 _POSSIBLE = "possible"
+_REAL_CLIENTS = """
+The same with real WebSocket clients, and a real uvicorn in another process. `possible` is the
+number of clients by the rate that the gate measured; beside that rate stands also the most that
+came in a second once it was ready.
+"""
 _TITLES = {
     BACKLOG: "A server that drops what it cannot queue",
     QUEUE: "A server that works for those who have left",
@@ -78,6 +95,7 @@ def markdown(lines: Sequence[Line]) -> str:
         text = text.replace(f"{{{run}}}", "\n".join(_by_size(lines, run)))
     text = text.replace("{full}", "\n".join(_rooms(lines)))
     text = text.replace("{clients}", "\n".join(_clients(lines)))
+    text = text.replace("{crowd}", "\n".join(_crowd(lines)))
     return _HEAD + text.replace("{real}", "\n".join(_real(lines)))
 
 
@@ -116,6 +134,20 @@ def _clients(lines: Sequence[Line]) -> Iterator[str]:
     for pace in dict.fromkeys(line.pace for line in crowds):
         cells = " | ".join(_seconds(line.most) for line in crowds if line.pace == pace)
         yield f"| {pace} | {cells} |"
+
+
+def _crowd(lines: Sequence[Line]) -> Iterator[str]:
+    """Real clients; nothing where they did not run."""
+    lines = [line for line in lines if line.run == CROWD]
+    if not lines:
+        return
+    yield _REAL_CLIENTS
+    yield "| `Retry-After` | clients | possible | half | 99 % | visits each | most in a second |"
+    yield "|---|---|---|---|---|---|---|"
+    for line in lines:
+        seconds = [_seconds(one) for one in (line.ideal, line.half, line.most)]
+        cells = [f"{line.size:,}", *seconds, f"{line.knocks_each:.2f}", f"{line.peak or 0:.1f} x"]
+        yield f"| {line.pace} | {' | '.join(cells)} |"
 
 
 def _real(lines: Sequence[Line]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.benchmarks.part_herd import HerdRedis, capacity, stampede
 from tests.herd.clients import MakeReturn, in_line, within
 from tests.herd.clients import simulate as simulate_clients
+from tests.herd.crowd import crowd
 from tests.herd.pacing import USUAL, MakePace, ours
 from tests.herd.servers import Crowded, Queue, Server
 from tests.herd.simulation import simulate
@@ -175,6 +176,21 @@ def clients() -> Iterator[Line]:
     for size, per_second in CROWDS:
         for pace in RETURNS:
             yield _clients(size, per_second, pace)
+
+
+CROWD = "crowd"
+COMES_BACK = {"in line": True, "within 1 to 3 s": False}
+
+
+def real_crowd(pace: str, size: int, slots: int = 8) -> Line:
+    """So many real clients of one real instance."""
+    came = crowd(size, slots=slots, in_line=COMES_BACK[pace])
+    half, most = (
+        came.seconds[at] if at < len(came.seconds) else None
+        for at in (round(size * share) - 1 for share in (0.5, 0.99))
+    )
+    peak = came.most_in_a_second / came.measured_per_second
+    return Line(CROWD, pace, size, came.ideal_seconds, half, most, came.visits_each, peak)
 
 
 REAL = {"plain": None, "TLS, RSA-2048": 2048, "TLS, RSA-4096": 4096}
