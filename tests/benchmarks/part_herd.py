@@ -96,8 +96,9 @@ class HerdRedis:
 
     @property
     def connections(self) -> int:
-        """How many it has accepted so far."""
-        return int(self.admin.info("stats")["total_connections_received"])
+        """How many it has accepted so far, or told that it has no room."""
+        stats = self.admin.info("stats")
+        return int(stats["total_connections_received"]) + int(stats["rejected_connections"])
 
 
 def capacity(server: HerdRedis, port: int, seconds: float) -> float:
@@ -145,7 +146,7 @@ def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
 
 @contextmanager
 def instances(
-    url: str, count: int, seconds: float, authority: Path | None, fleet_size: int
+    url: str, count: int, seconds: float, authority: Path | None, fleet_size: int, pace: str = ""
 ) -> Iterator["queue.Queue[str]"]:
     """So many instances in a few processes; yields what they print, once all have begun."""
     # Each reads the system's authorities for each connection, which costs more than the handshake;
@@ -158,7 +159,7 @@ def instances(
             share = count // PROCESSES + (number < count % PROCESSES)
             command = [sys.executable, "-m", "tests.benchmarks.herd_process", url]
             process = subprocess.Popen(
-                [*command, str(share), str(seconds)],
+                [*command, str(share), str(seconds), *([pace] if pace else [])],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -181,11 +182,15 @@ def stampede(
     outage_seconds: float = 4.0,
     most_seconds: float = 40.0,
     fleet_size: int = 1,
+    pace: str = "",
 ) -> Herd:
-    """Let `count` instances, which take the fleet for so large, wait for a Redis; open its port."""
+    """Let `count` instances, which take the fleet for so large, wait for a Redis; open its port.
+
+    With a pace they leave once they have their answer: see `herd_process`.
+    """
     port = free_port()
     lifetime = outage_seconds + most_seconds + 60
-    where = server.url(port), count, lifetime, server.certificate, fleet_size
+    where = server.url(port), count, lifetime, server.certificate, fleet_size, pace
     with instances(*where) as lines:
         time.sleep(outage_seconds)
         before = server.connections

@@ -7,18 +7,21 @@ import argparse
 import sys
 
 from tests.herd import page
+from tests.herd.pacing import USUAL
 from tests.herd.runs import (
     COMES_BACK,
+    OURS,
     REAL,
     SIZES,
     Line,
     clients,
     real,
     real_crowd,
+    real_room,
     simulations,
 )
 
-PARTS = ("instances", "clients", "crowd", "real")
+PARTS = ("instances", "clients", "crowd", "room", "real")
 
 
 def tell(line: Line) -> Line:
@@ -46,6 +49,8 @@ def main() -> int:
         lines += map(tell, clients())
     if "crowd" in parts:
         lines += [tell(real_crowd(pace, chosen.crowd)) for pace in COMES_BACK]
+    if "room" in parts:
+        lines += [tell(real_room(pace, chosen.count)) for pace in (OURS, *USUAL)]
     if "real" in parts:
         lines += [
             tell(real(name, chosen.count, known=known)) for name in REAL for known in (True, False)

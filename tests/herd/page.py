@@ -16,6 +16,8 @@ from tests.herd.runs import (
     OURS,
     QUEUE,
     REAL,
+    REAL_ROOM,
+    ROOM_FOR,
     ROOMS,
     SIZES,
     Line,
@@ -96,6 +98,7 @@ def markdown(lines: Sequence[Line]) -> str:
     text = text.replace("{full}", "\n".join(_rooms(lines)))
     text = text.replace("{clients}", "\n".join(_clients(lines)))
     text = text.replace("{crowd}", "\n".join(_crowd(lines)))
+    text = text.replace("{room}", "\n".join(_room(lines)))
     return _HEAD + text.replace("{real}", "\n".join(_real(lines)))
 
 
@@ -134,6 +137,22 @@ def _clients(lines: Sequence[Line]) -> Iterator[str]:
     for pace in dict.fromkeys(line.pace for line in crowds):
         cells = " | ".join(_seconds(line.most) for line in crowds if line.pace == pace)
         yield f"| {pace} | {cells} |"
+
+
+def _room(lines: Sequence[Line]) -> Iterator[str]:
+    """Real probers of a Redis that has little room; nothing where they did not run."""
+    lines = [line for line in lines if line.run == REAL_ROOM]
+    if not lines:
+        return
+    yield f"""
+{lines[0].size:,} real probers, and a real Redis with room for {ROOM_FOR}. Each leaves once it has
+its answer.
+"""
+    yield "| pace | possible | half | 99 % | connections each |"
+    yield "|---|---|---|---|---|"
+    for line in lines:
+        seconds = [_seconds(one) for one in (line.ideal, line.half, line.most)]
+        yield f"| {_name(line.pace)} | {' | '.join(seconds)} | {line.knocks_each:.2f} |"
 
 
 def _crowd(lines: Sequence[Line]) -> Iterator[str]:

@@ -178,6 +178,34 @@ def clients() -> Iterator[Line]:
             yield _clients(size, per_second, pace)
 
 
+REAL_ROOM = "room"
+ROOM_FOR = 200
+"""Of the clients that a real Redis with little room takes at once."""
+
+
+def real_room(pace: str, count: int, *, room: int = ROOM_FOR, most_seconds: float = 30.0) -> Line:
+    """So many real probers on one real Redis that has room for a few, and that leave at once."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        HerdRedis(Path(directory), None, room) as server,
+    ):
+        port = free_port()
+        server.open(port)
+        per_second = capacity(server, port, 2.0)
+        server.open(0)
+        herd = stampede(
+            server,
+            count,
+            most_seconds=most_seconds,
+            fleet_size=count if pace == OURS else 1,
+            pace="own" if pace == OURS else pace,
+        )
+    half, most = (
+        None if herd.within(share) > most_seconds else herd.within(share) for share in (0.5, 0.99)
+    )
+    return Line(REAL_ROOM, pace, count, 0.99 * count / per_second, half, most, herd.knocks_each)
+
+
 CROWD = "crowd"
 COMES_BACK = {"in line": True, "within 1 to 3 s": False}
 
