@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -21,7 +21,6 @@ from tests.benchmarks.rows import Figure, Row, Verdict
 
 PART = "ready"
 ROOT = Path(__file__).parents[2]
-LEAST = 0.99
 
 _SOCKETS = (ALONE, AGAIN, NOTHING, GATE, NO_CLOSES)
 KINDS = {
@@ -31,6 +30,12 @@ KINDS = {
 }
 """What is counted, what one of them is called, and the candidates."""
 
+LEAST = {
+    "http": {GATE: 0.99},
+    "websocket": {GATE: 0.97, NO_CLOSES: 0.995},
+    "pipelined": {GATE: 0.96, NO_CLOSES: 0.995},
+}
+"""The targets: times the application alone."""
 
 SHOWN = 16
 """How many values a row keeps of each candidate: each is the median of as many turns in a row."""
@@ -157,7 +162,7 @@ def _rows(kind: str, taken: dict[str, Turns]) -> Iterator[Row]:
         ratio, spread = _paired(values[GATE], values[ALONE])
         control, _ = _paired(values[AGAIN], values[ALONE])
         text = f"{ratio:.4f} x {ALONE} as the median of {len(values[GATE])} pairs ({spread})"
-        verdicts = (Verdict(f"{text} (at least {LEAST})", ratio >= LEAST),) if more else ()
+        verdicts = tuple(_verdicts(values, LEAST[kind])) if more else ()
         note = f"{'' if more else text + '; '}{AGAIN}: {control:.4f} x"
         yield Row(
             part=PART,
@@ -169,6 +174,16 @@ def _rows(kind: str, taken: dict[str, Turns]) -> Iterator[Row]:
             more_is_better=more,
             verdicts=verdicts,
         )
+
+
+def _verdicts(
+    values: Mapping[str, Sequence[float]], least: Mapping[str, float]
+) -> Iterator[Verdict]:
+    for name, target in least.items():
+        ratio, spread = _paired(values[name], values[ALONE])
+        who = "" if name == GATE else f"{name}: "
+        pairs = f"as the median of {len(values[name])} pairs ({spread})"
+        yield Verdict(f"{who}{ratio:.4f} x {ALONE} {pairs} (at least {target})", ratio >= target)
 
 
 def _shown(values: Sequence[float]) -> tuple[float, ...]:

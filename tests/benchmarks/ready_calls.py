@@ -11,7 +11,7 @@ from types import FunctionType
 from orchestrator import Stage
 from orchestrator._http.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from tests.asgi.gate_support import Startup, http_scope, websocket_scope
+from tests.asgi.gate_support import NO_DRAIN, Startup, http_scope, websocket_scope
 from tests.benchmarks.measure import Candidate, interleaved
 from tests.benchmarks.ready_names import ALONE, GATE, NO_CLOSES, NOTHING
 from tests.benchmarks.rows import Figure, Row
@@ -110,19 +110,20 @@ def measure(number: int, rounds: int) -> Iterator[Row]:
 
 
 async def _rows(number: int, rounds: int) -> list[Row]:
-    async with Startup() as startup:
-        startup.make_ready()
-        await startup.wait_for(Stage.READY)
+    async with Startup() as startup, Startup(policy=NO_DRAIN) as undrained:
+        for one in (startup, undrained):
+            one.make_ready()
+            await one.wait_for(Stage.READY)
         rows: list[Row] = []
         for kind, scope in (("an HTTP request", http_scope("/chat")), ("a WebSocket", _SCOPE)):
-            apps = _candidates(application, startup)
+            apps = _candidates(application, startup, undrained)
             runs = {name: request(app, scope) for name, app in apps.items()}
             timed = {name: _timed(run, number) for name, run in runs.items()}
             rows += _all(f"handing on {kind}", "ns", interleaved(timed, rounds=rounds))
             rows += _all(f"memory while handing on {kind}", "B", _once(runs, peak_bytes))
             kept = _once(runs, partial(kept_bytes, requests=number))
             rows += _all(f"memory kept after handing on {kind}", "B", kept)
-        apps = _candidates(echo, startup)
+        apps = _candidates(echo, startup, undrained)
         timed = {
             name: _timed(request(app, _SCOPE), -(-number // MESSAGES), MESSAGES)
             for name, app in apps.items()
@@ -133,14 +134,14 @@ async def _rows(number: int, rounds: int) -> list[Row]:
 
 
 def _candidates(
-    app: Callable[[Scope, Receive, Send], Awaitable[None]], startup: Startup
+    app: Callable[[Scope, Receive, Send], Awaitable[None]], startup: Startup, undrained: Startup
 ) -> dict[str, ASGIApp]:
     return {
         ALONE: fresh(app),
         NOTHING: Nothing(fresh(app)),
         GATE: ReadinessGate(fresh(app), startup),
         HEALTH: ReadinessGate(fresh(app), startup, health=True),
-        NO_CLOSES: ReadinessGate(fresh(app), startup, count_closes=False),
+        NO_CLOSES: ReadinessGate(fresh(app), undrained, count_closes=False),
     }
 
 

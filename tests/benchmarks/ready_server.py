@@ -9,6 +9,7 @@ import asyncio
 import importlib.util
 import json
 import sys
+from collections.abc import Iterable
 from types import FunctionType
 
 import anyio
@@ -19,7 +20,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from orchestrator import Stage
 from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send
 from orchestrator.asgi import ReadinessGate
-from tests.asgi.gate_support import Server, Startup
+from tests.asgi.gate_support import NO_DRAIN, Caller, Server, Startup, http_scope, until
 from tests.benchmarks.ready_names import AGAIN, ALONE, BASE, GATE, NO_CLOSES, NOTHING
 
 
@@ -60,19 +61,32 @@ class NothingBase(BaseHTTPMiddleware):
         return await call_next(request)  # type: ignore[operator]  # the same
 
 
+async def calm(gates: Iterable[ReadinessGate]) -> None:
+    """Wait until `ready` is young no more: the first request begins the calm second after which."""
+    for gate in gates:
+        await Caller(gate, http_scope("/chat")).run()
+        await until(lambda gate=gate: not gate._turnstile.young)  # type: ignore[misc]  # bound at once
+
+
 async def main() -> None:
     """Serve all of them."""
-    async with Startup() as startup, anyio.create_task_group() as tasks:
-        startup.make_ready()
-        await startup.wait_for(Stage.READY)
+    async with (
+        Startup() as startup,
+        Startup(policy=NO_DRAIN) as undrained,
+        anyio.create_task_group() as tasks,
+    ):
+        for one in (startup, undrained):
+            one.make_ready()
+            await one.wait_for(Stage.READY)
         apps: dict[str, ASGIApp] = {
             ALONE: fresh(),
             AGAIN: fresh(),
             NOTHING: Nothing(fresh()),
             BASE: NothingBase(fresh()),
             GATE: ReadinessGate(fresh(), startup),
-            NO_CLOSES: ReadinessGate(fresh(), startup, count_closes=False),
+            NO_CLOSES: ReadinessGate(fresh(), undrained, count_closes=False),
         }
+        await calm(app for app in apps.values() if isinstance(app, ReadinessGate))
         ports = {}
         for name, app in apps.items():
             server = Server(

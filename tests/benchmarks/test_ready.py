@@ -17,4 +17,4 @@ def test_every_candidate_answers_and_is_in_its_rows() -> None:
     assert peers[:2] == [{NOTHING, BASE}] * 2
     assert peers[2:6] == [{NOTHING, NO_CLOSES}] * 4
     assert peers[6:] == [{NOTHING}] * 7
-    assert [len(row.verdicts) for row in rows] == [1, 0] * 3 + [0] * 7
+    assert [len(row.verdicts) for row in rows] == [1, 0, 2, 0, 2, 0] + [0] * 7
