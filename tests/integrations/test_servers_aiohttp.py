@@ -156,12 +156,12 @@ async def test_a_client_that_leaves_frees_its_place() -> None:
 
 
 async def test_the_shutdown_does_not_wait_for_those_who_are_held() -> None:
-    gate = ReadinessGate(Startup(), hold_seconds=8)
+    gate = ReadinessGate(Startup(), hold_seconds=60)
     async with a_server(gate) as port:
         clients = [asyncio.create_task(ping(port)), asyncio.create_task(ping(port, "/"))]
         await until(lambda: gate.held == 2)
         began_at = time.monotonic()
-    assert time.monotonic() - began_at < 4
+    assert time.monotonic() - began_at < 30
     assert await asyncio.gather(*clients) == ["503", "503"]
 
 
