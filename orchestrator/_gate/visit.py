@@ -54,8 +54,8 @@ class Visit:
         self._number = next(_numbers)
         _handler.set(self._number)
         self._owner = _task()
-        self._reader: int | None = None  # the task that asked last
-        self._taker: int | None = None  # the task to which the last message was handed
+        self._reader: object = None  # the task that asked last
+        self._taker: object = None  # the task to which the last message was handed
         self._reads_apart = False
         self._reads_ahead = False  # the messages not answered yet are worked on by another task
         self._client_left = False
@@ -73,13 +73,13 @@ class Visit:
     def waits(self) -> None:
         """The handler asks for its next message, and may have to wait for it."""
         task, earlier, self._reader = _task(), self._reader, _task()
-        if task == self._owner:
+        if task is self._owner:
             self._turnstile.rest(self._ticket)
             return
         self._reads_apart = True
         if not self._ticket.unanswered:
             return
-        if earlier != task and self._sent_since:
+        if earlier is not task and self._sent_since:
             # A task for each `receive`, as `asyncio.wait_for` has it on Python 3.11: what was sent
             # meanwhile was the answer.
             self._answered()
@@ -96,7 +96,7 @@ class Visit:
     def handed(self) -> None:
         """The message was handed over, in the turn of the event loop in which `turn` returned."""
         self._taker = _task()
-        self._reads_apart = self._reads_apart or self._taker != self._owner
+        self._reads_apart = self._reads_apart or self._taker is not self._owner
         self._reads_ahead = self._sent_since = False
         self._ticket.unanswered += 1
         self._ticket.spoken = True
@@ -107,7 +107,7 @@ class Visit:
             return
         if not self._reads_apart or not self._ticket.unanswered:
             self._turnstile.answering(self._ticket)
-        elif self._reads_ahead or _task() == self._taker:
+        elif self._reads_ahead or _task() is self._taker:
             self._answered()
         else:
             self._sent_since = True
@@ -133,5 +133,6 @@ class Visit:
         self._turnstile.leave(self._ticket, client_left=self._client_left)
 
 
-def _task() -> int:
-    return anyio.get_current_task().id
+def _task() -> object:
+    """The coroutine of this task: the next task may have the id of one that has ended."""
+    return anyio.get_current_task().coro
