@@ -1,7 +1,7 @@
 """The page of the benchmarks: what one run of the suite yielded, as JSON, Markdown and plots.
 
 The figures come from the run alone. What a person has to say about them stands in `notes/`: the
-file `intro.md`, and one for each part, such as `notes/fan-out.md`.
+files `glance.md` and `intro.md`, and one for each part, such as `notes/fan-out.md`.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any  # Any: the plotting library is there only with the extra `bench`
 
-from tests.benchmarks import table
+from tests.benchmarks import glance, table
 from tests.benchmarks.rows import Plot, Results, Row
 
 NOTES = Path(__file__).parent / "notes"
@@ -18,6 +18,7 @@ PAGE = Path("explanation", "performance.md")
 DATA = PAGE.with_suffix(".json")
 IMAGES = Path("images")
 PLOT_PREFIX = "performance-"
+GLANCE = f"{PLOT_PREFIX}{glance.NAME}.svg"
 
 _MACHINE = {"processor": "Processor", "system": "System", "python": "Python", "date": "Date"}
 
@@ -63,6 +64,7 @@ def write(results: Results, docs: Path) -> None:
     (docs / PAGE).write_text(markdown(results), encoding="utf-8")
     for old in (docs / IMAGES).glob(f"{PLOT_PREFIX}*.svg"):
         old.unlink()
+    glance.draw(results, docs / IMAGES / GLANCE, PLOT_PREFIX)
     for plot in results.plots:
         draw(plot, docs / IMAGES / image(plot))
 
@@ -79,7 +81,8 @@ def image(plot: Plot) -> str:
 
 def _lines(results: Results, notes: Path) -> Iterator[str]:
     yield "<!-- Written by `make bench ARGS=--page`; edit tests/benchmarks/notes instead. -->"
-    yield from ("# Performance", "", *_note(notes, "intro"))
+    yield from ("# Performance", "", *_note(notes, "glance"))
+    yield from (f"![{glance.ALT}](../{IMAGES.as_posix()}/{GLANCE})", "", *_note(notes, "intro"))
     yield from ("| measured on | |", "| --- | --- |")
     for key, value in results.machine.items():
         yield f"| {_MACHINE.get(key, key)} | {value} |"

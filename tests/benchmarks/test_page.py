@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import page
+from tests.benchmarks import glance, page
 from tests.benchmarks.rows import Figure, Plot, Results, Row, Series, Verdict
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -48,6 +48,7 @@ def test_the_committed_page_is_what_the_committed_figures_give() -> None:
         data = page.read(DOCS)
         text = (DOCS / page.PAGE).read_text(encoding="utf-8")
         assert text == page.markdown(data), "run `make bench ARGS=--notes`"
+        assert (DOCS / page.IMAGES / page.GLANCE).exists()
         for plot in data.plots:
             assert (DOCS / page.IMAGES / page.image(plot)).exists()
 
@@ -78,8 +79,19 @@ def test_the_same_figures_give_the_same_plot(tmp_path: Path) -> None:
         (folder / "images" / "performance-gone.svg").touch()
         page.write(results(), folder)
     first, second = (tmp_path / name / "images" for name in ("one", "two"))
-    assert [path.name for path in first.iterdir()] == [page.image(PLOT)]
-    assert (first / page.image(PLOT)).read_bytes() == (second / page.image(PLOT)).read_bytes()
+    assert {path.name for path in first.iterdir()} == {page.GLANCE, page.image(PLOT)}
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
+
+
+def test_every_question_of_the_picture_has_an_answer_with_ours_first() -> None:
+    data = page.read(DOCS)
+    for question in glance.QUESTIONS:
+        row = glance.answer(data, question)
+        assert row is not None, question.text
+        (_, ours, _), *others = glance.bars(row, question)
+        assert ours is row.ours
+        assert others, "there is something beside it"
 
 
 def test_a_run_of_some_parts_leaves_the_others_on_the_page(tmp_path: Path) -> None:
