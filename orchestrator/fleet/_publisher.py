@@ -116,9 +116,9 @@ class Publisher:
     def note(self, fact: Fact, changed: StageChanged | None) -> None:
         """Something happened."""
         self._noted.append((fact, changed))
-        answers = self._answers
-        if isinstance(fact, ProbeSucceeded | ProbeFailed):
-            answers = type(fact) is ProbeSucceeded
+        kind, answers = type(fact), self._answers
+        if kind is ProbeSucceeded or kind is ProbeFailed:
+            answers = kind is ProbeSucceeded
         if changed is not None or answers is not self._answers:
             self._answers = answers
             self._doorbell.ring()
