@@ -50,7 +50,7 @@ class ReadableState:
 
     @property
     def ended(self) -> str | None:
-        """Why the orchestrator has ended: it was stopped or left, or its driver failed.
+        """Why the orchestrator has ended. It was stopped or left, or its driver failed.
 
         It is neither live nor ready then, and gates refuse new requests. `None` before, and always
         where it is disabled.

@@ -49,7 +49,7 @@ class Instance:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is known to serve now: ready, alive and not draining, with no later change."""
+        """Whether it is known to be ready, alive and not draining, with no later change."""
         alive = self.presence is PresenceVerdict.ALIVE and not self.state.untold
         return alive and self.stage is Stage.READY and not self.state.draining
 
