@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,24 @@ def test_what_could_not_be_measured_is_a_failure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert run(monkeypatch, tmp_path, MISSED, failure="took longer than 9 s") == 1
+
+
+def test_parts_that_do_not_disturb_each_other_are_measured_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    meeting, met = threading.Barrier(2, timeout=20), []
+
+    def measured(part: str, results: Results) -> None:
+        if part in suite.TOGETHER:
+            meeting.wait()
+        met.append(part)
+        results.seconds[part] = 0.0
+
+    monkeypatch.setattr(suite, "measure", measured)
+    results = Results({})
+    suite.measure_all(["pod", "loss", "scale", "herd"], results)
+    assert [met[0], {*met[1:3]}, met[3]] == ["pod", {"loss", "scale"}, "herd"]
+    assert set(results.seconds) == {"pod", "loss", "scale", "herd"}
 
 
 def test_everything_that_is_started_may_use_bytecode(
