@@ -248,6 +248,10 @@ class FakeServer:
                 self.open -= 1
 
 
+BY_REDIS_PY = "socket_keepalive=1"
+"""An option of URLs that the probe leaves to redis-py, and with it all that is said and read."""
+
+
 def closing(_sock: socket.socket) -> None:
     """Close at once."""
 

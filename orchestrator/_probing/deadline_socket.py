@@ -40,6 +40,7 @@ class DeadlineSocket:
         until: When to give up, in monotonic seconds.
 
     Attributes:
+        bytes_left: How much this attempt may still read.
         waits_since: Since when the thread has waited for bytes, of which none was taken, in
             monotonic seconds; 0 while it does not wait, and infinite while it sends, which may mean
             either.
@@ -53,7 +54,7 @@ class DeadlineSocket:
     def begin(self, until: float) -> None:
         """Count from zero, for an attempt that ends at `until`."""
         self._until = until
-        self._bytes_left = MOST_BYTES
+        self.bytes_left = MOST_BYTES
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Read what there is; empty once the other side has closed."""
@@ -118,8 +119,8 @@ class DeadlineSocket:
         Raises:
             TooMuchError: When that is more than one attempt may read.
         """
-        self._bytes_left -= size
-        if self._bytes_left < 0:
+        self.bytes_left -= size
+        if self.bytes_left < 0:
             raise TooMuchError
 
 

@@ -52,7 +52,7 @@ class DeadlineStream(DeadlineSocket):
         """
         end = self._position + size
         while len(self._buffer) < end:
-            if end - len(self._buffer) > self._bytes_left:
+            if end - len(self._buffer) > self.bytes_left:
                 raise TooMuchError
             self._fill()
         return self._taken(size)

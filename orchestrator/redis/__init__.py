@@ -6,7 +6,8 @@ Example::
 
     startup = Orchestrator(RedisProbe("redis://localhost:6379/0"))
 
-Importing this does not import redis-py: the probe does, when it finds a server for the first time.
+Importing this does not import redis-py. On plain TCP and Unix sockets, a probe made from a URL
+needs none; for TLS and all that a client brings, it imports redis-py once it finds a server.
 """
 
 from orchestrator.redis._expect import Expect

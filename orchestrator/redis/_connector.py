@@ -8,7 +8,8 @@ took too long:
    attempt.
 3. Connect a plain socket. A refusal is by far the most frequent failure, and costs a fraction of
    what redis-py needs to find it out.
-4. Only now load redis-py, ask the credential provider, and make redis-py's side of the connection.
+4. A plain connection that a URL describes speaks RESP itself. For all others, only now load
+   redis-py, ask the credential provider, and make redis-py's side of the connection.
 5. Do the TLS handshake, then let the application's `redis_connect_func` greet, where there is one.
 6. Send the greeting and what is asked in one go: together they cost one round trip.
 
@@ -30,7 +31,10 @@ from orchestrator._probing.addresses import Address, connect, literal_address, l
 from orchestrator._probing.interruption import InterruptedByUs, Interruption
 from orchestrator.redis._errors import ApplicationError
 from orchestrator.redis._expect import RedisCommand
+from orchestrator.redis._installed import installed_redis_py
 from orchestrator.redis._pipelined_connection import PipelinedConnection
+from orchestrator.redis._plain_connection import PlainConnection
+from orchestrator.redis._plain_options import plain_options
 from orchestrator.redis._progress import ProbePhase, Progress
 from orchestrator.redis._reply_socket import ReplySocket
 from orchestrator.redis._sentinels import Sentinels
@@ -46,6 +50,8 @@ class Connector:
     Args:
         settings: Where Redis is and how to log in.
         interruption: How an attempt is ended from outside.
+        plain: Whether to do without redis-py where that is possible. Error replies are `ErrorReply`
+            then.
 
     Attributes:
         progress: What is being done now.
@@ -53,13 +59,16 @@ class Connector:
         socket: What was opened last; `None` before that, and while another one is being opened.
     """
 
-    def __init__(self, settings: RedisSettings, interruption: Interruption) -> None:
+    def __init__(
+        self, settings: RedisSettings, interruption: Interruption, *, plain: bool = False
+    ) -> None:
         self.progress = Progress(settings.where)
         self.name_user = True
         self.socket: ReplySocket | None = None
         self._checked: dict[str, dict[str, Any]] = {}
         self._settings = settings
         self._interruption = interruption
+        self._may_be_plain = plain
         self._sentinels: Sentinels | None = None
         if settings.sentinels:
             self._sentinels = Sentinels(settings, self._open, self.progress)
@@ -80,7 +89,11 @@ class Connector:
             self.progress.where = f"{self._settings.where} at {host}:{port}"
         connection = self._open(settings, deadline, patience_seconds)
         self.progress.phase = ProbePhase.PING
-        return connection, connection.send([*connection.greeting, *commands])
+        try:
+            return connection, connection.send([*connection.greeting, *commands])
+        except BaseException:
+            connection.close()
+            raise
 
     def has_moved(self, deadline: float) -> bool:
         """Whether the sentinels name another master now; not where none of them says any.
@@ -117,7 +130,7 @@ class Connector:
             sock = self._connected(settings, deadline)
             on_failure.callback(sock.close)
             accepted_at = 0.0 if patience_seconds is None else time.monotonic()
-            redis_py = self._made(settings, accepted_at)
+            redis_py = self._plain(settings) or self._made(settings, accepted_at)
             # From now on Redis has the turn: what came before was this process's own work.
             progress.accepted_at = time.monotonic() if accepted_at else 0.0
             until = deadline
@@ -131,8 +144,8 @@ class Connector:
             self.socket = bounded
             opened = PipelinedConnection(redis_py, bounded)
             on_failure.callback(opened.close)
-            if settings.options.get("redis_connect_func") is not None:
-                progress.phase = ProbePhase.GREETING
+            own_greeting = settings.options.get("redis_connect_func") is not None
+            progress.phase = ProbePhase.GREETING if own_greeting else ProbePhase.PING
             opened.start()
             on_failure.pop_all()
         return opened
@@ -155,6 +168,15 @@ class Connector:
         return self._interruption.uninterruptible(
             (ProbePhase.RESOLVE, host, port), lambda: look_up(host, port)
         )
+
+    def _plain(self, settings: RedisSettings) -> PlainConnection | None:
+        """A connection without redis-py; `None` where that is needed."""
+        self.progress.phase = ProbePhase.IMPORT
+        installed = installed_redis_py() if self._may_be_plain else None
+        options = None if installed is None else plain_options(settings, installed)
+        if installed is None or options is None:
+            return None
+        return PlainConnection(settings, options, installed, name_user=self.name_user)
 
     def _made(self, settings: RedisSettings, accepted_at: float) -> "ProbeConnection":
         """redis-py's side of the connection, still without a socket."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator._hardening.log_thread import logger
 from orchestrator.redis._error_replies import is_passed_over
-from orchestrator.redis._errors import NotRedisError
+from orchestrator.redis._errors import BadOptionsError, NotRedisError
 from orchestrator.redis._expect import RedisCommand
 from orchestrator.redis._reply_socket import ReplySocket
 
@@ -39,7 +39,10 @@ class PipelinedConnection:
 
     def send(self, commands: list[RedisCommand]) -> list[RedisCommand]:
         """Send commands, all in one go; return them for their replies to be awaited."""
-        packed = self._redis_py.pack_commands([command.words for command in commands])
+        try:
+            packed = self._redis_py.pack_commands([command.words for command in commands])
+        except UnicodeEncodeError:  # a password or a name with characters that are no text
+            raise BadOptionsError from None
         self._redis_py.send_packed_command(packed, check_health=False)
         self.asked_at = time.monotonic()
         return commands

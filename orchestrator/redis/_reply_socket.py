@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from orchestrator._probing.deadline_socket import DeadlineSocket, TooMuchError
+from orchestrator._probing.deadline_socket import NOTHING_YET, DeadlineSocket, TooMuchError
 from orchestrator.redis._errors import LongReplyError, NotRedisError, SlowAnswerError
 
 _T = TypeVar("_T")
@@ -49,7 +49,7 @@ class ReplySocket(DeadlineSocket):
         super().begin(until)
         self._deadline = until
         self._may_be_long = most_bytes is not None
-        self._bytes_left = most_bytes or self._bytes_left
+        self.bytes_left = most_bytes or self.bytes_left
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._sock, name)
@@ -63,6 +63,26 @@ class ReplySocket(DeadlineSocket):
         size = self.in_time(lambda: self._sock.recv_into(buffer))
         self.count(bytes(buffer[:1]), size)
         return size
+
+    def has_more(self) -> bool:
+        """Whether something has come by now, or the other side has closed."""
+        self._sock.settimeout(0)
+        try:
+            self._sock.recv(1)
+        except NOTHING_YET:
+            return False
+        return True
+
+    def peer_host(self) -> str:
+        """The address of the other side, on TCP.
+
+        Raises:
+            ConnectionResetError: When it has gone.
+        """
+        try:
+            return str(self._sock.getpeername()[0])
+        except OSError:
+            raise ConnectionResetError from None
 
     def shutdown(self, how: int) -> None:
         """End the connection both ways."""

@@ -29,7 +29,7 @@ class RedisSession(ConnectionSession):
 
     def __init__(self, settings: RedisSettings) -> None:
         super().__init__()
-        self._connector = Connector(settings, self.interruption)
+        self._connector = Connector(settings, self.interruption, plain=True)
         self._commands = commands_of(settings.expect)
         self._connect_seconds = settings.connect_seconds or math.inf
         self._connection: PipelinedConnection | None = None

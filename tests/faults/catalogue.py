@@ -216,6 +216,13 @@ _STRANGERS = (
         _NO_REDIS,
     ),
     played(
+        "a reply that says it has 20 MB",
+        scenes.fake(scenes.impossible_bulk),
+        _P,
+        "InvalidResponse",
+        _NO_REDIS,
+    ),
+    played(
         "PING is answered by something else",
         scenes.fake(greeted_then(b"+" + SECRET.encode() + b"\r\n")),
         _P,

@@ -171,6 +171,12 @@ def each_reply_late(sock: socket.socket) -> None:
 
 def stalled_bulk(sock: socket.socket) -> None:
     sock.recv(4096)
+    sock.sendall(b"$200000\r\n" + b"x" * 1000)
+    until_left(sock)
+
+
+def impossible_bulk(sock: socket.socket) -> None:
+    sock.recv(4096)
     sock.sendall(b"$20000000\r\n" + b"x" * 1000)
     until_left(sock)
 

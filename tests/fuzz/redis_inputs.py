@@ -8,8 +8,10 @@ import anyio
 from orchestrator.redis import Expect, RedisProbe
 from states import Failure
 from tests.fuzz.replies import sentinel_talks, talks
+from tests.fuzz.reply_reader import READS_REPLIES
 from tests.fuzz.servers import Sayer, a_sayer, nothing_but_loopback
 from tests.fuzz.subject import PLANTED, Subject, assert_is_a_line
+from tests.redis_server import BY_REDIS_PY
 
 _ATTEMPT_SECONDS = 5.0
 """Far more than anything takes here: the server ends each connection."""
@@ -63,6 +65,11 @@ def _resp3(port: int) -> RedisProbe:
     return RedisProbe(f"redis://user:{PLANTED}@127.0.0.1:{port}/1?protocol=3")
 
 
+def _by_redis_py(port: int) -> RedisProbe:
+    url = f"redis://user:{PLANTED}@127.0.0.1:{port}/1?protocol=3&{BY_REDIS_PY}"
+    return RedisProbe(url)
+
+
 def _node(port: int) -> RedisProbe:
     expect = Expect(cluster=True, role="master")
     return RedisProbe(f"redis://127.0.0.1:{port}?protocol=2", expect=expect)
@@ -77,6 +84,7 @@ def _sentinel(port: int) -> RedisProbe:
 SUBJECTS = (
     Subject("replies of Redis", talks, _opened, _check(_plain, b"PONG")),
     Subject("replies to HELLO and after it", talks, _opened, _check(_resp3, b"PONG")),
+    Subject("replies that redis-py reads", talks, _opened, _check(_by_redis_py, b"PONG")),
     Subject(
         "replies of a cluster's node",
         talks,
@@ -84,4 +92,5 @@ SUBJECTS = (
         _check(_node, b"PONG", b"master", b"cluster_state:ok"),
     ),
     Subject("replies of a sentinel", sentinel_talks, _opened, _check(_sentinel)),
+    READS_REPLIES,
 )

@@ -52,7 +52,13 @@ _leaves = st.one_of(
     _words.map(lambda word: b"+" + word + _CRLF),
     _numbers.map(lambda number: b":" + number + _CRLF),
     _errors,
-    st.sampled_from([b"$-1\r\n", b"*-1\r\n", b"_\r\n", b"#t\r\n", b"#x\r\n", b",nan\r\n"]),
+    st.sampled_from(
+        [b"$-1\r\n", b"*-1\r\n", b"_\r\n", b"#t\r\n", b"#f\r\n", b"#x\r\n", b",nan\r\n"]
+    ),
+    _words.map(lambda word: b"=" + _bulk(b"txt:" + word)[1:]),
+    _words.map(lambda word: b"!" + _bulk(b"ERR " + word)[1:]),
+    _numbers.map(lambda number: b"(" + number + _CRLF),
+    st.floats().map(lambda number: b",%b\r\n" % str(number).encode()),
     # A kind, a length or a number that is none, and whatever follows.
     st.builds(
         lambda kind, number, word: kind + number + _CRLF + word,

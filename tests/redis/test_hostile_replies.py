@@ -8,9 +8,11 @@ import pytest
 
 from orchestrator.redis import Expect, RedisProbe
 from states import Failure
-from tests.redis_server import FakeServer, greeted_then, saying
+from tests.redis_server import BY_REDIS_PY, FakeServer, greeted_then, saying
 
 pytestmark = pytest.mark.anyio
+
+either_reader = pytest.mark.parametrize("option", ["", BY_REDIS_PY], ids=["ours", "redis-py's"])
 
 PLANTED = "hunter2"
 HAPPY = b"+PONG\r\n"
@@ -74,11 +76,14 @@ async def asked(probe: RedisProbe) -> Failure:
     return result.failure
 
 
+@either_reader
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("reply", SENTINELS_SAY.values(), ids=SENTINELS_SAY)
-async def test_a_sentinel_s_reply_is_an_address_or_no_answer(reply: bytes, protocol: int) -> None:
+async def test_a_sentinel_s_reply_is_an_address_or_no_answer(
+    reply: bytes, protocol: int, option: str
+) -> None:
     talk = saying(reply) if protocol == 2 else greeted_then(reply)
-    url = f"redis://?protocol={protocol}"
+    url = f"redis://?protocol={protocol}&{option}"
     with FakeServer(talk) as server:
         sentinels = [("127.0.0.1", server.port)]
         probe = RedisProbe.from_sentinel(sentinels, "mymaster", url=url, sentinel_url=url)
@@ -98,10 +103,11 @@ CLUSTERS_SAY = {
 }
 
 
+@either_reader
 @pytest.mark.parametrize("reply", CLUSTERS_SAY.values(), ids=CLUSTERS_SAY)
-async def test_a_cluster_says_that_it_is_well_or_is_not(reply: bytes) -> None:
+async def test_a_cluster_says_that_it_is_well_or_is_not(reply: bytes, option: str) -> None:
     with FakeServer(saying(HAPPY + reply)) as server:
-        url = f"redis://127.0.0.1:{server.port}?protocol=2"
+        url = f"redis://127.0.0.1:{server.port}?protocol=2&{option}"
         failure = await asked(RedisProbe(url, expect=Expect(cluster=True)))
     assert failure.error_type == "WrongAnswer"
 
@@ -117,10 +123,11 @@ ROLES = {
 }
 
 
+@either_reader
 @pytest.mark.parametrize("reply", ROLES.values(), ids=ROLES)
-async def test_a_server_says_that_it_is_a_master_or_is_none(reply: bytes) -> None:
+async def test_a_server_says_that_it_is_a_master_or_is_none(reply: bytes, option: str) -> None:
     with FakeServer(saying(HAPPY + reply)) as server:
-        url = f"redis://127.0.0.1:{server.port}?protocol=2"
+        url = f"redis://127.0.0.1:{server.port}?protocol=2&{option}"
         failure = await asked(RedisProbe(url, expect=Expect(role="master")))
     assert failure.error_type == "WrongAnswer"
 
@@ -138,10 +145,13 @@ GREETINGS = {
 }
 
 
+@either_reader
 @pytest.mark.parametrize("reply", GREETINGS.values(), ids=GREETINGS)
-async def test_a_greeting_of_any_kind_is_a_failure_in_our_own_words(reply: bytes) -> None:
+async def test_a_greeting_of_any_kind_is_a_failure_in_our_own_words(
+    reply: bytes, option: str
+) -> None:
     with FakeServer(saying(reply)) as server:
-        failure = await asked(RedisProbe(f"redis://127.0.0.1:{server.port}?protocol=3"))
+        failure = await asked(RedisProbe(f"redis://127.0.0.1:{server.port}?protocol=3&{option}"))
     assert "unexpectedly" not in failure.reason
 
 
@@ -161,12 +171,13 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+@either_reader
 @pytest.mark.parametrize("reply", ENDLESS.values(), ids=ENDLESS)
-async def test_no_length_that_a_server_names_takes_memory(reply: bytes) -> None:
+async def test_no_length_that_a_server_names_takes_memory(reply: bytes, option: str) -> None:
     with FakeServer(saying(reply)) as server:
         before = _peak_bytes()
         for protocol in (2, 3):
-            probe = RedisProbe(f"redis://127.0.0.1:{server.port}?protocol={protocol}")
+            probe = RedisProbe(f"redis://127.0.0.1:{server.port}?protocol={protocol}&{option}")
             result = await probe.attempt(0.5)
             await probe.aclose()
             await anyio.lowlevel.checkpoint()

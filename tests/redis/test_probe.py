@@ -2,7 +2,9 @@
 
 import contextlib
 import socket
+import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -17,6 +19,7 @@ from orchestrator._ports import Target
 from orchestrator.redis import RedisProbe
 from states import FailureKind
 from tests.redis_server import (
+    BY_REDIS_PY,
     GREETED,
     FakeServer,
     RedisServer,
@@ -379,15 +382,16 @@ async def test_a_busy_script(server: RedisServer, admin: redis.Redis) -> None:
     ],
     ids=lambda value: str(value)[:24] if isinstance(value, bytes) else None,
 )
-async def test_wrong_answers(answer: bytes, error_type: str, permanent: bool) -> None:
+@pytest.mark.parametrize("option", ["", BY_REDIS_PY], ids=["ours", "redis-py's"])
+async def test_wrong_answers(answer: bytes, error_type: str, permanent: bool, option: str) -> None:
     ways = [(greeted_then(answer), 2), (greeted_then(answer), 3), (saying(answer), 3)]
-    if answer == b"$-1\r\n":
+    if answer == b"$-1\r\n" and option:
         del ways[1:]  # RESP3 has no such reply: redis-py waits for the rest of it
     elif answer.startswith(b"\x15"):
         del ways[:2]  # an alert of TLS, which comes first or not at all
     for talk, protocol in ways:
         with FakeServer(talk) as fake:
-            async with probing(f"{fake.url}?protocol={protocol}") as probe:
+            async with probing(f"{fake.url}?protocol={protocol}&{option}") as probe:
                 await fails(probe, error_type, permanent=permanent)
                 assert await still(probe)
 
@@ -396,6 +400,18 @@ async def test_a_server_that_closes_at_once() -> None:
     with FakeServer(closing) as fake:
         async with probing(fake.url) as probe:
             await fails(probe, "ConnectionClosed")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_server_that_resets_at_once(host: str) -> None:
+    def reset(sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with FakeServer(reset) as fake:
+        async with probing(f"redis://{host}:{fake.port}") as probe:
+            for _ in range(20):  # it may be seen at every step after the connection
+                reason = await fails(probe, "ConnectionClosed")
+                assert "(PING)" in reason or "(connecting)" in reason
 
 
 async def test_answers_that_nobody_asked_for_do_not_wake_for_ever() -> None:
@@ -444,6 +460,30 @@ async def test_a_killed_server_is_noticed_at_once(server: RedisServer) -> None:
         await fails(probe, "ConnectionRefusedError")
         server.start()
         await succeeds(probe)
+
+
+@pytest.mark.parametrize("option", ["protocol=2", "protocol=3", BY_REDIS_PY])
+async def test_an_answer_in_two_halves_is_one_answer(option: str) -> None:
+    go_on, asked = threading.Event(), threading.Event()
+
+    def talk(sock: socket.socket) -> None:
+        for command in commands(sock):
+            if command[0] != b"PING" or not asked.is_set():
+                sock.sendall(GREETED.get(command[0], b"+PONG\r\n"))
+                continue
+            sock.sendall(b"$4\r\nPO")
+            go_on.wait()
+            sock.sendall(b"NG\r\n")
+
+    with FakeServer(talk) as fake:
+        async with probing(f"{fake.url}?{option}") as probe:
+            await succeeds(probe)
+            asked.set()
+            for _ in range(2):
+                await fails(probe, "TimeoutError", timeout_seconds=0.1)
+            go_on.set()
+            assert await succeeds(probe) < 1
+            assert fake.accepted == 1
 
 
 async def test_a_late_answer_is_noticed_and_counts(server: RedisServer) -> None:

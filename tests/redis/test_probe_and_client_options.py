@@ -24,7 +24,7 @@ from tests.redis.oracle import (
     said_by_probe,
     said_by_probe_of,
 )
-from tests.redis_server import GREETED, FakeServer, RedisServer, commands
+from tests.redis_server import BY_REDIS_PY, GREETED, FakeServer, RedisServer, commands
 
 SECRET = "correct-horse-9"  # a made-up one
 
@@ -268,6 +268,15 @@ def test_a_provider_and_a_password_are_refused_by_name(locked: RedisServer) -> N
         )
         with pytest.raises(ValueError, match=r"option (password|credential_provider)"):
             RedisProbe.from_client(kind(connection_pool=pool))
+
+
+@pytest.mark.parametrize("query", ["", "?protocol=2", f"?{BY_REDIS_PY}"])
+def test_a_password_that_is_no_text_is_no_failure_of_redis(
+    locked: RedisServer, query: str, backend: str
+) -> None:
+    verdict = by_url(backend, f"redis://:\ud800@127.0.0.1:{locked.port}{query}")
+    assert verdict.agree, verdict
+    assert verdict.probe.startswith("permanent BadOptions")
 
 
 # -- classes of one's own -------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from dataclasses import replace
 from orchestrator import FailureKind, PolicyError, ProbeFailed, StageChanged
 from orchestrator.cli._shell.errors import UserError
 from orchestrator.redis import RedisProbe
+from orchestrator.redis._plain_options import is_plain
+from orchestrator.redis._url import settings_of_url
 from orchestrator.settings import PREFIX, Settings, SettingsError
 
 _SHARE_OF_ONE_ATTEMPT = 0.8
@@ -80,12 +82,14 @@ def silence_log() -> None:
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
 
 
-def load_redis_beside() -> None:
-    """Import redis-py while Redis is being waited for.
+def load_redis_beside(redis_url: str) -> None:
+    """Import redis-py while Redis is being waited for, if the probe of this URL needs it.
 
     The probe loads it only once a server accepts, and it takes about as long as all else here:
     without this, a Redis that comes late would be noticed later by that time.
     """
+    if is_plain(settings_of_url(redis_url)):
+        return
 
     def load() -> None:
         # If it cannot be imported, the probe says so in its own words.

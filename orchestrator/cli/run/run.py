@@ -57,7 +57,7 @@ def run(asked: Asked, options: RunOptions) -> int:
     if options.subreaper and not become_subreaper():
         raise UserError("--subreaper is not possible on this system")
     if not asked.name:
-        load_redis_beside()
+        load_redis_beside(asked.settings.redis_url)
     supervisor = _Supervisor(asked, startup, options, Notifier.from_environment())
     status = anyio.run(supervisor.run)
     return end_by_signal(-status) if status < 0 else status

@@ -117,7 +117,7 @@ def wait(asked: Asked, progress: WaitProgress) -> Waited:
     """Wait until all is ready, the budget is spent, a failure is permanent or a signal comes."""
     silence_log()
     if not asked.name:
-        load_redis_beside()
+        load_redis_beside(asked.settings.redis_url)
     startup = orchestrator_of(asked)
     startup.observe(progress)
     return anyio.run(partial(_wait, asked, startup, progress))
