@@ -18,12 +18,14 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
 
 from orchestrator._ports import ProbeResult
+from orchestrator._probing.in_steps import InSteps, Steps
+from orchestrator._probing.loop_asker import HERE_SECONDS, LoopAsker, can_ask_here
 from orchestrator._probing.question import Question
 from orchestrator._probing.readable import wait_readable
 from orchestrator._probing.watched_probe import EndWatching, WatchedProbe, on_readable
@@ -63,12 +65,13 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
         self._open()
 
     def _open(self) -> None:
-        self._closed = False
+        self._closed = self._is_slow = False
+        self._asker = LoopAsker()
         self._worker = Worker(self._make_session, self._thread_name)
         # A probe that is dropped without `aclose` must not leave its thread behind. At the end of
         # the process there is nothing to do: the thread is a daemon.
-        self._stop_worker = weakref.finalize(self, self._worker.stop)
-        self._stop_worker.atexit = False
+        self._let_go = weakref.finalize(self, _let_go, self._asker, self._worker)
+        self._let_go.atexit = False
 
     def prepare(self, policy: Policy) -> None:
         """Take over `answer_patience_seconds`."""
@@ -84,14 +87,20 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
             raise ValueError(f"timeout_seconds is {timeout_seconds!r}; it must be above 0")
         if self._closed:
             self._open()
-        began_at = time.perf_counter()
-        allowed = timeout_seconds + _HEAD_START_SECONDS
-        question = Question(timeout_seconds, self._patience_seconds)
+        began_at, used_seconds = time.perf_counter(), 0.0
+        if (steps := self._lent_steps()) is not None:
+            result = await self._asked_here(steps, timeout_seconds)
+            if result is not None:
+                return result
+            used_seconds = time.perf_counter() - began_at
+        self._asker.let_go()  # from here on the thread reads what comes
+        allowed = timeout_seconds + _HEAD_START_SECONDS - used_seconds
+        question = Question(timeout_seconds, self._patience_seconds, used_seconds)
         self._worker.submit(question)
         try:
             with anyio.move_on_after(allowed):
                 await question.answered.wait()
-            late_seconds = time.perf_counter() - began_at - allowed
+            late_seconds = time.perf_counter() - began_at - used_seconds - allowed
             is_held_up = question.answer is None and self._worker.is_held_up
             if is_held_up:
                 # It will say so itself once it runs. Ending it now would break a connection on
@@ -103,6 +112,7 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
         if (answer := question.answer) is not None:
             latency_seconds = question.finished_at - question.started_at
             lag_seconds = time.perf_counter() - question.finished_at
+            self._is_slow = self._is_slow and latency_seconds >= HERE_SECONDS
             return ProbeResult(latency_seconds, answer.failure, lag_seconds, answer.void)
         took_seconds = time.perf_counter() - began_at
         failure = self._worker.session.timed_out(timeout_seconds)
@@ -115,6 +125,32 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
         had_its_time = waits_since < time.monotonic() - timeout_seconds
         void = void or not had_its_time
         return ProbeResult(took_seconds, held_up(failure, late_seconds), void=void)
+
+    def _lent_steps(self) -> Steps | None:
+        """How to ask without the thread; `None` where that cannot be, or might take its time."""
+        if self._is_slow or not can_ask_here():
+            return None
+        session: object = self._worker.lend()
+        steps = session.steps() if isinstance(session, InSteps) else None
+        if session is not None and steps is None:
+            self._worker.take_back()
+        return steps
+
+    async def _asked_here(self, steps: Steps, timeout_seconds: float) -> ProbeResult | None:
+        """Ask on the event loop; `None` where the thread has to go on, or to ask again."""
+        session = self._worker.session
+        try:
+            if not self._asker.holds:
+                self._asker.hold(session.interruption.watch())
+            asked = await self._asker.ask(cast("InSteps", session), steps, timeout_seconds)
+        finally:
+            self._worker.take_back()
+            if not session.interruption.has_socket:  # it was closed, and this is a part of it
+                self._asker.let_go()
+        self._is_slow = asked.answer is None
+        if asked.answer is None:
+            return None
+        return ProbeResult(asked.latency_seconds, asked.answer.failure, asked.lag_seconds)
 
     def _has_come(self) -> bool:
         """Whether there is something from the server that the thread has not taken yet."""
@@ -143,6 +179,8 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
 
     def watch(self, changed: Callable[[], object]) -> EndWatching | None:
         """Have a function called once, when the connection is closed by the other side."""
+        if self._asker.watch(changed):
+            return self._asker.unwatch
         worker = self._worker
         idle = not worker.busy and not worker.has_news
         handle = worker.session.interruption.watch() if idle else None
@@ -155,4 +193,9 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
     async def aclose(self) -> None:
         """Close the connection and let the thread go, at once. A later attempt connects anew."""
         self._closed = True
-        self._stop_worker()  # and forget it: the worker need not live as long as the probe
+        self._let_go()  # and forget it: the worker need not live as long as the probe
+
+
+def _let_go(asker: LoopAsker, worker: Worker[_SessionT]) -> None:
+    asker.let_go()
+    worker.stop()

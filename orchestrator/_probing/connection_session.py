@@ -12,9 +12,11 @@ All of it runs in the worker's thread.
 """
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Generator
 
 from orchestrator._probing.blocking_probe import held_up
+from orchestrator._probing.in_steps import InSteps, Steps, Wait
 from orchestrator._probing.interruption import Interruption
 from orchestrator._probing.question import Answer, IfLate
 from states import Failure
@@ -24,7 +26,7 @@ _LATE_SECONDS = 0.1
 """Every wait ends at its deadline. A thread that notices so much later did not get to run."""
 
 
-class ConnectionSession(ABC):
+class ConnectionSession(InSteps):
     """One connection, kept from attempt to attempt.
 
     Attributes:
@@ -99,7 +101,7 @@ class ConnectionSession(ABC):
             and self.asks_again(failure, warm)
         ):
             failure = self._ask_once(deadline, timeout_seconds, patience_seconds)
-        if_late = IfLate.COUNTS if self.keeps_open else IfLate.ANSWERS_WAITING
+        if_late = self._if_late
         if failure is None:
             return Answer(None, if_late)
         of_time = failure.error_type in self.of_time
@@ -110,6 +112,29 @@ class ConnectionSession(ABC):
         asked_at = self.asked_at
         void = asked_at is None or now - asked_at < timeout_seconds
         return Answer(held_up(failure, now - deadline), if_late, void)
+
+    def steps(self) -> Steps | None:
+        """How to ask now without waiting; `None` where only the thread can."""
+        return None
+
+    def ask_in_steps(
+        self, steps: Steps, timeout_seconds: float
+    ) -> Generator[Wait, None, Answer | None]:
+        """Ask in these steps; see `InSteps`."""
+        warm = self._answers
+        try:
+            yield from steps
+        except Exception as error:  # every exception is a failed attempt
+            failure = self._failed(error, timeout_seconds)
+            of_time = failure.error_type in self.of_time
+            again = not of_time and self.asks_again(failure, warm)
+            return None if again else Answer(failure, self._if_late)
+        self._succeeded()
+        return Answer(None, self._if_late)
+
+    @property
+    def _if_late(self) -> IfLate:
+        return IfLate.COUNTS if self.keeps_open else IfLate.ANSWERS_WAITING
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -124,18 +149,24 @@ class ConnectionSession(ABC):
         try:
             self.exchange(deadline, timeout_seconds, patience_seconds)
         except Exception as error:  # every exception is a failed attempt
-            failure = self.failure_of(error, timeout_seconds)
-            if not (self._answers and self._may_be_late(failure)):
-                self.close()
-            return failure
+            return self._failed(error, timeout_seconds)
         finally:
             self.accepted_at = 0.0
+        self._succeeded()
+        return None
+
+    def _failed(self, error: Exception, timeout_seconds: float) -> Failure:
+        failure = self.failure_of(error, timeout_seconds)
+        if not (self._answers and self._may_be_late(failure)):
+            self.close()
+        return failure
+
+    def _succeeded(self) -> None:
         self._answers, self._unanswered = True, 0
         if not self.keeps_open or self.has_extra():
             # Leftovers could be taken for the next answer, and the socket would be readable for
             # ever.
             self.close()
-        return None
 
     def _may_be_late(self, failure: Failure) -> bool:
         """Whether to go on waiting, in the next attempt, for an answer that has not come yet."""

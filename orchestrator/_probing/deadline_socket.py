@@ -51,6 +51,11 @@ class DeadlineSocket:
         self.waits_since = 0.0
         self.begin(until)
 
+    @property
+    def socket(self) -> socket.socket:
+        """What it reads from."""
+        return self._sock
+
     def begin(self, until: float) -> None:
         """Count from zero, for an attempt that ends at `until`."""
         self._until = until

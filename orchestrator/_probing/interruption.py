@@ -33,6 +33,11 @@ class Interruption:
                 with contextlib.suppress(OSError):
                     self._handle.shutdown(socket.SHUT_RDWR)
 
+    @property
+    def has_socket(self) -> bool:
+        """Whether there is a current socket."""
+        return self._handle is not None
+
     def watch(self) -> socket.socket | None:
         """A handle on the current socket that the caller owns; `None` without a socket."""
         with self._lock:

@@ -47,6 +47,7 @@ class Question:
     Args:
         timeout_seconds: How long the attempt may take.
         patience_seconds: How long a new connection that was accepted may take, if longer.
+        used_seconds: How much of its time has been used already, without the thread.
 
     Attributes:
         answered: Set on the event loop once the answer is there.
@@ -57,13 +58,15 @@ class Question:
         given_up: Whether its attempt is over.
     """
 
-    def __init__(self, timeout_seconds: float, patience_seconds: float = 0.0) -> None:
+    def __init__(
+        self, timeout_seconds: float, patience_seconds: float = 0.0, used_seconds: float = 0.0
+    ) -> None:
         self.timeout_seconds = timeout_seconds
         self.patience_seconds = patience_seconds
-        self.deadline = time.monotonic() + timeout_seconds
+        self.deadline = time.monotonic() + timeout_seconds - used_seconds
         self.answered = anyio.Event()
         self.answer: Answer | None = None
-        self.started_at = 0.0
+        self.started_at = time.perf_counter() - used_seconds if used_seconds else 0.0
         self.finished_at = 0.0
         self.given_up = False
         self._call_on_loop = _loop_caller()

@@ -21,6 +21,7 @@ from orchestrator._probing.addresses import Address, Place, connect, literal_add
 from orchestrator._probing.connection_session import ConnectionSession
 from orchestrator._probing.deadline_socket import TooMuchError
 from orchestrator._probing.deadline_stream import DeadlineStream
+from orchestrator._probing.in_steps import Steps, Wait
 from orchestrator._probing.interruption import InterruptedByUs
 from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator._probing.socket_failures import failure_of_socket
@@ -143,6 +144,29 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
             self._exchange(self._stream, deadline)
         else:
             self._begin(deadline, patience_seconds)
+
+    def steps(self) -> Steps | None:
+        """Ask over an open connection; to log in anew may take its time."""
+        if not self._answers or self._stream is None:
+            return None
+        return self._in_steps(self._stream)
+
+    def _in_steps(self, stream: DeadlineStream) -> Steps:
+        self.phase = StreamPhase.ASK
+        stream.begin(0.0)  # long over, so nothing waits
+        if not self._is_waiting:
+            try:
+                self.ask_on(stream)
+            except TimeoutError:  # there is no room for it: what was sent before has not arrived
+                raise ConnectionResetError from None
+            self._is_waiting = True
+        while self._is_waiting:
+            yield Wait(stream.socket)
+            try:
+                self.hear_from(stream)
+                self._is_waiting = False
+            except TimeoutError:  # not all of it is there
+                stream.rewind()
 
     def disconnect(self) -> None:
         """Close the connection, if there is one."""

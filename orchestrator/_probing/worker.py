@@ -116,6 +116,7 @@ class Worker(Generic[_SessionT]):
         # while the lock is still held, and so twice.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._waiting: deque[Question] = deque()
+        self._is_lent = False
         self._running: Question | None = None
         self._late: Answer | None = None
         self._stopped = False
@@ -125,7 +126,7 @@ class Worker(Generic[_SessionT]):
     def busy(self) -> bool:
         """Whether a question is under way or waiting, possibly given up or of another process."""
         has_some = self._running is not None or bool(self._waiting)
-        return has_some or self._process != os.getpid()
+        return has_some or self._is_lent or self._process != os.getpid()
 
     @property
     def is_held_up(self) -> bool:
@@ -160,13 +161,41 @@ class Worker(Generic[_SessionT]):
         with self._lock:
             if self._stopped:
                 raise anyio.ClosedResourceError
-            if self._running is not None or self._waiting:
+            is_first = self._running is None and not self._waiting and not self._is_lent
+            if not is_first and not question.started_at:
                 question.started_at = time.perf_counter()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._waiting.append(question)
         self._wake.put(None)
+
+    def lend(self) -> _SessionT | None:
+        """Give the session away until `take_back`, since the thread has nothing to do with it.
+
+        Returns:
+            `None` where the thread is needed.
+        """
+        if self._process != os.getpid():
+            return None
+        with self._lock:
+            if self._stopped or self._running is not None or self._waiting or self._is_lent:
+                return None
+            if self._late is not None:
+                return None
+            self._is_lent = True
+            self.session.interruption.rearm()
+        return self.session
+
+    def take_back(self) -> None:
+        """Have it back. Questions that came meanwhile are asked now."""
+        with self._lock:
+            self._is_lent = False
+            if self._stopped:
+                self.session.close()
+            is_wanted = bool(self._waiting)
+        if is_wanted:
+            self._wake.put(None)
 
     def give_up(self, question: Question) -> None:
         """End the question's attempt, and free the thread unless the question may outlast it."""
@@ -186,7 +215,7 @@ class Worker(Generic[_SessionT]):
             self._waiting.clear()
             if self._running is not None:
                 self.session.interruption.interrupt()
-            else:
+            elif not self._is_lent:
                 # The thread is parked, and finds the session closed when it wakes up.
                 self.session.close()
         self._wake.put(None)
@@ -230,8 +259,8 @@ class Worker(Generic[_SessionT]):
         while True:
             self._wake.get()
             with self._lock:
-                # The question that woke us may have been given up by now.
-                if self._waiting or self._stopped:
+                # The question that woke us may have been given up, or wait until the session is back.
+                if (self._waiting and not self._is_lent) or self._stopped:
                     self._running = self._waiting.popleft() if self._waiting else None
                     self.session.interruption.rearm()
                     return self._running

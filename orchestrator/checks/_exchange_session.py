@@ -4,6 +4,9 @@ The probes here speak their protocols themselves. Client libraries would run the
 their own time, or write to standard error.
 """
 
+import errno
+import os
+import socket
 import ssl
 import threading
 import time
@@ -12,14 +15,18 @@ from typing import Any, TypeVar
 
 from orchestrator._hardening.arguments import wrong_type
 from orchestrator._ports import Probe
-from orchestrator._probing.addresses import Place
+from orchestrator._probing.addresses import Place, literal_address
 from orchestrator._probing.blocking_probe import BlockingProbe
 from orchestrator._probing.deadline_stream import DeadlineStream
+from orchestrator._probing.in_steps import Steps, Wait
 from orchestrator._probing.protocol_fault import ProtocolFault
 from orchestrator._probing.stream_session import StreamPhase, StreamSession
 
 TlsChoice = ssl.SSLContext | bool
 """How to check the server's certificate; `True` as the system does, `False` for no TLS."""
+
+_UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
+_CONNECTED = (0, errno.EISCONN)
 
 _contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
 _making = threading.Lock()
@@ -67,6 +74,7 @@ class ExchangeSession(StreamSession[Place]):
     Attributes:
         protocol: What is spoken, in words.
         alpn: Its names in ALPN.
+        has_question: Whether anything is asked once the connection is there.
         with_tls: How to ask with TLS, for a person.
     """
 
@@ -75,10 +83,12 @@ class ExchangeSession(StreamSession[Place]):
     with_tls = "write tls=True"
     protocol = "the protocol"
     alpn: tuple[str, ...] = ()
+    has_question = True
 
     def __init__(self, place: Place, tls: TlsChoice = False) -> None:
         super().__init__(place)
         self._tls = tls
+        self._known = [] if place.path or tls else literal_address(place.host, place.port)
         self._deadline = self._timeout_seconds = 0.0
 
     def places(self) -> Sequence[Place]:
@@ -88,7 +98,35 @@ class ExchangeSession(StreamSession[Place]):
     def exchange(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> None:
         """Ask once, on a new connection."""
         self._deadline, self._timeout_seconds = deadline, timeout_seconds
-        super().exchange(deadline, timeout_seconds, patience_seconds)
+        if self._stream is not None and self._is_waiting:  # the event loop has got this far
+            self.interruption.adopt(self._stream.socket)
+            self._exchange(self._stream, deadline)
+        else:
+            super().exchange(deadline, timeout_seconds, patience_seconds)
+
+    def steps(self) -> Steps | None:
+        """Connect and ask, where no name has to be looked up, and no TLS to be agreed on."""
+        return self._from_the_start(*self._known[0]) if self._known else None
+
+    def _from_the_start(self, family: int, address: tuple[object, ...] | str) -> Steps:
+        self.phase = StreamPhase.CONNECT
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            # Called again it says how far it has come: on this machine it is there by then.
+            code = sock.connect_ex(address) and sock.connect_ex(address)
+            while code in _UNDER_WAY:
+                yield Wait(sock, writes=True)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                code = code or sock.connect_ex(address)
+            if code not in _CONNECTED:
+                raise OSError(code, os.strerror(code))
+        except BaseException:
+            sock.close()
+            raise
+        stream = self.use(sock, 0.0)
+        if self.has_question:
+            yield from self._in_steps(stream)
 
     def log_in(self, stream: DeadlineStream, place: Place) -> None:
         """Agree on TLS; from there on the attempt has no more than its time."""

@@ -107,6 +107,9 @@ class GrpcSession(ExchangeSession):
             reason = f"{{where}} did not agree on HTTP/2 in TLS{hint}"
             raise ProtocolFault("InvalidResponse", reason, permanent=True)
 
+    def steps(self) -> None:
+        """What was read of an answer is not read again."""
+
     def hear_from(self, stream: DeadlineStream) -> None:
         """Make the call, and judge the answer."""
         call = _HealthCall(self._h2, stream, self)

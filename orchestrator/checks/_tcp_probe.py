@@ -8,7 +8,13 @@ from orchestrator._probing.addresses import Place
 from orchestrator.checks._exchange_session import ExchangeProbe, ExchangeSession
 
 
-class TcpProbe(ExchangeProbe[ExchangeSession]):
+class TcpSession(ExchangeSession):
+    """Connects: where a port accepts, there is nothing more to ask."""
+
+    has_question = False
+
+
+class TcpProbe(ExchangeProbe[TcpSession]):
     """See `tcp`."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -19,8 +25,7 @@ class TcpProbe(ExchangeProbe[ExchangeSession]):
         if isinstance(port, bool) or not 0 < port <= MOST_PORT:
             raise ValueError(f"port is {port!r}; it must be from 1 to {MOST_PORT}")
         self._host, self._port = host, port
-        # Where a port accepts, there is nothing more to ask.
-        super().__init__(partial(ExchangeSession, Place(host=host, port=port)), "tcp-probe")
+        super().__init__(partial(TcpSession, Place(host=host, port=port)), "tcp-probe")
 
     @property
     def target(self) -> Target:

@@ -95,6 +95,11 @@ class Connector:
             connection.close()
             raise
 
+    @property
+    def asks_sentinels(self) -> bool:
+        """Whether sentinels say where Redis is."""
+        return self._sentinels is not None
+
     def has_moved(self, deadline: float) -> bool:
         """Whether the sentinels name another master now; not where none of them says any.
 

@@ -7,6 +7,7 @@ import math
 from collections import deque
 
 from orchestrator._probing.connection_session import ConnectionSession
+from orchestrator._probing.in_steps import Steps, Wait
 from orchestrator._probing.socket_failures import CLOSED
 from orchestrator.redis._connector import Connector
 from orchestrator.redis._error_replies import OLD_LOGIN
@@ -108,6 +109,28 @@ class RedisSession(ConnectionSession):
         if not fresh and self._connector.has_moved(deadline):
             self.close()
             self.exchange(deadline, timeout_seconds, patience_seconds)
+
+    def steps(self) -> Steps | None:
+        """PING over an open connection, unless sentinels are to be asked, too."""
+        connection = self._connection
+        if connection is None or not self._answers or self._connector.asks_sentinels:
+            return None
+        return self._in_steps(connection)
+
+    def _in_steps(self, connection: PipelinedConnection) -> Steps:
+        self._connector.progress.phase = ProbePhase.PING
+        connection.socket.begin(0.0)  # long over, so nothing waits
+        if not self._pending:
+            self._pending.extend(connection.send([*self._commands]))
+        while self._pending:
+            yield Wait(connection.socket.socket)
+            try:
+                while self._pending:
+                    connection.await_reply(self._pending[0])
+                    self._pending.popleft()
+            except Exception as error:
+                if self.failure_of(error, 0.0).error_type not in self.of_time:
+                    raise
 
     def failure_of(self, error: Exception, timeout_seconds: float) -> Failure:
         """Why an attempt failed, from the exception that ended it."""

@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 
 from orchestrator import ProbeResult
+from orchestrator._probing import blocking_probe
 from orchestrator._probing.blocking_probe import BlockingProbe
 from orchestrator._probing.deadline_socket import DeadlineSocket
 from orchestrator.checks import amqp, grpc, http, kafka, postgres
@@ -26,6 +27,11 @@ PROBES = {
     "grpc": lambda port: grpc(f"127.0.0.1:{port}"),
     "kafka": lambda port: kafka(f"127.0.0.1:{port}"),
 }
+
+
+@pytest.fixture(autouse=True)
+def _the_thread_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking_probe, "can_ask_here", lambda: False)
 
 
 async def asked(make: Callable[[int], object], port: int, attempts: int = 1) -> list[ProbeResult]:

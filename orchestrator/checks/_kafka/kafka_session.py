@@ -80,6 +80,9 @@ class KafkaSession(ExchangeSession):
                         return
         raise self._none_reachable()
 
+    def steps(self) -> None:
+        """It talks to several servers, one after the other."""
+
     def timed_out(self, timeout_seconds: float) -> Failure:
         """What is missing of an attempt of `timeout_seconds`."""
         if self._advertised:
