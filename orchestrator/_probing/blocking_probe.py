@@ -1,8 +1,8 @@
 """A probe whose work blocks, on any event loop: a driver, or sockets of our own.
 
-A subclass gives it a `Session`: one connection with an `ask` that keeps its deadline. All that is
-asked then happens in the thread of a `Worker`; this side waits for the answer, and decides what it
-means if none has come:
+A subclass gives it a `Session`: one connection with an `ask` that keeps its deadline. What can be
+asked without waiting is asked on the event loop itself, by a `LoopAsker`. All else happens in the
+thread of a `Worker`; this side waits for the answer, and decides what it means if none has come:
 
 - The thread has not run in time, so it could not say so itself. It gets `overtime_seconds`.
 - It is in something that cannot be interrupted, or goes on with a connection that was accepted. The

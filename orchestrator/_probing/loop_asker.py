@@ -33,7 +33,7 @@ _LAST_DATA_RECEIVED = struct.Struct("=52xI")
 """In the kernel's `struct tcp_info` (linux/tcp.h): how many milliseconds ago data came last."""
 
 
-class Asked(NamedTuple):
+class LoopAnswer(NamedTuple):
     """How far an attempt has come.
 
     Attributes:
@@ -61,7 +61,7 @@ class LoopAsker:
         self._changed: Callable[[], object] | None = None
         self._attempt: _LoopAttempt | None = None
 
-    async def ask(self, session: InSteps, steps: Steps, timeout_seconds: float) -> Asked:
+    async def ask(self, session: InSteps, steps: Steps, timeout_seconds: float) -> LoopAnswer:
         """Ask in these steps.
 
         Args:
@@ -151,7 +151,7 @@ class _LoopAttempt:
         self._outcome: asyncio.Future[Answer | None] = loop.create_future()
         self._is_watched = False
 
-    async def ended(self, *, is_watched: bool) -> Asked:
+    async def ended(self, *, is_watched: bool) -> LoopAnswer:
         """Make it, on a socket that is watched already, or on others."""
         self._is_watched = is_watched
         self._step()
@@ -169,7 +169,7 @@ class _LoopAttempt:
             self._asking.close()
         lag_seconds = self._lag_seconds + time.perf_counter() - self._ended_at
         latency_seconds = max(0.0, self._ended_at - self._began_at - self._lag_seconds)
-        return Asked(answer, latency_seconds, lag_seconds)
+        return LoopAnswer(answer, latency_seconds, lag_seconds)
 
     def go_on(self) -> None:
         """What it waited for is there."""

@@ -87,7 +87,10 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
 
     @abstractmethod
     def hear_from(self, stream: DeadlineStream) -> None:
-        """Read the answer. Raise what is wrong with it."""
+        """Read the answer. Raise what is wrong with it.
+
+        Called again, from the beginning of the answer, if not all of it was there.
+        """
 
     def open_at(self, place: _PlaceT, until: float, patience_seconds: float) -> None:
         """Connect to a place and log in there."""

@@ -259,7 +259,7 @@ class Worker(Generic[_SessionT]):
         while True:
             self._wake.get()
             with self._lock:
-                # The question that woke us may have been given up, or wait until the session is back.
+                # The question that woke us may have been given up, or wait for the session.
                 if (self._waiting and not self._is_lent) or self._stopped:
                     self._running = self._waiting.popleft() if self._waiting else None
                     self.session.interruption.rearm()
