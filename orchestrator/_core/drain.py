@@ -1,6 +1,6 @@
 """The drain: how a service ends its work, on one clock, whoever asks for it and however often.
 
-Its phases, of which the first request for a drain begins the first:
+The first request for a drain begins the first of its phases:
 
 - It is announced. `/readyz` fails from the first moment, new requests are still served, and the
   callbacks of `on_drain` run. This lasts for `drain_announce_seconds`, and until the callbacks have

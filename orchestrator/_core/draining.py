@@ -109,7 +109,7 @@ class Draining(ReadableState):
         self._drain_parts.drainables.append(one)
 
     def drain_seconds_left(self) -> float:
-        """The most seconds until a drain ends that begins now or has begun. From any thread."""
+        """The longest that a drain, begun now or already, can still take. From any thread."""
         return 0.0 if self._life is None else self._life.drain_seconds_left()
 
 

@@ -275,7 +275,7 @@ class Admission:
         self.queue.turn_away()
 
     async def stop_bit_by_bit(self) -> None:
-        """The same, but so that the first have their answer before the last are looked at.
+        """The same in batches, so that the first have their answer before the last are looked at.
 
         All at once they would take each step together, and the server might have to end before
         the last step of any.

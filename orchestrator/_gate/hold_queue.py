@@ -148,7 +148,7 @@ class HoldQueue:
             self.by_route[ticket.route] -= 1
 
     def turn_away(self, most: float = math.inf) -> None:
-        """Refuse those that still wait, or as many of them at most, in order of arrival."""
+        """Refuse those that still wait, or at most `most` of them, in order of arrival."""
         while self.waiting and most > 0:
             self.take_first().decide(Outcome.REFUSED)
             most -= 1

@@ -7,8 +7,8 @@ when no more answers go out, so that nothing they do holds a shutdown up.
 
 Where a listener drains, the signal is held back until that is over, and for the time of the drain
 at most, whether or not the event loop turns: a thread keeps it. One stop often arrives as several
-signals, from a supervisor, a process group and a terminal. They are all the same drain, of which
-the server hears the first signal only, once. What is clearly meant cuts it short: SIGQUIT, and a
+signals, from a supervisor, a process group and a terminal. They belong to one drain; the server
+hears only the first, once. What is clearly meant cuts it short: SIGQUIT, and a
 second SIGINT that comes later than a machine would send it.
 
 Whether answers still go out is measured in turns of the event loop, not by the clock alone: on a

@@ -46,11 +46,11 @@ class ReadinessGate(GateFace):
         app = ReadinessGate(app, startup)                       # around any ASGI application
         app.add_middleware(ReadinessGate, startup=startup)      # in Starlette and FastAPI
 
-    In `ready` requests pass. Before it they are held, until ready, the client's leaving, their
-    limit or shutdown, whichever comes first. In `degraded` they are refused at once. Held requests
-    are let in in order of arrival, and while `ready` is young only so many handlers work at the
-    same time: the next message is handed over when there is a slot for it. A refusal is a 503 with
-    a jittered `Retry-After`; for a WebSocket on a server without the extension
+    In `ready` requests pass. Before it they are held until the service is ready, the client
+    leaves, their time is up, or the service stops. In `degraded` they are refused at once. Held
+    requests are let in in order of arrival, and while `ready` is young only so many handlers work
+    at the same time: the next message is handed over when there is a slot for it. A refusal is a
+    503 with a jittered `Retry-After`; for a WebSocket on a server without the extension
     `websocket.http.response` it is a plain close before accept, which clients see as 403.
 
     One gate belongs to one process and one event loop. It may be made before either exists.

@@ -187,21 +187,21 @@ def test_disabled_nothing_is_asked_and_nothing_can_be_wrong(
 
 
 def test_run_starts_its_command_when_redis_and_the_check_are_there(rejecting: int) -> None:
-    late = free_port()
-    with RedisServer() as redis:
-        checks = ["--redis", redis.url, "--check", f"db=tcp://127.0.0.1:{late}"]
+    with RedisServer() as redis, socket.socket() as database:
+        database.bind(("127.0.0.1", 0))  # the port is taken, and refuses
+        db = f"db=tcp://127.0.0.1:{database.getsockname()[1]}"
+        checks = ["--redis", redis.url, "--check", db]
         with a_command("run", *checks, "--port", "0", "--", "echo", "started") as process:
             line_with(process, "probing_redis -> grace")
-            with socket.create_server(("127.0.0.1", late)):
-                line_with(process, "condition db holds")
-                out, _ = process.communicate(timeout=30)
+            database.listen()
+            line_with(process, "condition db holds")
+            out, _ = process.communicate(timeout=30)
         assert (out, process.returncode) == ("started\n", 0)
-        with socket.create_server(("127.0.0.1", late)):
-            only = ["--check", f"db=tcp://127.0.0.1:{late}", "--port", "0", "--account"]
-            with a_command("run", *only, "--", "true") as process:
-                line_with(process, "where the start went")
-                line_with(process, "  db  ")
-                process.communicate(timeout=30)
+        only = ["--check", db, "--port", "0", "--account"]
+        with a_command("run", *only, "--", "true") as process:
+            line_with(process, "where the start went")
+            line_with(process, "  db  ")
+            process.communicate(timeout=30)
         rejects = f"http://127.0.0.1:{rejecting}/"
         options = ["--redis", redis.url, "--check", rejects, "--port", "0", "--exit-when-degraded"]
         with a_command("run", *options, "--", "echo", "started") as process:

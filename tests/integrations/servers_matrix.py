@@ -67,7 +67,15 @@ _GUNICORN = "--bind {bind} --no-control-socket --worker-class "
 
 SERVERS = (
     Server("uvicorn, `websockets-sansio`", "uvicorn", _UVICORN + "websockets-sansio", Behaviour()),
-    Server("uvicorn, `websockets`", "uvicorn", _UVICORN + "websockets", Behaviour()),
+    Server(
+        "uvicorn, `websockets`",
+        "uvicorn",
+        _UVICORN + "websockets",
+        Behaviour(),
+        "It closes a handshake without an answer once that has waited for 10 s, which nothing"
+        " changes: keep `hold_seconds` below 5, since a client may wait twice as long, or use"
+        " `websockets-sansio`.",
+    ),
     Server("uvicorn, `wsproto`", "uvicorn", _UVICORN + "wsproto", Behaviour()),
     Server(
         "hypercorn, asyncio",

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
+import inspect
 import os
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -265,3 +268,11 @@ async def test_the_page_shows_what_is_tested() -> None:
     assert PAGE.read_text(encoding="utf-8") == servers_matrix.page(), (
         "run `python -m tests.integrations.servers_matrix`"
     )
+
+
+def test_a_handshake_of_uvicorn_and_websockets_waits_for_as_long_as_its_remark_says() -> None:
+    (remark,) = [one.remark for one in SERVERS if one.name == "uvicorn, `websockets`"]
+    with warnings.catch_warnings(action="ignore"):  # it is deprecated
+        legacy = importlib.import_module("websockets.legacy.server").WebSocketServerProtocol
+    seconds = inspect.signature(legacy).parameters["open_timeout"].default
+    assert f"waited for {seconds} s" in remark

@@ -215,6 +215,8 @@ def test_an_error_means_to_the_probe_what_it_means_to_redis_py(line: str, comman
     at = Situation("redis at x:1", ProbePhase.PING, 1.0, command)
     ours = ErrorReply(line)
     theirs = BaseParser.parse_error(line)  # type: ignore[no-untyped-call]  # redis-py's
+    if "LDAP" in line and type(theirs) is known.ResponseError:
+        pytest.skip("this redis-py is older than its own class for this error")
     by_them, by_us = of_reply(theirs, at), of_reply(ours, at)
     assert by_them is not None
     assert by_us is not None
