@@ -57,6 +57,7 @@ def merged(results: Results, docs: Path, order: Iterable[str]) -> Results:
 
 def write(results: Results, docs: Path) -> None:
     """Write the data, the page and the plots into the documentation's folder."""
+    importlib.import_module("matplotlib")  # where it is missing, nothing of the old page is lost
     # The page is made of what the file says, so that a test can make it again.
     data = json.dumps(results.as_json(), indent=1) + "\n"
     (docs / DATA).write_text(data, encoding="utf-8")
