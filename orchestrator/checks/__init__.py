@@ -1,7 +1,7 @@
 """Probes of what services depend on besides Redis, for `Check` and for `Orchestrator` itself.
 
-A probe of your own is a subclass of `orchestrator.Probe`, or a function given to `call`. Each is
-loaded when it is first used, so that you never pay for those that are not.
+A probe of your own is a subclass of `orchestrator.Probe`, or a function given to `call`. Those
+here are loaded when they are first used, so that you never pay for the others.
 """
 
 from orchestrator._hardening.lazy_names import lazy_names

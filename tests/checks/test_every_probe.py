@@ -1,4 +1,4 @@
-"""Every public probe takes part in the tests that all probes share: a new one is missed here."""
+"""Every public probe takes part in the tests that all probes share: one that is left out is found here."""
 
 import re
 from pathlib import Path
@@ -22,10 +22,8 @@ SHARED = {
     "test_exit": {"file"},  # it has no server that could hang
     "test_wrong_servers": PROBES - OF_SERVERS,  # they speak no protocol
     "test_mistaken_urls": {"call", "file"},  # they are given no URL by themselves
-    "test_from_url": {
-        "call",
-        "postgres",
-    },  # no URL names a function; the other is `postgresql`
+    # No URL names a function, and `postgres` is spelled `postgresql` there.
+    "test_from_url": {"call", "postgres"},
 }
 """The modules, with the probes that have no part in them."""
 
