@@ -1,4 +1,4 @@
-"""Every public probe takes part in the tests that all probes share: one that is left out is found here."""
+"""Every public probe takes part in the tests that all probes share. This finds one left out."""
 
 import re
 from pathlib import Path
