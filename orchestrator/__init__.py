@@ -115,7 +115,7 @@ __all__ = [
     "WrongThread",
 ]
 
-_HOMES = {
+_MODULES = {
     "orchestrator._core.account": ("Account", "AccountStep", "StepKind"),
     "orchestrator._core.conditions": ("Condition", "ConditionSpec"),
     "orchestrator.checks._check": ("Check",),
@@ -146,7 +146,7 @@ _HOMES = {
         "Target",
     ),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 if not TYPE_CHECKING:  # with this function, a type checker would take every name for known
@@ -155,7 +155,7 @@ if not TYPE_CHECKING:  # with this function, a type checker would take every nam
         """Load a name when it is first asked for, as anyio does with its own."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(import_module(_HOME_OF.get(name, "states")), name)
+        value: object = getattr(import_module(_MODULE_OF.get(name, "states")), name)
         globals()[name] = value  # the next time it is found without this function
         return value
 

@@ -46,21 +46,19 @@ class Row:
     target: Stage
 
 
-_B, _P, _G, _R, _D = Stage
-
 TABLE: tuple[Row, ...] = (
-    Row(_B, (BootFinished,), Guard.ALWAYS, _P),
-    Row(_P, (ProbeSucceeded,), Guard.ALWAYS, _G),
-    Row(_P, (ProbeFailed,), Guard.PERMANENT, _D),
-    Row(_P, (TimerFired,), Guard.BUDGET_SPENT, _D),
-    Row(_G, (ProbeSucceeded, TimerFired, ConditionChanged), Guard.PROVED, _R),
-    Row(_G, (ProbeFailed,), Guard.STARTUP_GOES_ON, _P),
-    Row(_G, (ProbeFailed,), Guard.ALWAYS, _D),
-    Row(_G, (TimerFired,), Guard.BUDGET_SPENT_UNMET, _D),
-    Row(_G, (ConditionChanged,), Guard.REQUIRED_LOST_LATER, _D),
-    Row(_R, (ProbeFailed,), Guard.FAILURES_CONFIRMED, _D),
-    Row(_R, (ConditionChanged,), Guard.REQUIRED_LOST, _D),
-    Row(_D, (ProbeSucceeded, ConditionChanged), Guard.RECOVERABLE, _G),
+    Row(Stage.BOOTING, (BootFinished,), Guard.ALWAYS, Stage.PROBING_REDIS),
+    Row(Stage.PROBING_REDIS, (ProbeSucceeded,), Guard.ALWAYS, Stage.GRACE),
+    Row(Stage.PROBING_REDIS, (ProbeFailed,), Guard.PERMANENT, Stage.DEGRADED),
+    Row(Stage.PROBING_REDIS, (TimerFired,), Guard.BUDGET_SPENT, Stage.DEGRADED),
+    Row(Stage.GRACE, (ProbeSucceeded, TimerFired, ConditionChanged), Guard.PROVED, Stage.READY),
+    Row(Stage.GRACE, (ProbeFailed,), Guard.STARTUP_GOES_ON, Stage.PROBING_REDIS),
+    Row(Stage.GRACE, (ProbeFailed,), Guard.ALWAYS, Stage.DEGRADED),
+    Row(Stage.GRACE, (TimerFired,), Guard.BUDGET_SPENT_UNMET, Stage.DEGRADED),
+    Row(Stage.GRACE, (ConditionChanged,), Guard.REQUIRED_LOST_LATER, Stage.DEGRADED),
+    Row(Stage.READY, (ProbeFailed,), Guard.FAILURES_CONFIRMED, Stage.DEGRADED),
+    Row(Stage.READY, (ConditionChanged,), Guard.REQUIRED_LOST, Stage.DEGRADED),
+    Row(Stage.DEGRADED, (ProbeSucceeded, ConditionChanged), Guard.RECOVERABLE, Stage.GRACE),
 )
 """Every way from one stage to another; of the rows that fit a fact, the first whose guard holds."""
 
@@ -69,10 +67,10 @@ _RUNNING: frozenset[type[Fact]] = frozenset(
 )
 
 LEGAL: dict[Stage, frozenset[type[Fact]]] = {
-    _B: frozenset({BootFinished, ConditionChanged}),
-    _P: _RUNNING,
-    _G: _RUNNING,
-    _R: _RUNNING,
-    _D: _RUNNING,
+    Stage.BOOTING: frozenset({BootFinished, ConditionChanged}),
+    Stage.PROBING_REDIS: _RUNNING,
+    Stage.GRACE: _RUNNING,
+    Stage.READY: _RUNNING,
+    Stage.DEGRADED: _RUNNING,
 }
 """The facts that can be true in each stage; any other raises `IllegalFact` and changes nothing."""

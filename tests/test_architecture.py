@@ -51,7 +51,7 @@ STATES_MAY_IMPORT = {
 }
 
 # A third-party package is imported in the one room that needs it.
-HOMES = {
+IMPORTED_IN = {
     "transitions": {"states"},
     "redis": {"redis", "fleet", "cli"},
     "opentelemetry": {"otel", "cli"},
@@ -282,9 +282,10 @@ def strayed_packages(root: Path) -> Iterator[str]:
     for room, path, tree in sources(root):
         for name in imports(tree):
             top = name.partition(".")[0]
-            if top in HOMES and room not in HOMES[top]:
-                yield f"{path.name}: {room} imports {name}, which belongs in {sorted(HOMES[top])}"
-            elif top not in HOMES and top not in sys.stdlib_module_names | {
+            if top in IMPORTED_IN and room not in IMPORTED_IN[top]:
+                belongs = sorted(IMPORTED_IN[top])
+                yield f"{path.name}: {room} imports {name}, which belongs in {belongs}"
+            elif top not in IMPORTED_IN and top not in sys.stdlib_module_names | {
                 "anyio",
                 "orchestrator",
                 "states",

@@ -40,7 +40,7 @@ from orchestrator.fleet import Fleet
 Fleet("redis://localhost", service="chat")
 assert "redis" not in sys.modules
 assert all(hasattr(fleet, name) for name in fleet.__all__)
-known = {name for names in fleet._HOMES.values() for name in names}
+known = {name for names in fleet._MODULES.values() for name in names}
 assert set(fleet.__all__) == known <= set(dir(fleet))
 assert not hasattr(fleet, "import_everything")
 """

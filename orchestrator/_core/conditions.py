@@ -11,7 +11,7 @@ from orchestrator._hardening.arguments import require, require_flag, require_ite
 from orchestrator._hardening.text import MOST_NAME_CHARACTERS, one_line, reason_of
 from states._records import record
 
-Tell = Callable[[str, bool, str], None]
+SetCondition = Callable[[str, bool, str], None]
 """Passes name, satisfied and reason on to the driver."""
 
 
@@ -93,10 +93,14 @@ class Condition:
     """
 
     def __init__(
-        self, name: str, tell: Tell, life: Callable[[], int], beat: Callable[[str], None]
+        self,
+        name: str,
+        set_condition: SetCondition,
+        life: Callable[[], int],
+        beat: Callable[[str], None],
     ) -> None:
         self.name = name
-        self._tell = tell
+        self._set_condition = set_condition
         self._beat = beat
         self._life = life
         self._held: list[tuple[int, int]] = []  # open blocks: where each is, and in which start-up
@@ -115,7 +119,7 @@ class Condition:
             TypeError: When `satisfied` is neither True nor False.
         """
         require_flag(satisfied, "satisfied", "write set(bool(...)), and call what is a function")
-        self._tell(self.name, satisfied, reason_of(reason))
+        self._set_condition(self.name, satisfied, reason_of(reason))
 
     def beat(self) -> None:
         """Say that the task that holds the condition still works; see `Task.stale_seconds`.
@@ -131,7 +135,7 @@ class Condition:
                 f"condition {self.name!r} is already held by another block; declare one condition"
                 " for each task that must be up"
             )
-        self._tell(self.name, True, "")
+        self._set_condition(self.name, True, "")
         self._held.append((_caller(inspect.currentframe()), life))
         return self
 
@@ -140,7 +144,7 @@ class Condition:
             return  # a block of an earlier start-up, or of a fork's parent: it no longer counts
         # Only the type: the text of an exception of the application may hold anything.
         reason = f"its task ended with {kind.__name__}" if kind else "its task ended"
-        self._tell(self.name, False, reason_of(reason))
+        self._set_condition(self.name, False, reason_of(reason))
 
     def _leave_block(self, caller: int) -> int | None:
         """Return the number of the start-up in which the ending block was entered.
@@ -167,13 +171,15 @@ class Conditions:
     """The declared conditions of one orchestrator, by name.
 
     Args:
-        tell: Passes on the state of one.
+        set_condition: Passes on the state of one.
         life: The number of the start-up.
         beat: Takes a sign of life of the task that holds one.
     """
 
-    def __init__(self, tell: Tell, life: Callable[[], int], beat: Callable[[str], None]) -> None:
-        self._given = tell, life, beat
+    def __init__(
+        self, set_condition: SetCondition, life: Callable[[], int], beat: Callable[[str], None]
+    ) -> None:
+        self._given = set_condition, life, beat
         self._handles: dict[str, Condition] = {}
 
     def add(self, names: Iterable[str]) -> None:

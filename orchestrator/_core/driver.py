@@ -120,7 +120,7 @@ class Driver:
         """When the next attempt is due; `None` while one is under way."""
         return self._prober.next_at if self._prober.idle else None
 
-    def tell(self, name: str, satisfied: bool, reason: str) -> None:
+    def condition_changed(self, name: str, satisfied: bool, reason: str) -> None:
         """A condition changed. Called on the event loop."""
         self._post(lambda at: ConditionChanged(at, name, satisfied, reason))
 

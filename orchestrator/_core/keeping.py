@@ -12,7 +12,7 @@ from random import Random
 
 import anyio
 
-from orchestrator._core.conditions import ConditionSpec, Tell
+from orchestrator._core.conditions import ConditionSpec, SetCondition
 from orchestrator._core.order import PROBE, in_order, names_of
 from orchestrator._errors import DuplicateCondition
 from orchestrator._hardening.log_thread import logger
@@ -99,7 +99,7 @@ class Kept:
         """Say whether the condition holds, and why. Saying the same again costs nothing."""
         if self._said != (satisfied, reason):
             self._said = (satisfied, reason)
-            self._keeping.tell(self.name, satisfied, reason)
+            self._keeping.set_condition(self.name, satisfied, reason)
 
     def give_up(self, reason: str) -> None:
         """Say that the condition will not hold again in this process, and why."""
@@ -192,7 +192,7 @@ class Keeping(Observer):
         self._kept = {name: Kept(name, spec, self) for name, spec in specs.items()}
         self._changed: anyio.Event | None = None
         self.down_for_good: dict[str, str] = {}
-        self.tell: Tell
+        self.set_condition: SetCondition
         self.report: ReportKept
 
     @property
@@ -240,14 +240,14 @@ class Keeping(Observer):
         if name in self._kept:
             self._kept[name].beats_at = at
 
-    async def run(self, tell: Tell, report: ReportKept) -> None:
+    async def run(self, set_condition: SetCondition, report: ReportKept) -> None:
         """Run all keepers, until they are stopped or cancelled.
 
         Args:
-            tell: Says of a condition whether it holds, and why.
+            set_condition: Says of a condition whether it holds, and why.
             report: Tells observers what happens inside of one.
         """
-        self.tell, self.report = tell, report
+        self.set_condition, self.report = set_condition, report
         async with anyio.create_task_group() as tasks:
             for kept in self._kept.values():
                 kept.began = True

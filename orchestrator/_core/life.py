@@ -227,7 +227,9 @@ class Life(LifeAccess):
             await self._joined.wait()
             tasks.start_soon(uninterrupted(self._drive))
             driver = self.driver
-            tasks.start_soon(uninterrupted(self.keeping.run), driver.tell, driver.report)
+            tasks.start_soon(
+                uninterrupted(self.keeping.run), driver.condition_changed, driver.report
+            )
             try:
                 await self._leaving.wait()
             finally:

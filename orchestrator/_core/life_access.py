@@ -51,7 +51,7 @@ class LifeAccess:
             raise NotRunning(f"the orchestrator does not run {when}; {how}")
         return self
 
-    def tell(self, name: str, satisfied: bool, reason: str) -> None:
+    def set_condition(self, name: str, satisfied: bool, reason: str) -> None:
         """Pass on the state of a condition. Does nothing once it is stopped, or its loop is gone.
 
         Raises:
@@ -60,7 +60,7 @@ class LifeAccess:
         if not (self.running or self.stopping):
             raise NotRunning("the orchestrator takes no conditions while it is being entered")
         if not self.stopping:
-            self.on_loop(partial(self.driver.tell, name, satisfied, reason))
+            self.on_loop(partial(self.driver.condition_changed, name, satisfied, reason))
 
     def accompany(self, companion: Companion) -> None:
         """Begin a companion, from any thread, unless this start-up is ending."""

@@ -83,7 +83,7 @@ class Orchestrator(Draining):
         self._random = random
         self.life_number: int = 0
         number = partial(getattr, self, "life_number")
-        self._conditions = Conditions(self._tell, number, self._beat)
+        self._conditions = Conditions(self._set_condition, number, self._beat)
         self._companions: list[Companion] = [partial(hear_drain_command, self)]
         self._drain_parts = DrainParts()
         self._life: Life | None = None
@@ -205,9 +205,9 @@ class Orchestrator(Draining):
         self._conditions.add(specs)
         self._machine = StartupMachine(self.policy, self._declared)
 
-    def _tell(self, name: str, satisfied: bool, reason: str) -> None:
+    def _set_condition(self, name: str, satisfied: bool, reason: str) -> None:
         refuse_kept(name, self._kept)
-        (self._life or self._require_running()).tell(name, satisfied, reason)
+        (self._life or self._require_running()).set_condition(name, satisfied, reason)
 
     def _beat(self, name: str) -> None:
         if self._life is not None:

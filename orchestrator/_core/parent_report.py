@@ -73,7 +73,7 @@ class ParentReport(Observer):
         words["STATUS"] = f"{stage}, waits for {waits}" if waits else str(stage)
         # Reports are rare, and forks would inherit a socket that stayed open.
         socket = NotifySocket(self._address)
-        self._lost = not socket.tell(**words)
+        self._lost = not socket.send(**words)
         socket.close()
 
 

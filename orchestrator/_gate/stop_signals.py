@@ -69,7 +69,7 @@ class StopSignals:
             listening = defer_signals(
                 hear,
                 *_NUMBERS,
-                unanswered=self._left,
+                unanswered=self._awaited_count,
                 drain_seconds=self._startup.drain_seconds_left,
                 hurry=self._startup.cut_drain_short,
                 from_thread=self._from_thread,
@@ -79,7 +79,7 @@ class StopSignals:
                     self.put_in_front()
                 tasks.cancel_scope.cancel()
 
-    def _left(self) -> int:
+    def _awaited_count(self) -> int:
         """How many are to be answered, or to be waited for in a drain. From any thread."""
         return self._unanswered() + self._startup.drain_needed()
 

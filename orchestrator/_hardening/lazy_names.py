@@ -5,7 +5,7 @@ from importlib import import_module
 
 
 def lazy_names(
-    package: str, homes: Mapping[str, Collection[str]], namespace: dict[str, object]
+    package: str, modules: Mapping[str, Collection[str]], namespace: dict[str, object]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """The `__getattr__` and the `__dir__` of a package.
 
@@ -14,16 +14,16 @@ def lazy_names(
 
     Args:
         package: Its full name.
-        homes: For each module below it, the public names that are there.
+        modules: For each module below it, the public names that are there.
         namespace: Its `globals()`.
     """
-    home_of = {name: home for home, names in homes.items() for name in names}
+    module_of = {name: home for home, names in modules.items() for name in names}
 
     def load(name: str) -> object:
-        if name not in home_of:
+        if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value: object = getattr(import_module(f"{package}.{home_of[name]}"), name)
+        value: object = getattr(import_module(f"{package}.{module_of[name]}"), name)
         namespace[name] = value  # the next time it is found without this function
         return value
 
-    return load, lambda: sorted({*namespace, *home_of})
+    return load, lambda: sorted({*namespace, *module_of})

@@ -65,7 +65,7 @@ class SignalListener:
         self._loop = EventLoop()
         self._to_pass_on: list[PassOn] = []
 
-    def tell(self, pass_on: PassOn, number: int) -> bool:
+    def notify(self, pass_on: PassOn, number: int) -> bool:
         """Have `stop` called, from any thread or a signal handler; False if the loop has ended."""
         self._to_pass_on.append(pass_on)
         return self.at_next_turn(functools.partial(self._call, pass_on, signal.Signals(number)))
@@ -119,8 +119,8 @@ class Deferral:
         self._answered = threading.Event()
         self._turned = threading.Event()  # of the turn that is waited for now
 
-    def tell(self, listeners: Collection[SignalListener]) -> None:
-        """Tell the listeners, and await those that have anyone to answer."""
+    def notify_listeners(self, listeners: Collection[SignalListener]) -> None:
+        """Notify the listeners, and await those that have anyone to answer."""
         # All of them, before the first hears of it, which may answer before the next is seen.
         self._awaited.update(listener for listener in listeners if listener.unanswered())
         seconds = max((one.drain_seconds() for one in self._awaited), default=0.0)
@@ -129,7 +129,7 @@ class Deferral:
             self.is_meant(self.number)
         for listener in listeners:
             pass_on = functools.partial(self._has_answered, listener)
-            if not listener.tell(pass_on, self.number):
+            if not listener.notify(pass_on, self.number):
                 pass_on()  # whoever it could have answered has gone with its loop
 
     def _has_answered(self, listener: SignalListener) -> None:
@@ -138,7 +138,7 @@ class Deferral:
             self._answered.set()
             self._turned.set()  # a loop that has ended turns no more
 
-    def _left(self) -> int:
+    def _unanswered_count(self) -> int:
         return sum(listener.unanswered() for listener in tuple(self._awaited))
 
     def is_meant(self, number: int) -> bool:
@@ -185,13 +185,13 @@ class Deferral:
 
     def _wait(self) -> None:
         """Return when all have answered, or when no more answers go out."""
-        limit, fewest, quiet_turns = time.monotonic() + MOST_SECONDS, self._left(), 0
+        limit, fewest, quiet_turns = time.monotonic() + MOST_SECONDS, self._unanswered_count(), 0
         while quiet_turns < QUIET_TURNS and time.monotonic() < limit:
             # Turn first, and pause then: so the signal finds a loop with nothing to do asleep. What
             # a handler raises in the middle of a callback, asyncio logs and forgets.
             if not self._all_turn(limit) or self._answered.wait(ANSWER_SECONDS / QUIET_TURNS):
                 return
-            left = self._left()
+            left = self._unanswered_count()
             quiet_turns = 0 if left < fewest else quiet_turns + 1
             fewest = min(fewest, left)
 

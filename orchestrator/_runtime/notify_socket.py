@@ -27,7 +27,7 @@ class NotifySocket:
             # A service manager that is busy must not hold the event loop up.
             self._socket.setblocking(False)
 
-    def tell(self, **messages: str | int) -> bool:
+    def send(self, **messages: str | int) -> bool:
         """Send messages, such as `READY=1`, all at once; return whether they went out."""
         if self._socket is None:
             return False

@@ -123,7 +123,7 @@ class _Front:
         if deferral is None:
             # Known before anything else: the next signal may interrupt this handler.
             deferral = _held_back[self] = Deferral(number)
-            deferral.tell([one for one in tuple(listeners) if number in one.numbers])
+            deferral.notify_listeners([one for one in tuple(listeners) if number in one.numbers])
             if not _is_of_a_loop(self.before) and deferral.begin():
                 return
         elif not deferral.passed:

@@ -27,15 +27,14 @@ class Shutdown:
         self._signals: StopSignals | None = None
         if on_signals:
             refuse_held = admission.stop_bit_by_bit
-            self._signals = StopSignals(startup, refuse_held, self.written, self._left)
+            self._signals = StopSignals(
+                startup, refuse_held, self.written, lambda: self._unanswered
+            )
 
     def put_in_front(self) -> None:
         """Hear signals before the server, also if it has installed its handlers only now."""
         if self._signals is not None:
             self._signals.put_in_front()
-
-    def _left(self) -> int:
-        return self._unanswered
 
     def __enter__(self) -> None:
         """One more."""

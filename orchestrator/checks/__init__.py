@@ -38,7 +38,7 @@ __all__ = [
     "tcp",
 ]
 
-_HOMES = {
+_MODULES = {
     "_amqp.amqp_probe": ("AmqpProbe", "amqp"),
     "_call_probe": ("call",),
     "_file_probe": ("FileProbe", "file"),
@@ -51,4 +51,4 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES, globals())
+    __getattr__, __dir__ = lazy_names(__name__, _MODULES, globals())

@@ -56,7 +56,7 @@ __all__ = [
     "follow_sentinel",
 ]
 
-_HOMES = {
+_MODULES = {
     "_fleet": ("Fleet", "FleetFigures"),
     "_fleet_app": ("fleet_app",),
     "_fleet_view": ("FleetUnreachable", "FleetView"),
@@ -75,4 +75,4 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES, globals())
+    __getattr__, __dir__ = lazy_names(__name__, _MODULES, globals())

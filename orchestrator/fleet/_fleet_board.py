@@ -67,7 +67,7 @@ class FleetBoard:
         self._forget()
         self.totals = fleet_totals(instances)
 
-    def tell(self, news: FleetNews, unix_now: float) -> None:
+    def add_news(self, news: FleetNews, unix_now: float) -> None:
         """Keep a piece of news."""
         self.news_number += 1
         self._news.append((self.news_number, unix_now, news))

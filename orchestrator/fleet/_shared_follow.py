@@ -165,7 +165,7 @@ class SharedFollow:
             self._instances = [*delivery.instances.values()]
         for one in delivery.news:
             if not isinstance(one, Contact):
-                self.board.tell(one, time.time())
+                self.board.add_news(one, time.time())
         # An empty fleet brings nothing else; whoever waits for the first answer has it then.
         if turned or delivery.instances is not None or delivery.news or failure is not None:
             self.wake()

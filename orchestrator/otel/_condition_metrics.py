@@ -58,15 +58,15 @@ class ConditionMetrics:
         for name in self._attributes:
             self._add(name, int(name in self._holding))
 
-    def observed(self, fact: Fact) -> None:
-        """See whether a condition changed."""
+    def update(self, fact: Fact) -> None:
+        """Take over the state of a condition that changed."""
         if not isinstance(fact, ConditionChanged):
             return
         if fact.satisfied != (fact.name in self._holding):
             (self._holding.add if fact.satisfied else self._holding.discard)(fact.name)
             self._add(fact.name, 1 if fact.satisfied else -1)
 
-    def kept(self, fact: KeptFact) -> None:
+    def measure(self, fact: KeptFact) -> None:
         """Measure what happened inside of a condition; called once there is a meter."""
         if (instruments := self._instruments) is None:
             return

@@ -127,10 +127,10 @@ class MetricsWriter:
         """Where the metrics go at this moment."""
         return self._provider or metrics.get_meter_provider()
 
-    def observed(self, fact: Fact | KeptFact, changed: StageChanged | None) -> None:
+    def measure(self, fact: Fact | KeptFact, changed: StageChanged | None) -> None:
         """Measure a fact."""
         if not isinstance(fact, KeptFact):
-            self._conditions.observed(fact)
+            self._conditions.update(fact)
         if (instruments := self._instruments) is None:
             if _is_measured(fact, changed):
                 self._early.append((fact, changed))
@@ -138,7 +138,7 @@ class MetricsWriter:
                 self._stage = changed.current
             self._resolve()
             return
-        self._measure(instruments, fact, changed)
+        self._record(instruments, fact, changed)
         if changed is not None:
             self._stage = changed.current
             instruments.stage.add(-1, {"orchestrator.stage": changed.previous.value}, _NO_SPAN)
@@ -173,11 +173,11 @@ class MetricsWriter:
         self._stage = None
         self._conditions.stopped()
 
-    def _measure(
+    def _record(
         self, instruments: Instruments, fact: Fact | KeptFact, changed: StageChanged | None
     ) -> None:
         if isinstance(fact, KeptFact):
-            self._conditions.kept(fact)
+            self._conditions.measure(fact)
             return
         if isinstance(fact, ProbeSucceeded | ProbeFailed):
             attributes = self._probe
@@ -225,7 +225,7 @@ class MetricsWriter:
             instruments.stage.add(int(current), {"orchestrator.stage": stage.value}, _NO_SPAN)
         self._conditions.begin(meter)
         while self._early:
-            self._measure(instruments, *self._early.popleft())
+            self._record(instruments, *self._early.popleft())
         self._measure_startup(instruments)
         return instruments
 

@@ -57,7 +57,7 @@ class Recorder:
         for name in context.conditions:  # declared when the orchestrator is entered
             self._wait_for(name, "", self._episode, context.now_at)
 
-    def observed(
+    def record(
         self, fact: Fact, changed: StageChanged | None, unix_nanoseconds: int
     ) -> Episode | None:
         """Take a fact, and when it was by the wall clock; return the episode that it ended."""
@@ -78,7 +78,7 @@ class Recorder:
             episode.attempted(fact)
         return None if changed is None else self._changed(episode, changed)
 
-    def kept(self, fact: KeptFact) -> None:
+    def record_kept(self, fact: KeptFact) -> None:
         """Take what happened inside of a check or a task."""
         episode, wait = self._episode, self._waits.get(fact.name)
         attempt = fact.attempt

@@ -142,11 +142,11 @@ class EpisodeWriter:
         self, fact: Fact | KeptFact, changed: StageChanged | None, unix_nanoseconds: int
     ) -> None:
         """Record a fact, and write the episode that it ended."""
-        self._try("metrics", self._metrics.observed, fact, changed)
+        self._try("metrics", self._metrics.measure, fact, changed)
         if isinstance(fact, KeptFact):
-            self._recorder.kept(fact)
+            self._recorder.record_kept(fact)
             return
-        episode = self._recorder.observed(fact, changed, unix_nanoseconds)
+        episode = self._recorder.record(fact, changed, unix_nanoseconds)
         if episode is not None:
             self._ended(episode)
 

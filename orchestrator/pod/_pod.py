@@ -172,7 +172,7 @@ class Pod:
         while self._member is not None:
             self._report()
             ready = self._enough(self._standing.count("/readyz"), self._standing)
-            self._spokesman.tell(self._standing, self._member.name, ready=ready)
+            self._spokesman.report(self._standing, self._member.name, ready=ready)
             await anyio.sleep(_BEAT_SECONDS)
 
     def _enter(self) -> None:

@@ -23,7 +23,7 @@ class Spokesman:
         self._said: bool | None = None
         self._said_missing = False
 
-    def tell(self, standing: PodStanding, own: str, *, ready: bool) -> None:
+    def report(self, standing: PodStanding, own: str, *, ready: bool) -> None:
         """Look at the standing of all; the first by name logs what has changed.
 
         Args:

@@ -50,7 +50,11 @@ class ThreadsInside:
     def hear_signals(self) -> None:
         """Drain at SIGTERM and SIGINT, before the server hears them."""
         self._signals = StopSignals(
-            self._startup, self.announce_drain, self._answered, self._left, from_thread=True
+            self._startup,
+            self.announce_drain,
+            self._answered,
+            lambda: self.answering,
+            from_thread=True,
         )
 
     def put_in_front(self) -> None:
@@ -118,9 +122,6 @@ class ThreadsInside:
 
     async def _answered(self) -> None:
         await self._until(lambda: not self.answering)
-
-    def _left(self) -> int:
-        return self.answering
 
     async def _until(self, done: Callable[[], bool]) -> None:
         loop = EventLoop()

@@ -299,7 +299,7 @@ def test_others_are_not_heard_and_descriptors_are_not_kept(monkeypatch: pytest.M
     heard: list[tuple[int, Mapping[str, str]]] = []
     server = NotifyServer(lambda pid, fields: heard.append((pid, fields)))
     sender = NotifySocket(server.address)
-    assert sender.tell(READY=1, STATUS="two\nlines")
+    assert sender.send(READY=1, STATUS="two\nlines")
     server.take_all()
     assert heard == [(os.getpid(), {"READY": "1", "STATUS": "two lines"})]
     raw = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -315,7 +315,7 @@ def test_others_are_not_heard_and_descriptors_are_not_kept(monkeypatch: pytest.M
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     monkeypatch.setattr("orchestrator.cli.run.notify_server._TRUSTED", frozenset())
     heard.clear()
-    assert sender.tell(READY=1)
+    assert sender.send(READY=1)
     server.take_all()
     assert len(heard) == 1, "this process is below itself"
     assert not _is_below(1)
@@ -323,7 +323,7 @@ def test_others_are_not_heard_and_descriptors_are_not_kept(monkeypatch: pytest.M
     raw.close()
     sender.close()
     server.close()
-    assert not sender.tell(READY=1)
+    assert not sender.send(READY=1)
 
 
 def test_nothing_is_reported_but_to_run(monkeypatch: pytest.MonkeyPatch) -> None:

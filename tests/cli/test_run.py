@@ -364,7 +364,7 @@ def test_systemd_is_told() -> None:
 def test_a_service_manager_may_listen_at_a_path(tmp_path: Path) -> None:
     systemd = Systemd(str(tmp_path / "notify"))
     notifier = Notifier.from_environment({"NOTIFY_SOCKET": str(tmp_path / "notify")})
-    notifier.tell(READY=1, STATUS="two\nlines")
+    notifier.send(READY=1, STATUS="two\nlines")
     notifier.close()
     assert systemd.hear("STATUS=") == "STATUS=two lines"
     assert systemd.heard[0] == "READY=1"

@@ -111,7 +111,7 @@ def test_the_place_of_another_life_starts_again() -> None:
 def test_news_is_given_once_and_only_the_last_is_kept() -> None:
     board = FleetBoard()
     for number in range(300):
-        board.tell(Contact(reached=False, reason=str(number)), float(number))
+        board.add_news(Contact(reached=False, reason=str(number)), float(number))
     kept = [*board.news_after(0)]
     assert len(kept) == 200
     assert [*board.news_after(kept[-1][0])] == []

@@ -286,7 +286,7 @@ class Heard(Notifier):
         super().__init__(watchdog_seconds=0.01)
         self.signs = 0
 
-    def tell(self, **messages: str | int) -> bool:
+    def send(self, **messages: str | int) -> bool:
         self.signs += "WATCHDOG" in messages
         return True
 

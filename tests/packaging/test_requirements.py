@@ -19,7 +19,7 @@ from tests.packaging.requirements import (
     lowest,
     pins,
 )
-from tests.test_architecture import HOMES
+from tests.test_architecture import IMPORTED_IN
 
 # Imported by what we require, in the rooms that pass it on: each comes with one of these.
 COMES_WITH = {
@@ -63,7 +63,7 @@ def test_constraints_are_complete_and_sorted() -> None:
     assert names == sorted(names, key=str.lower)
 
 
-@pytest.mark.parametrize("package", sorted(set(HOMES) - NOT_OURS_TO_BRING))
+@pytest.mark.parametrize("package", sorted(set(IMPORTED_IN) - NOT_OURS_TO_BRING))
 def test_each_package_that_is_imported_is_required(package: str) -> None:
     required = {canonicalize_name(one.name) for one in direct(RUNTIME_EXTRAS)}
     assert COMES_WITH.get(package, package) in required

@@ -165,7 +165,7 @@ class _Supervisor:
         """The end has begun: no more readiness, and what falls now is no outage."""
         if not self._stopping:
             self._stopping = True
-            self._notifier.tell(STOPPING=1, STATUS="stopping")
+            self._notifier.send(STOPPING=1, STATUS="stopping")
             self._startup.stop()
 
     def _obey(self, number: int) -> None:
@@ -216,9 +216,9 @@ class _Supervisor:
         ready = self._startup.ready and self._child.running and self._reports.ready
         if ready and not self._told_ready:
             self._told_ready = True
-            self._notifier.tell(READY=1, STATUS=self._in_words())
+            self._notifier.send(READY=1, STATUS=self._in_words())
         else:
-            self._notifier.tell(STATUS=self._in_words())
+            self._notifier.send(STATUS=self._in_words())
 
     def _say_account(self) -> None:
         if self._options.account and not self._said_account:
@@ -248,12 +248,12 @@ class _Supervisor:
         notifier, watchdog = self._notifier, self._notifier.watchdog_seconds
         while True:
             if watchdog and (self._stopping or self._startup.ended is None):
-                notifier.tell(WATCHDOG=1)
+                notifier.send(WATCHDOG=1)
             left = self._startup.explain().budget_left_seconds
             if left is not None and not self._told_ready and not self._stopping:
                 seconds = left + self._startup.policy.grace_seconds + _PATIENCE_SECONDS
                 usec = int(seconds * 1e6)
-                notifier.tell(EXTEND_TIMEOUT_USEC=usec, STATUS=self._in_words())
+                notifier.send(EXTEND_TIMEOUT_USEC=usec, STATUS=self._in_words())
             elif not self._told_ready:
                 self._tell_systemd()  # the silence of CMD may have lasted long enough
             await anyio.sleep(min(_TICK_SECONDS, watchdog / 3) if watchdog else _TICK_SECONDS)

@@ -180,7 +180,7 @@ class _Decision:
             self._scope.cancel()
 
 
-def tell(waited: Waited, *, quiet: bool) -> None:
+def report(waited: Waited, *, quiet: bool) -> None:
     """Say on standard error how it ended: always if badly, and otherwise unless `quiet`."""
     known, seconds = waited.known, waited.elapsed_seconds
     if waited.outcome is WaitOutcome.READY:

@@ -28,7 +28,7 @@ def wait_as_asked(
     if json:
         _tell_json(waited.as_json(account=account), anyway=bool(command))
     else:
-        wait.tell(waited, quiet=quiet)
+        wait.report(waited, quiet=quiet)
         if account:
             from orchestrator.cli._shell.account_chart import account_lines
 
