@@ -1,4 +1,4 @@
-"""What every gate is made of and shows of itself, whatever the server."""
+"""What all gates have in common, whatever the server."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,9 +19,9 @@ from orchestrator._http.responses import PROBLEM_JSON, problem
 
 
 class GateFace:
-    """How many requests a gate holds, and what became of the others.
+    """The parts of a gate, and its figures: how many requests it holds, and what became of others.
 
-    The arguments are those of each gate, which describes them; `write` says how it is made.
+    Each gate documents its own arguments; `write` is the call that an error message suggests.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class GateFace:
         1011, 1006 or 1005, each in its own way. 1013 counts what `close_on_degrade_seconds` closed,
         and 1012 what a drain closed.
         The gate of `websockets` needs `create_connection` for it. That of aiohttp needs `setup`,
-        and knows only these two: aiohttp does not tell which side chose another code.
+        and knows only these two: aiohttp does not say which side chose any other code.
         """
         return self._admission.closes
 
@@ -91,10 +91,10 @@ class GateFace:
 
 
 def sees_headers(headers: Mapping[str, str]) -> bool:
-    """Whether a client can read the headers of a refusal: no page can, of its WebSocket."""
+    """Whether a client can read a refusal's headers: for a WebSocket, no page in a browser can."""
     return not (asks_for_websocket(headers) and "Origin" in headers)
 
 
 def asks_for_websocket(headers: Mapping[str, str]) -> bool:
-    """Whether a request is the handshake of a WebSocket."""
+    """Whether a request is a WebSocket handshake."""
     return headers.get("Upgrade", "").lower() == "websocket"

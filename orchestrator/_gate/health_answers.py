@@ -69,9 +69,9 @@ class HealthAnswers:
 
     Args:
         startup: The orchestrator.
-        rules: What a service that is degraded says of itself.
+        rules: What a degraded service says of itself.
         retry_after_seconds: The least and the most of `Retry-After`.
-        pod: The workers that answer as one; `None` for a process of its own.
+        pod: The workers that answer as one; `None` where each process answers for itself.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class HealthAnswers:
     ) -> HealthReport:
         """The answer to a request for any path.
 
-        What asks for one condition, or leaves some out, is answered by this process alone.
+        A request for one condition, or one that leaves some out, is answered by this process alone.
 
         Args:
             path: The path below the mount point, decoded.
@@ -126,10 +126,12 @@ class HealthAnswers:
         """
         name = condition_in(path)
         if path not in HEALTH_PATHS and not name:
-            detail = "Here are only " + ", ".join(HEALTH_PATHS) + "."
+            detail = "The only paths here are " + ", ".join(HEALTH_PATHS) + "."
             return refusal(HTTPStatus.NOT_FOUND, detail)
         if method not in ("GET", "HEAD"):
-            wrong = refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Health can only be read.")
+            wrong = refusal(
+                HTTPStatus.METHOD_NOT_ALLOWED, "Health checks are read-only: use GET or HEAD."
+            )
             return HealthReport(wrong.status, wrong.body, headers=(("allow", "GET, HEAD"),))
         try:
             exclude = frozenset(map(name_as_kept, excluded_in(query if path == "/readyz" else "")))
@@ -138,7 +140,7 @@ class HealthAnswers:
         asked = {name} if name else exclude
         if any(verdict_of(one, self._startup) is None for one in asked):
             # The name is not repeated: what a client sends is never shown.
-            return refusal(HTTPStatus.NOT_FOUND, "There is no condition of this name.")
+            return refusal(HTTPStatus.NOT_FOUND, "There is no condition with this name.")
         if asked:
             verdict, output = self._verdict_besides(name, exclude), self._startup.ended or ""
         else:
@@ -156,7 +158,7 @@ class HealthAnswers:
         if output:
             data["output"] = output
         if details:
-            # Whatever fails in the details, the verdict stays.
+            # The verdict stands, whatever fails in the details.
             try:
                 data |= self._details()
             except Exception as error:  # it is logged
@@ -194,5 +196,5 @@ def _status_of(condition: ConditionState) -> HealthVerdict:
 
 
 def refusal(status: HTTPStatus, detail: str) -> HealthReport:
-    """The answer to what is no health check."""
+    """An answer that refuses a request."""
     return HealthReport(status, problem(status, detail))

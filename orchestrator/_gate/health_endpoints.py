@@ -14,9 +14,9 @@ from orchestrator._http.responses import answer_other, oversized, respond
 
 
 class MountHint:
-    """Says once that a request which is held may be for a health endpoint that was not declared.
+    """Warns once when a held request may be for a health endpoint that was not declared.
 
-    Held, such a check fails, and a platform restarts the service again and again.
+    A health check that is held fails, and the platform restarts the service again and again.
     """
 
     def __init__(self) -> None:
@@ -47,27 +47,28 @@ def health_app(
 ) -> ASGIApp:
     """An ASGI application with `/livez`, `/readyz` and `/startupz`.
 
-    `/readyz/NAME` tells of one condition, and `/readyz?exclude=NAME` leaves one out, any number of
-    them; `redis` is the orchestrator's own probe. A name that was not declared is not found.
+    `/readyz/NAME` reports one condition, and `/readyz?exclude=NAME` leaves one out; repeat it for
+    more. `redis` is the orchestrator's own probe. A name that was not declared is not found.
 
     Example::
 
         Mount("/health", health_app(startup))
 
     It answers GET and HEAD with `application/health+json`. `/livez` says only that the event loop
-    turns and that the orchestrator has not ended: Redis has no part in it, and a restart does not
+    runs and that the orchestrator has not ended: Redis has no part in it, since a restart does not
     repair Redis. Once the orchestrator has ended, all three fail and `output` says why.
 
-    A gate in front lets `/livez` and `/health/livez` pass, and so on. Mounted elsewhere, say so:
+    A gate in front lets `/livez`, `/health/livez` and so on pass. If it is mounted elsewhere, say
+    so:
     `ReadinessGate(bypass=health_paths("/internal"))`.
 
     Args:
         startup: The orchestrator.
-        details: Tell what the service waits for, the last failure and the conditions. Everybody
-            who reaches the endpoint reads it.
+        details: Tell what the service waits for, the last failure and the conditions. Anyone who
+            can reach the endpoint can read it.
         drain_when_degraded: Fail `/readyz` when a service that was ready is degraded. Without it
             one shared Redis that fails does not take every instance out of the load balancer.
-        admit_degraded: Whether a service that never was ready is of use when degraded; the same
+        admit_degraded: Whether a service that was never ready is of use when degraded; the same
             choice as `ReadinessGate(admit_degraded=)`.
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
         allowed_hosts: Tell details only to requests for one of these hosts, as in `web_app`. The

@@ -1,6 +1,6 @@
-"""What health checks are answered, whoever asks and however: one verdict for each endpoint.
+"""The verdict of each health endpoint, whoever asks and however.
 
-HTTP endpoints, gRPC, a file: all of them say what this says, so that they never disagree.
+HTTP endpoints, gRPC and the heartbeat file all use it, so they never disagree.
 """
 
 from enum import StrEnum
@@ -22,7 +22,7 @@ class HealthVerdict(StrEnum):
 
 @keyword_record
 class HealthRules:
-    """What a service that is degraded says of itself; see `health_app`.
+    """What a degraded service says of itself; see `health_app`.
 
     Attributes:
         drain_when_degraded: Not ready when a service that was ready is degraded.
@@ -38,7 +38,7 @@ def verdict_on(
 ) -> HealthVerdict:
     """What an endpoint says now.
 
-    All of them fail where only a restart helps, `/livez` too: that is what has a platform do it.
+    All of them fail where only a restart helps, `/livez` too, so that the platform restarts it.
 
     Args:
         path: One of `HEALTH_PATHS`.
@@ -48,7 +48,7 @@ def verdict_on(
     """
     if startup.ended is not None or (path == "/readyz" and startup.draining):
         return HealthVerdict.FAIL
-    # A task that ends for good because the service ends is nothing that a restart would help.
+    # A task that is down for good because the service ends needs no restart.
     if not startup.draining and not exclude.issuperset(startup.down_for_good):
         return HealthVerdict.FAIL
     stage = startup.stage
@@ -81,7 +81,7 @@ def verdict_of(name: str, startup: Orchestrator) -> HealthVerdict | None:
 
 
 def _would_be_ready(startup: Orchestrator, exclude: frozenset[str]) -> bool:
-    """Whether nothing is missing but what is left out."""
+    """Whether only what is left out is missing."""
     if not exclude or startup.stage is Stage.BOOTING:
         return False
     known = startup.snapshot
@@ -100,7 +100,7 @@ def _optional_fails(startup: Orchestrator, exclude: frozenset[str]) -> bool:
 def recovering(startup: Orchestrator) -> bool:
     """Whether the service is in the grace that follows degraded.
 
-    To clients and health checks that is no start-up: an answer that got worse just when the
+    Clients and health checks do not see this as a start-up: an answer that got worse just when the
     service gets better would drain a fleet at the wrong moment.
     """
     latest = startup.latest

@@ -37,23 +37,23 @@ class Ticket:
         path: Its path, by which its handler is judged.
 
     Attributes:
-        held: Whether it has stood in the queue.
-        retry_after_seconds: When it is asked to come back, once it is refused.
+        held: Whether it has been in the queue.
+        retry_after_seconds: In how many seconds it is asked to come back, once it is refused.
 
     The others belong to the `Turnstile` and to the `Visit`:
 
     Attributes:
         early: Whether it came before the service was ready, or so soon after that it may have been
             refused before, and its first message is not handed over yet.
-        patience: How long its handler may work without a sign.
+        patience: How long its handler may work without giving a sign.
         slot_tick: When its handler got the slot that it has, or had last.
         began_tick: When its handler's unit of work began, or when it began to answer; `None` while
             it waits for a message.
         until_tick: Until when its handler may keep its slot.
         freed_tick: When its handler had a slot last.
         answering: Whether its handler has sent something in this unit.
-        unanswered: How many messages of this unit nothing was sent for yet.
-        called: Whether it was its turn while its handler did not wait for it: it is the next.
+        unanswered: How many messages of this unit have not been answered with anything yet.
+        called: Whether its turn came while its handler was not waiting for it: it is next.
         spoken: Whether any message was handed over.
     """
 
@@ -130,19 +130,19 @@ class HoldQueue:
         return None
 
     def is_full(self, route: str | None, least: int) -> bool:
-        """Whether no one else may wait, where so many may in any case."""
+        """Whether no one else may wait; `least` may in any case."""
         if len(self.waiting) >= max(self._max_held, least):
             return True
         return route is not None and self.by_route[route] >= max(self._limits[route], least)
 
     def join(self, ticket: Ticket) -> None:
-        """Stand at the end of the queue."""
+        """Join the end of the queue."""
         ticket.held = True
         self.waiting[ticket] = None
         self.by_route[ticket.route] += 1
 
     def leave(self, ticket: Ticket) -> None:
-        """Stand in it no longer, if it still does."""
+        """Leave the queue, if it is still in it."""
         if ticket in self.waiting:
             del self.waiting[ticket]
             self.by_route[ticket.route] -= 1
@@ -154,7 +154,7 @@ class HoldQueue:
             most -= 1
 
     def take_first(self) -> Ticket:
-        """The one that has waited for longest, which stands in it no longer."""
+        """Take out the one that has waited longest."""
         ticket, _ = self.waiting.popitem(last=False)
         self.by_route[ticket.route] -= 1
         return ticket

@@ -12,7 +12,7 @@ from orchestrator._ports import Clock
 class HoldingOptions(TypedDict, total=False):
     """How a gate holds requests and lets them in.
 
-    Once the service is ready, as many may wait for their turn as `release_batch` says, at least.
+    Once the service is ready, at least `release_batch` may wait for their turn.
 
     Attributes:
         hold_seconds: How long a request may wait for ready, 5 if not given; 0 refuses at once.
@@ -20,7 +20,7 @@ class HoldingOptions(TypedDict, total=False):
             for 2 s at least.
         max_held: How many may wait at once, 256 if not given; the next is refused at once.
         limits: How many of them may wait for a path or anything below it, such as
-            `{"/chat": 100}`, so that one crowded route leaves places to the others.
+            `{"/chat": 100}`, so that one crowded route leaves room for the others.
         admit_degraded: Admit in `degraded` too.
         release_batch: How many handlers may work at the same time while `ready` is young, 32 if not
             given. Keep it at or below what the application can take at once, such as the size of
@@ -42,7 +42,7 @@ class HoldingOptions(TypedDict, total=False):
 
 
 def check(name: str, value: float, least: int) -> None:
-    """Raise an error that names what is out of range, or no number."""
+    """Raise an error that names what is out of range or not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong_type(value, name, "a number", f"give {least} or more")
     if not least <= value < math.inf:

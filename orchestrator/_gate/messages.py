@@ -46,7 +46,7 @@ class Messages(Generic[MessageT]):
             await self._visit.turn()
             if self._ended:
                 self._visit.leave()
-            if self._kept:  # else another task got it, which waits beside this one
+            if self._kept:  # else another task that waits got it
                 self._visit.handed()
                 return self._kept.pop(0)
         return await receive()

@@ -24,7 +24,7 @@ class GateFigures(Protocol):
 class GateMetrics:
     """Measures gates. Subclass it and write what you need.
 
-    What one raises is logged once and counted, and it is called again the next time.
+    What a method raises is logged once and counted, and it is still called the next time.
     """
 
     def watch(self, figures: GateFigures) -> None:

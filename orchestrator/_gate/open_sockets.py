@@ -25,8 +25,8 @@ class Closing(NamedTuple):
 
     Attributes:
         code: The close code.
-        private_code: The same from the range for private use: some servers let no application send
-            the other.
+        private_code: The same from the range for private use: some servers don't let applications
+            send the other.
         reason: One line for the client.
     """
 
@@ -40,7 +40,7 @@ DRAINED = Closing(RESTART, PRIVATE_RESTART, "The service is restarting.")
 
 
 class OpenSocket(Protocol):
-    """One of them, as an adapter has it. It costs memory for as long as it is open."""
+    """One open WebSocket, as its adapter knows it. It costs memory for as long as it is open."""
 
     async def close_by_gate(self, closing: Closing) -> None:
         """Close it; its handler learns that it has ended."""
@@ -96,7 +96,7 @@ class OpenSockets:
     async def close(self, clock: Clock, still_wanted: Callable[[], bool]) -> None:
         """Close those that are open, for as long as it is still wanted.
 
-        Also those that open only now, since they were let in just before.
+        Those that open meanwhile are closed too: they were let in just before.
         """
         if self._closing:
             self._added.set()  # it waits for the next one to open: have it look again
@@ -146,5 +146,5 @@ async def _close_one(socket: OpenSocket, closing: Closing) -> None:
         with anyio.move_on_after(_CLOSE_SECONDS):
             await socket.close_by_gate(closing)
     except Exception as error:  # it is logged
-        # The client may be gone in this moment, and servers differ in what they raise.
+        # The client may have just left, and servers differ in what they raise then.
         logger.debug("a WebSocket could not be closed with %d", closing.code, error=error)

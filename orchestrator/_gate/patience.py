@@ -1,14 +1,14 @@
 """How long a handler may keep its slot without a sign, learned path by path.
 
-Most handlers say when a unit of work ends: they receive again, or return. Others never do, as those
-that only push. A crowd of a thousand of them would take minutes if each kept its slot for the
-6 s that honest silent work may take. So the turnstile learns, for each path by itself:
+Most handlers say when a unit of work ends: they receive again, or return. Others never do, such as
+those that only push. A crowd of a thousand of them would take minutes if each kept its slot for the
+6 s that real work may take in silence. So the turnstile learns, for each path by itself:
 
-- As many handlers as there are slots kept theirs to the last: the next ones get half as long.
-- A handler gave a sign after so long: the next ones get at least twice as long.
+- Once as many handlers as there are slots have used up their time, the next ones get half of it.
+- When a handler gives a sign, the next ones get at least twice the time that it took.
 
-Nothing is learned from one kind of handler for another, and nothing is cut at once: among the first
-of a path, those that work find each other's signs before patience runs out.
+What is learned on one path affects no other, and nothing is cut at once: among the first handlers
+of a path, those that really work give a sign before patience runs out.
 """
 
 import re
@@ -21,14 +21,14 @@ ANSWERING_TICKS = 10
 """0.5 s: how long it may go on after it has sent something."""
 
 LEAST_TICKS = 2
-"""0.1 s: the least that may be left of either."""
+"""0.1 s: neither gets shorter than this."""
 
 _MOST_PATHS = 64
 _VARIABLE = re.compile(r"[^/]*\d[^/]*")
 
 
 class Limit:
-    """A patience in ticks, which shrinks while nothing ends in time and grows with what did.
+    """A time limit in ticks: it shrinks while no handler keeps it, and grows when one does.
 
     Args:
         most: What it begins with, and never exceeds.
@@ -43,7 +43,7 @@ class Limit:
         self._outlived = 0
 
     def outlived(self, slots: int) -> None:
-        """A handler gave no sign in time; half as long will do once that many did not."""
+        """A handler gave no sign in time; once `slots` of them have not, halve the limit."""
         self._outlived += 1
         if self._outlived >= slots:
             self._outlived = 0
@@ -67,7 +67,7 @@ class Patience:
 
 
 class PatienceByPath:
-    """What was learned so far. Paths that differ only in numbers are one, and so are the last."""
+    """What was learned so far. Paths that differ only in numbers count as one."""
 
     def __init__(self) -> None:
         self._by_path: dict[str, Patience] = {}
@@ -76,5 +76,5 @@ class PatienceByPath:
         """The patience with handlers of this path."""
         path = _VARIABLE.sub("*", path)
         if path not in self._by_path and len(self._by_path) >= _MOST_PATHS:
-            path = ""  # that of all further ones
+            path = ""  # shared by all further ones
         return self._by_path.setdefault(path, Patience())

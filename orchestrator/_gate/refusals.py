@@ -1,4 +1,4 @@
-"""What a gate tells those that it turns away, whatever the server."""
+"""What a gate tells the clients that it turns away, whatever the server."""
 
 from collections.abc import Callable
 from random import Random
@@ -16,7 +16,7 @@ RESTART = 1012
 
 PRIVATE_RESTART = 4012
 PRIVATE_TRY_AGAIN_LATER = 4013
-"""The same from the range for private use: some servers let no application send 1013."""
+"""The same from the range for private use: some servers don't let applications send 1013."""
 
 APPLICATION_ERROR = "application_error"
 """Counted instead of a close code when the application raised: the server then picks the code."""
@@ -28,7 +28,7 @@ _DEGRADED = "The service is degraded: something it depends on is not available."
 _STARTING = "The service is starting."
 # Short enough for the reason of a close.
 _NOT_ENTERED = (
-    "The start-up was never begun: use lifespan=lifespan(startup); in tests, with TestClient(app)."
+    "The start-up never began: use lifespan=lifespan(startup); in tests, with TestClient(app)."
 )
 HOW_TO_ENTER = (
     "the orchestrator is not entered: give the application lifespan=lifespan(startup), or the gate"
@@ -50,10 +50,10 @@ class RetryAfter:
     Attributes:
         most: The most seconds that are drawn.
         random: The source of the spread.
-        within: The least and the most of the moment, where it goes on changing below `most`.
+        within: The least and the most to draw now; they may change, up to `most`.
 
     Raises:
-        TypeError: When it is no pair of whole numbers.
+        TypeError: When it is not a pair of whole numbers.
         ValueError: When the least is below 0 or above the most.
     """
 
@@ -83,7 +83,7 @@ def retry_after_header(seconds: int) -> Header:
 
 
 def reason(outcome: Outcome, stage: Stage, stopped: bool, entered: bool) -> str:
-    """One line for the client. It names no dependency: whoever may know reads the health page."""
+    """One line for the client. It names no dependency: those who may know read the health page."""
     if not entered:
         return _NOT_ENTERED
     if stopped:

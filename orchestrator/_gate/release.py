@@ -1,15 +1,15 @@
 """How long a release lasts, and how many slots there are.
 
-**Early** are clients that were held, and those that come while some that were refused may be on
-their way back. Of clients that are inside, only those whose first message still waits are early. As
-long as an early one waits, slots are never added. Each is early only once, so that ends.
+**Early** clients were held, or came while refused ones may be on their way back. Of those inside,
+only those whose first message still waits are early. While an early client waits, no slots are
+added. Each is early only once, so this ends.
 
-**Growth.** If the crowd that waits does not get smaller for 10 s, the service needs more than a
-start-up does: slots grow by a quarter each second, and shrink when a handler fails. After a minute
-of `ready`, failures and pauses hold that up no longer, so no service is throttled for ever.
+**Growth.** If the waiting crowd has not become smaller for 10 s, it is more than a start-up's:
+slots grow by a quarter each second, and shrink when a handler fails. After a minute of `ready`,
+neither failures nor pauses stop this growth, so no service is throttled for ever.
 
-**The end** comes once no one has waited for a calm second, and those who were refused early have
-had the time to come back.
+**The end** comes once no one has waited for a second, and those who were refused early have had
+time to come back.
 """
 
 import math
@@ -28,14 +28,14 @@ _OLD_TICKS = 1200
 
 _RETURN_MARGIN_SECONDS = 1.0
 _STALL_SECONDS = 0.15
-"""So long without a tick of 0.05 s the event loop stood still."""
+"""After this long without a tick, which should come every 0.05 s, the event loop has stalled."""
 
 _MOST_RETURNS_SECONDS = 60.0
 """For how long those who are refused again and again count as early."""
 
 
 class Release:
-    """Counts what says that a release may end, or needs more slots.
+    """Decides when a release ends, and when it needs more slots.
 
     Args:
         slots: How many there are at first, and at least.
@@ -61,16 +61,16 @@ class Release:
         self.begin()
 
     def begin(self) -> None:
-        """The service is not ready; what comes is a new release."""
+        """The service is not ready; the next release is a new one."""
         self.slots = self.least_slots
         self._opened_at = self._early_until = math.inf  # no one came since it opened
         self._open_ticks = self._calm_ticks = self._full_ticks = 0
         self._smallest_backlog = math.inf
 
     def ticked(self, at: float | None) -> None:
-        """The event loop runs at this time; `None`: for now no one looks.
+        """The event loop ran at this time; `None` if ticks are not counted for now.
 
-        No one comes back to a loop that stands still. So that time counts for nothing.
+        No client can come back to a stalled loop, so a stall does not count as time.
         """
         if at is not None and self._ticked_at is not None:
             seconds = at - self._ticked_at
@@ -88,7 +88,7 @@ class Release:
     def refused(self, seconds: float, *, is_open: bool) -> None:
         """Someone was turned away, and is asked to come back in so many seconds.
 
-        If that was early, it will be back and still be early.
+        A client that was early will still be early when it is back.
         """
         now, away = self._now(), max(seconds + _RETURN_MARGIN_SECONDS, self._return_seconds)
         if not is_open:
@@ -118,7 +118,7 @@ class Release:
         self._calm_ticks = 0
 
     def count_tick(self, backlog: int, early_one_waits: Callable[[], bool]) -> None:
-        """One more tick of `ready` in which so many waited; add slots if need be."""
+        """Count a tick of `ready` in which `backlog` clients waited; add slots if needed."""
         self._open_ticks += 1
         self._calm_ticks = 0 if backlog else self._calm_ticks + 1
         if self._open_ticks < _OLD_TICKS and (not backlog or backlog < self._smallest_backlog):

@@ -1,14 +1,14 @@
 """When those who are refused come back: one after the other, as fast as they are let in.
 
-To refuse a WebSocket costs a server about as much as to accept one: 0.7 times with hypercorn, 1.4
-times with uvicorn. So a crowd that comes back every few seconds can keep a service from letting in
-anybody: 5,000 clients at 1 to 3 s are 2,500 refusals a second. So each that is refused gets the
-next place in a line, which moves at 0.8 of the rate at which clients were let in while others
-waited for it. Where the line is short, as it nearly always is, the seconds are drawn as the gate's
+Refusing a WebSocket costs a server about as much as accepting one: 0.7 times as much with
+hypercorn, 1.4 times with uvicorn. A crowd that comes back every few seconds can keep a service from
+letting anyone in: 5,000 clients every 1 to 3 s are 2,500 refusals a second. So each refused client
+gets the next place in a line, which moves at 0.8 times the rate at which clients were let in while
+others waited. While the line is short, as it nearly always is, the seconds are drawn as the gate's
 option says.
 
-Nobody is known by name here: a client that comes early takes a place all the same. Hence the most
-that anybody is asked to wait; and pages, which cannot see the header, get no place.
+Clients are not recognised: one that comes back too early takes another place. That is why the wait
+has an upper limit, and why pages, which cannot read the header, get no place.
 """
 
 import math
@@ -16,20 +16,20 @@ from collections.abc import Callable
 from random import Random
 
 MOST_SECONDS = 300
-"""Nobody is asked to stay away for longer."""
+"""No client is asked to stay away for longer."""
 
 _SHARE = 0.8
-"""So many of those who can be let in are asked to come, since new ones come as well."""
+"""The share of that rate that returning clients get, since new ones come as well."""
 
 _ASSUMED_PER_SECOND = 500.0
-"""Before it is measured, since most of them are only refused again then: a server that refuses so
-many has most of its time left to start in."""
+"""Until it is measured. Most of those who come back by then are only refused again, and refusing
+this many leaves a server most of its time to start up."""
 
 _LEAST_PER_SECOND = 1.0
 _KNOWN_AFTER_SECONDS = 0.5
 _FORGOTTEN_SECONDS = 5.0
 _MOST_TICK_SECONDS = 1.0
-"""One tick that took longer says more of the machine than of the service."""
+"""A tick that took longer says more about the machine than about the service."""
 
 
 class AdmissionRate:
@@ -39,7 +39,7 @@ class AdmissionRate:
         self._admitted = self._seconds = 0.0
 
     def count(self, admitted: int, seconds: float) -> None:
-        """So many were let in within this time, and others waited meanwhile."""
+        """So many were let in within this time, while others waited."""
         self._admitted += admitted
         self._seconds += min(seconds, _MOST_TICK_SECONDS)
         if self._seconds > _FORGOTTEN_SECONDS:
@@ -48,7 +48,7 @@ class AdmissionRate:
 
     @property
     def per_second(self) -> float:
-        """The rate, as it was of late; what is assumed where it is not known."""
+        """The recent rate; an assumed one until it is known."""
         if self._seconds < _KNOWN_AFTER_SECONDS:
             return _ASSUMED_PER_SECOND
         return max(self._admitted / self._seconds, _LEAST_PER_SECOND)
@@ -70,7 +70,7 @@ class ReturnLine:
         self._last_at = -math.inf
 
     def seconds(self, least: int, most: int) -> int:
-        """In how many seconds one that is refused now is asked to come back.
+        """In how many seconds a client that is refused now is asked to come back.
 
         Args:
             least: The least where the line is short.

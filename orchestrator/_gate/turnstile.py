@@ -6,14 +6,14 @@ together, whatever each handler does first. So while `ready` is young, a handler
 `slots` to work.
 
 **Units.** A unit of work begins when a request or a message is handed to the handler. It ends with
-the handler's next `receive`, or with the handler. `Visit` tells from outside which is which. One
-that gives no such sign loses its slot once `Patience` runs out. Time counts in ticks, which stand
-still while the event loop does: a process that was frozen has not worked meanwhile.
+the handler's next `receive`, or with the handler. `Visit` works out from outside when that is. A
+handler that gives no such sign loses its slot once `Patience` runs out. Time is counted in ticks,
+which stop while the event loop is stalled: a frozen process has done no work.
 
-**Order.** A free slot goes to those who are inside and have a message first, and to the queue of
-those who wait outside otherwise. Every fourth one goes to the queue whatever waits inside, so a
-chatty crowd starves no one. A handler that has a slot gets its next message with it, but waits like
-the others if it has answered the last one already, or has kept the slot for 6 s.
+**Order.** A free slot goes first to a handler inside that has a message, and otherwise to the queue
+outside. Every fourth one goes to the queue whatever waits inside, so a chatty crowd starves no one.
+A handler that has a slot gets its next message at once, unless it has answered the last one already
+or has kept the slot for 6 s: then it waits like the others.
 
 How many slots there are, and when none are needed any more, is up to the `Release`.
 """
@@ -32,7 +32,7 @@ from orchestrator._ports import Clock
 TICK_SECONDS = 0.05
 
 _IDLE_TICKS = 200
-"""10 s, after which one that waited for its client to speak is like any that comes now."""
+"""10 s: a handler that has waited longer for its client to speak is treated like a new one."""
 
 _INSIDE_IN_A_ROW = 3
 """After so many from inside, the next slot goes to the queue."""
@@ -89,7 +89,7 @@ class Turnstile:
     def begin_anew(self) -> None:
         """Forget an earlier start-up, whose event loop may be gone with all who waited on it."""
         self.young: bool = False
-        self._run: object | None = None  # which `run` it is that counts ticks
+        self._run: object | None = None  # the `run` that counts ticks
         self._wake = anyio.Event()
         self._working: dict[Ticket, None] = {}
         self._turns: OrderedDict[Ticket, _Turn] = OrderedDict()
@@ -101,7 +101,7 @@ class Turnstile:
         self._release.begin_anew()
 
     def close(self) -> None:
-        """The service is not ready: whoever comes later than now is let in one by one."""
+        """The service is not ready: whoever comes from now on is let in one by one."""
         self.young = self._run is not None
         self._release.begin()
 
@@ -194,14 +194,14 @@ class Turnstile:
         self._free(ticket)
 
     def leave(self, ticket: Ticket, *, client_left: bool = False) -> None:
-        """The handler has ended. If that is because its client left, its work may have been over.
+        """The handler has ended. If its client left, its work may have been over long before.
 
-        One that pushes ends only then, or when it is cancelled, late.
+        One that only pushes ends when its client leaves, or late, when it is cancelled.
         """
         if ticket.answering and ticket.began_tick is not None:
             late = self._tick - ticket.began_tick > self._limit(ticket).most
             if client_left or late:
-                ticket.began_tick = None  # from which nothing is learned
+                ticket.began_tick = None  # learn nothing from it
         self.rest(ticket)
 
     def answering(self, ticket: Ticket) -> None:
@@ -224,7 +224,7 @@ class Turnstile:
         self._release.failed()
 
     def advance(self) -> None:
-        """Give out what is free."""
+        """Give out the free slots."""
         while len(self._working) < self._release.slots:
             outside = bool(self._queue.waiting) and self._is_open()
             if self._turns and not (outside and self._inside_in_row >= _INSIDE_IN_A_ROW):

@@ -1,17 +1,17 @@
-"""What a handler does that was let in while `ready` is young, as its adapter sees it.
+"""What a handler that was let in while `ready` is young is doing, as its adapter sees it.
 
-Only three things are seen from outside: that a message is asked for, handed over, and that
-something is sent. What they say of the handler's work depends on who does them:
+Only three things can be seen from outside: a message is asked for, a message is handed over, and
+something is sent. What each says about the handler's work depends on the task that does it:
 
 - The handler's own task asks for the next message: its unit of work is over. That task is the one
   that accepted the WebSocket; without such a sign, the one in which the handler was called.
-- Another task asks, as where one task reads and another writes, or where a framework reads ahead:
-  that says nothing of the work. Such a unit ends a while after its messages were answered.
+- Another task asks, as when one task reads and another writes, or a framework reads ahead: that
+  says nothing about the work. Such a unit ends a while after its messages were answered.
 - Something is sent for a message that was handed to another task. While that task has not asked
   again, it may be at work on the message itself, and only what it sends is the answer. Once it has,
   the work is done elsewhere, and whatever the handler sends is the answer.
-- A handler sends to the WebSocket of another one, as when it tells all of them: that says nothing
-  of the work of the other. Which handler it is that sends is known by a context variable.
+- A handler sends to another handler's WebSocket, as in a broadcast: that says nothing about the
+  other's work. A context variable tells which handler is sending.
 """
 
 from contextvars import ContextVar
@@ -28,11 +28,11 @@ _handler: ContextVar[int] = ContextVar("_handler")
 
 
 class Visit:
-    """One admitted request. It is made in the task, or at least in the context, of its handler.
+    """One admitted request; made in its handler's task, or at least in its context.
 
     Args:
         turnstile: Where its slots come from.
-        ticket: What it is known by there.
+        ticket: Its ticket there.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class Visit:
 
     @property
     def over(self) -> bool:
-        """Whether slots are needed no longer."""
+        """Whether slots are no longer needed."""
         return not self._turnstile.young
 
     def accepted(self) -> None:
@@ -125,7 +125,7 @@ class Visit:
         self._turnstile.failed()
 
     def client_left(self) -> None:
-        """The handler has received that its client has left."""
+        """The handler has received the message that its client left."""
         self._client_left = True
 
     def leave(self) -> None:

@@ -68,7 +68,7 @@ def mistake_in(text: str, otherwise: str) -> str:
         otherwise: What to say if it looks whole.
     """
     if not text.strip():
-        return "is empty: is the variable set that it comes from?"
+        return "is empty: is the variable that it comes from set?"
     if text.strip()[0] in _QUOTES or text.strip()[-1] in _QUOTES:
         return "has quotes around it, as some readers of env files leave them: take them out"
     if text != text.strip():

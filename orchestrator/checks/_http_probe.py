@@ -35,8 +35,8 @@ _MOST_BYTES = 64 * 1024
 
 _OK = range(200, 300)
 _PERMANENT = frozenset({401, 403, 405, 410})
-"""What the same request gets again until the service or this check is changed. A proxy or a
-server of applications answers 404, too, while what is behind it is still starting."""
+"""The same request gets these again until the service or this check is changed. Not 404: proxies
+and application servers answer it, too, while what is behind them is still starting."""
 
 _MOST_HEAD_BYTES = 4096
 _WHOLE_HEAD = re.compile(rb"HTTP/1\.[01] ([2-5][0-9][0-9])[ \r](?s:.*?)\r\n\r\n")
@@ -95,7 +95,7 @@ class HttpSession(ExchangeSession):
         """Look at status and body."""
         question = self._question
         if question.field is None:
-            # To read the headers by the book takes as long as all the rest of an attempt.
+            # Parsing the headers properly takes as long as the rest of an attempt.
             found = _WHOLE_HEAD.match(stream.read_some(_MOST_HEAD_BYTES))
             if found is not None and int(found[1]) in question.status:
                 return
@@ -189,7 +189,7 @@ class HttpProbe(ExchangeProbe[HttpSession]):
 
     @property
     def target(self) -> Target:
-        """The service; nothing of the URL behind the port."""
+        """The service, without the URL's path and query."""
         return Target("http", self._host, self._port, operation=self._method)
 
 
@@ -209,17 +209,18 @@ def http(
         Check("billing", http("https://billing/health", field=("status", "pass")))
 
     Args:
-        url: What is asked. Nothing of it but host and port is ever shown.
+        url: What is asked. Only its host and port are ever shown.
         method: The method of the request.
         status: The statuses that are right; 200 to 299 if not given.
         headers: Sent with the request.
-        field: The name of a field of a JSON answer and what it must be; dots lead into it, as in
+        field: The name of a field in the JSON answer and its expected value; dots lead inside, as
+            in
             `("checks.database", "up")`.
         tls: How to check the server's certificate; as the system does if not given.
 
     Raises:
         TypeError: When an argument is of the wrong type.
-        ValueError: When the URL cannot be asked. The text never holds it.
+        ValueError: When the URL cannot be used. The text never holds it.
     """
     return HttpProbe(url, method=method, status=status, headers=headers or {}, field=field, tls=tls)
 

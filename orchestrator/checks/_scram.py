@@ -1,4 +1,4 @@
-"""SCRAM (RFC 5802): names and passwords as they are, bound to the channel where that is given."""
+"""SCRAM (RFC 5802): takes names and passwords as they are, and binds to the channel if told to."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ long as it likes.
 
 
 class ScramError(Exception):
-    """What the server sent is not what one that knows the password would send."""
+    """The server sent what none that knows the password would send."""
 
 
 class Scram:
@@ -23,7 +23,7 @@ class Scram:
         hash_name: `sha256` or `sha512`.
         username: The name.
         password: The password.
-        header: What it says of channel binding, RFC 5802 section 7.
+        header: What it says about channel binding, RFC 5802 section 7.
         binding: What it is bound to.
 
     Attributes:
@@ -57,7 +57,7 @@ class Scram:
         """The client's final message, in answer to the server's first.
 
         Raises:
-            ScramError: When that is no answer to ours.
+            ScramError: When that does not answer ours.
         """
         try:
             fields = _fields(server_first)

@@ -9,7 +9,7 @@ keeper only waits for what becomes of it:
 - down: when it ends, in whatever way, or when it has not called `beat` for `stale_seconds`;
 - again: after a pause that doubles from run to run, once all that it comes after holds again. A run
   that stayed up for long makes the next pause short again. After too many runs in too short a time
-  it stays down. A run that was stopped since something fell that it comes after counts for nothing.
+  it stays down. A run that was stopped because something that it comes after fell does not count.
 """
 
 import contextvars
@@ -35,7 +35,7 @@ _LONGEST_PAUSE_SECONDS = 10.0
 _JITTER = 0.2
 _NO_LIMIT = 1_000_000_000
 _CALM_SECONDS = 30.0
-"""A run that was up for as long is no crash loop: the next pause is short again."""
+"""A run that was up for this long is no crash loop: the next pause is short again."""
 
 
 class Task(KeptCondition):
@@ -62,7 +62,7 @@ class Task(KeptCondition):
         after: The conditions that must hold before it is started, also again; `redis` is the
             orchestrator's own probe.
         restart: Whether it is started again when it has ended.
-        stop_with: Stop it when something falls that it comes after, and start it again later.
+        stop_with: Stop it when something that it comes after falls, and start it again later.
         stale_seconds: How long it may go without `startup.condition(name).beat()` before it is
             taken for hung, stopped and started again; `None` never.
         stop_seconds: How long it may take to end once it is cancelled. One that has not ended by
@@ -119,7 +119,7 @@ class Task(KeptCondition):
             object.__setattr__(self, field, value)
 
     def in_rollback(self) -> "Task":
-        """The same, at once and for ever: it is work of the application, and nothing is asked."""
+        """The same, without order and limits: it is the application's work, not a question."""
         return Task(
             self.name,
             self.function,
@@ -191,7 +191,7 @@ class _TaskRun:
         self._ended = anyio.Event()
         self._watched = True
         self.gave_nothing = False  # to await, so that another run would not either
-        self.gave_way = False  # it was stopped since something fell that it comes after
+        self.gave_way = False  # it was stopped because something that it comes after fell
 
     async def wait(self) -> str:
         """Run it until it ends, or must be stopped; return why it is down."""

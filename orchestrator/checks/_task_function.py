@@ -1,9 +1,9 @@
-"""What a background task may be: refused when it is declared, before it can block the event loop.
+"""Which functions can be tasks; others are refused at once, before they can block the event loop.
 
-A plain `def` with a blocking loop would freeze the whole application, and no thread could be
-stopped for it. What a plain function does cannot be seen from outside. So one that is not async is
-refused, unless it says that it returns what can be awaited, or is a lambda, as in
-`lambda: consume("jobs")`, where there is no place to say so.
+A plain `def` with a blocking loop would freeze the whole application, and in a thread it could not
+be stopped. What a plain function does cannot be seen from outside. So a function that is not async
+is refused, unless its annotation says that it returns an awaitable, or it is a lambda, as in
+`lambda: consume("jobs")`, which has no annotations.
 """
 
 import functools
@@ -18,7 +18,7 @@ TaskFunction = Callable[..., Awaitable[object]]
 """An async function without arguments; it may take anyio's `task_status`."""
 
 _AWAITABLE = re.compile(r"\b(?:Awaitable|Coroutine|Future|Task)\b")
-"""What stands in the annotation of a plain function that returns what can be awaited."""
+"""Words in the annotation of a plain function that returns an awaitable."""
 
 
 def checked_function(name: str, function: TaskFunction) -> TaskFunction:
@@ -50,12 +50,12 @@ def parameters_of(function: TaskFunction) -> Iterable[str]:
     """The names of what it takes."""
     try:
         return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some built in functions tell nothing
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return ()
 
 
 def _is_surely_sync(given: object) -> bool:
-    """Whether it is a plain function, whatever it is wrapped in, that gives nothing to await."""
+    """Whether it is a plain function, whatever it is wrapped in, that returns nothing to await."""
     while not inspect.iscoroutinefunction(given):
         match given:
             case functools.partial():
@@ -86,6 +86,6 @@ def _refuse_arguments(function: TaskFunction) -> None:
         signature.bind(**status)
     except TypeError as error:
         raise TypeError(
-            f"function takes nothing, or task_status, but here: {error}; give the others with"
+            f"function may take nothing but task_status: {error}; bind its other arguments with"
             " functools.partial(...)"
         ) from None

@@ -9,7 +9,7 @@ from orchestrator.checks._exchange_session import ExchangeProbe, ExchangeSession
 
 
 class TcpSession(ExchangeSession):
-    """Connects: where a port accepts, there is nothing more to ask."""
+    """Connects; once the port accepts, there is nothing more to ask."""
 
     has_question = False
 
@@ -36,8 +36,8 @@ class TcpProbe(ExchangeProbe[TcpSession]):
 def tcp(host: str, port: int) -> TcpProbe:
     """A probe that connects to a port, and closes again.
 
-    That something accepts connections says little of whether it works: use a probe that speaks the
-    protocol where there is one.
+    A port that accepts connections says little about whether the service works: use a probe that
+    speaks its protocol if there is one.
 
     Args:
         host: A name or an address.
@@ -45,6 +45,6 @@ def tcp(host: str, port: int) -> TcpProbe:
 
     Raises:
         TypeError: When one is of the wrong type.
-        ValueError: When one cannot be.
+        ValueError: When one cannot be used.
     """
     return TcpProbe(host, port)

@@ -65,7 +65,7 @@ def settings_of_url(url: str) -> RedisSettings:
 def _remedy(given: object) -> str:
     """What to write instead of something that is no URL."""
     if given is None:
-        return "is the variable set that it comes from?"
+        return "is the variable that it comes from set?"
     if isinstance(given, bytes):
         return "decode it"
     if hasattr(given, "connection_pool"):

@@ -33,7 +33,7 @@ def _begin_in_worker() -> None:
 
 
 def _is_master() -> None:
-    """This process has made a gate, and serves nothing with it: its forks do."""
+    """This process has made a gate, but only its forks serve requests."""
     if unbegun:
         drain_signal.let_go()
 
@@ -57,7 +57,7 @@ def hears_signals() -> bool:
 
 
 def lacks_threads() -> bool:
-    """Whether this is a uWSGI that runs an application's threads only by accident."""
+    """Whether this is a uWSGI that was not told to run an application's threads."""
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is None:
         return False

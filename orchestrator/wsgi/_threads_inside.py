@@ -1,8 +1,9 @@
-"""How a WSGI application ends its work: what runs in the server's threads, counted.
+"""The drain of a WSGI application: counts the requests in the server's threads.
 
-The server goes on accepting while the gate holds its signal back, so a drain has all its phases,
-but for WebSockets. `Connection: close` is the server's own business in WSGI: PEP 3333 forbids it to
-applications. gunicorn can be asked for it; its sync worker and uWSGI keep no connection open.
+The server keeps accepting while the gate holds its signal back, so a drain has all its phases,
+except that there are no WebSockets to close. `Connection: close` is up to the server: PEP 3333
+forbids it to applications. gunicorn can be asked for it; its sync worker and uWSGI keep no
+connection open.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ class ThreadsInside:
 
     Args:
         startup: The orchestrator.
-        wake: Lets those who are held decide anew.
+        wake: Has every held request decided again.
 
     Attributes:
         inside: How many there are.
@@ -41,7 +42,7 @@ class ThreadsInside:
         startup.drain_with(self)
 
     def begin_anew(self) -> None:
-        """In a new process: nothing runs in it."""
+        """This is a new process: nothing runs in it yet."""
         self.inside = 0
         self.answering = 0
         self._lock = threading.Lock()
@@ -90,13 +91,13 @@ class ThreadsInside:
             _call(look_again)
 
     def until_sent(self, body: Iterable[bytes], wrapper: object) -> Iterable[bytes]:
-        """The body of a response: what is produced while it is sent ends only then.
+        """The body of a response; the request ends once all of it is sent.
 
         Args:
             body: The body.
-            wrapper: The server's `wsgi.file_wrapper`: what it has made is for the server alone.
+            wrapper: The server's `wsgi.file_wrapper`; the server must get what this made as it is.
         """
-        # uWSGI's is no class, and it knows what it has made by its identity.
+        # uWSGI's is not a class, and it recognises what it made by identity.
         is_files = isinstance(body, wrapper) if isinstance(wrapper, type) else wrapper is not None
         if is_files or isinstance(body, list | tuple):
             self.leave()

@@ -1,6 +1,6 @@
-"""Decides for each request of the WSGI gate, in the thread of the server that has it.
+"""Decides each request of the WSGI gate, in the server's thread that handles it.
 
-A request is held in its thread; `wake` has each of those decide anew.
+A held request waits in its thread; `wake` has each of them decided again.
 """
 
 import threading
@@ -30,7 +30,7 @@ class WsgiAdmission:
 
     Attributes:
         held: How many are held now.
-        cannot: Why every request is refused; empty if it is not.
+        cannot: Why every request is refused; empty if they are not.
     """
 
     held: int
@@ -55,7 +55,7 @@ class WsgiAdmission:
         self.begin_anew("")
 
     def begin_anew(self, cannot: str) -> None:
-        """Nothing is held, as in a process that is new."""
+        """Nothing is held, as in a new process."""
         self.cannot = cannot
         self.held = 0
         self._changed = threading.Condition()
@@ -67,7 +67,7 @@ class WsgiAdmission:
         self.stats.tell(outcome)
 
     def decide(self, multithread: bool) -> Outcome:
-        """Decide for a request of a gate that is not open; hold it, where a thread is to spare."""
+        """Decide a request while the gate is not open; hold it if there is a thread to spare."""
         if self._refuses_at_once():
             return Outcome.REFUSED
         with self._changed:
@@ -109,13 +109,13 @@ class WsgiAdmission:
         return startup.stage is Stage.DEGRADED and not self._admit_degraded
 
     def refuse(self, outcome: Outcome) -> HealthReport:
-        """The refusal of one with this outcome."""
+        """The response for this outcome."""
         startup = self._startup
         entered = not startup.never_ran_here or startup.stage is not Stage.BOOTING
         why = self.cannot or (
             reason(outcome, startup.stage, startup.draining or startup.ended is not None, True)
             if entered
-            else "The start-up was never begun: leave run_in_thread on, or enter the orchestrator."
+            else "The start-up never began: leave run_in_thread on, or enter the orchestrator."
         )
         report = refusal(HTTPStatus.SERVICE_UNAVAILABLE, why)
         with self._changed:
@@ -126,6 +126,6 @@ class WsgiAdmission:
         return HealthReport(report.status, report.body, report.content_type, headers)
 
     def wake(self) -> None:
-        """Have each that is held decide anew."""
+        """Have every held request decided again."""
         with self._changed:
             self._changed.notify_all()

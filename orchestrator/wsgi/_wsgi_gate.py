@@ -1,8 +1,9 @@
-"""The gate for WSGI: holds in threads of the server, as many as that can spare.
+"""The gate for WSGI: holds requests in the server's threads, as many as it can spare.
 
 The orchestrator runs in a thread with an event loop of its own. A companion of the start-up wakes
-the threads of held requests at each change of stage, and each of them decides anew. A fork copies
-none of these threads: so each process begins with its first request, or in a hook after the fork.
+the threads of held requests at each change of stage, and each of them decides again. A fork copies
+none of these threads, so each process enters the orchestrator with its first request, or in a hook
+after the fork.
 """
 
 import os
@@ -50,7 +51,7 @@ class ReadinessGate:
     In `ready` requests pass. Before it they are held, until ready or their limit; in `degraded`
     they are refused at once. A held request takes up a thread of the server, and health checks need
     one, too: so only `max_held` are held at a time, and none at all where a process handles one
-    request after the other, as gunicorn's sync worker does. A refusal is a 503 with a jittered
+    request at a time, as gunicorn's sync worker does. A refusal is a 503 with a jittered
     `Retry-After`. At SIGTERM it drains, where the server lets Python handle that.
 
     Args:
@@ -69,8 +70,8 @@ class ReadinessGate:
             entered there already. See `start` for a hook that does it earlier.
         retry_after_seconds: The least and the most of `Retry-After`, in seconds; 300 in a crowd.
         stop_on_sigterm: Drain when SIGTERM or SIGINT arrives, as `Orchestrator.drain` says, and run
-            the server's own handler then. The orchestrator runs in another thread, so the main one
-            has to make this gate or call `start`; under gunicorn that is so.
+            the server's own handler then. The orchestrator runs in another thread, so the main
+            thread has to make this gate or call `start`, as it does under gunicorn.
         on_admission: Called with the outcome of each request: `admitted`, `refused`, `overflow` or
             `timed_out`; from several threads.
 

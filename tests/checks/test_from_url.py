@@ -41,7 +41,7 @@ def test_each_scheme_has_its_probe() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("", "is empty: is the variable set that it comes from.; write one of postgresql://"),
+        ("", "is empty: is the variable that it comes from set.; write one of postgresql://"),
         ("'tcp://hunter2:1'", "has quotes around it"),
         ("localhost:5432", "does not begin with a scheme"),
         ("hunter2@db", "does not begin with a scheme"),

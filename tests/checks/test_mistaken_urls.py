@@ -18,8 +18,8 @@ MAKERS: list[tuple[Callable[[str], object], str]] = [
     (from_url, "tcp://db:hunter2"),
 ]
 MISTAKES = [
-    ("", "is empty: is the variable set"),
-    (" \n", "is empty: is the variable set"),
+    ("", "is empty: is the variable"),
+    (" \n", "is empty: is the variable"),
     ('"{}"', "has quotes around it"),
     ("'{}'", "has quotes around it"),
     ('"{}"\n', "has quotes around it"),

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from orchestrator import Orchestrator
+from orchestrator._runtime.drain_signal import DRAIN_SIGNAL
 from orchestrator.cli._shell.asked import asked_for
 from orchestrator.cli.run.child import Child
 from orchestrator.cli.run.run import _Supervisor
@@ -523,6 +524,8 @@ def test_cmd_gets_everything_else_that_was_given(
         "os.dup2(os.open('/dev/zero', os.O_RDONLY), 9)\n"
         "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+        # A drain in this process leaves its own signal ignored.
+        f"signal.signal({DRAIN_SIGNAL}, signal.SIG_DFL)\n"
         f"os.environ['LISTEN_PID'] = str(os.getpid()) if {activated} else '1'\n"
         "os.execv(sys.argv[1], sys.argv[1:])\n"
     )

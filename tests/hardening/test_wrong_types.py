@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: ProbeResult(0.1, Failure(given("transient"), "A", "b")),
         "kind must be a FailureKind",
     ),
-    "no URL": (lambda: RedisProbe(given(None)), "is the variable set"),
+    "no URL": (lambda: RedisProbe(given(None)), "is the variable"),
     "a URL of bytes": (lambda: RedisProbe(given(URL.encode())), "URL must be a str"),
     "a client for a URL": (lambda: RedisProbe(given(CLIENT)), r"RedisProbe\.from_client\(client\)"),
     "a URL for a client": (lambda: RedisProbe.from_client(given(URL)), r"RedisProbe\(url\)"),

@@ -125,7 +125,7 @@ def test_the_reason_fits_into_a_close() -> None:
     ):
         socket.receive_text()
     assert closed.value.code == 1013
-    assert "never begun" in closed.value.reason
+    assert "never began" in closed.value.reason
     assert len(closed.value.reason.encode()) <= 123
 
 
@@ -134,7 +134,7 @@ async def test_asgi_transport_is_told_the_same() -> None:
     startup = quick()
     transport = httpx.ASGITransport(an_application(startup))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        assert "never begun" in (await client.get("/")).json()["detail"]
+        assert "never began" in (await client.get("/")).json()["detail"]
         async with startup:
             assert (await client.get("/")).json() == Stage.READY
 

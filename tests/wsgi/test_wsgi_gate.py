@@ -188,7 +188,7 @@ def test_without_a_start_it_says_so_at_once(gates: Callable[..., ReadinessGate])
     began = time.monotonic()
     status, _, body = ask(gate)
     assert (status[:3], time.monotonic() - began < 30) == ("503", True)
-    assert "never begun" in json.loads(body)["detail"]
+    assert "never began" in json.loads(body)["detail"]
 
 
 class Broken(ScriptedProbe):

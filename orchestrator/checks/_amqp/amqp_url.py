@@ -119,7 +119,7 @@ def _options(options: dict[str, str], *, tls: bool) -> dict[str, object]:
     for name in options:
         if name not in _OF_CLIENTS and name not in _USED:
             named = f": {name}" if name.isidentifier() else ""
-            raise ValueError(f"the AMQP URL has an option that is not known{named}")
+            raise ValueError(f"the AMQP URL has an unknown option{named}")
         if name in _USED and name not in _MECHANISM and not tls:
             raise ValueError(f"the AMQP URL's option {name} is for TLS: begin with amqps://")
 

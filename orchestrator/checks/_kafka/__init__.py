@@ -1,1 +1,1 @@
-"""`kafka`: a cluster of which a broker can be reached where it says that it is."""
+"""`kafka`: a cluster with a broker that can be reached at the address it advertises."""

@@ -41,7 +41,7 @@ def kafka(
         Check("kafka", kafka("kafka-1:9092,kafka-2:9092", sasl=("SCRAM-SHA-512", "app", password)))
 
     One of the bootstrap servers has to say where the brokers are, and at least one broker has to
-    answer there. Topics and partitions are not looked at: use `call` with your own client for that.
+    answer there. Topics and partitions are not checked: use `call` with your own client for that.
 
     Args:
         bootstrap: `host:port`, several separated by commas or as a list; the port is 9092 if not

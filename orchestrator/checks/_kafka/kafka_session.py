@@ -1,12 +1,12 @@
-"""A Kafka cluster of which at least one broker can be reached where it says that it is.
+"""A Kafka cluster with at least one broker that can be reached at the address it advertises.
 
-It speaks the few requests itself (`kafka_wire`). The client libraries connect again and again in
-threads of their own that no deadline reaches, and librdkafka writes to standard error meanwhile.
+It sends the few requests itself (`kafka_wire`). Client libraries reconnect again and again in
+threads of their own, where no deadline reaches them, and librdkafka writes to standard error.
 
-A bootstrap server that answers proves nothing: the addresses that the brokers advertise, which is
-where clients go, may swallow everything. So it asks a bootstrap server for the brokers, and then
-one of these. Both times it connects to all of them at once, and talks to them in the order in which
-they accept, so that a dead one takes no time from the others.
+A bootstrap server that answers proves nothing: the addresses that the brokers advertise, which
+clients go to, may lead nowhere. So it asks a bootstrap server for the brokers, and then one of
+these. Both times it connects to all of them at once, and talks to them in the order in which they
+accept, so a dead one takes no time from the others.
 """
 
 import contextlib
@@ -84,15 +84,15 @@ class KafkaSession(ExchangeSession):
         """It talks to several servers, one after the other."""
 
     def timed_out(self, timeout_seconds: float) -> Failure:
-        """What is missing of an attempt of `timeout_seconds`."""
+        """What an attempt of `timeout_seconds` still waited for."""
         if self._advertised:
             return self.failure_of(self._none_reachable(), timeout_seconds)
         return super().timed_out(timeout_seconds)
 
     def _none_reachable(self) -> ProtocolFault:
         reason = (
-            "no broker reachable: {where} answers, but at none of the addresses that the"
-            f" brokers advertise ({self._advertised}) does one answer; see advertised.listeners"
+            "no broker reachable: {where} answers, but no broker does at the addresses that"
+            f" they advertise ({self._advertised}); see advertised.listeners"
         )
         return ProtocolFault("NoBrokerReachable", reason)
 

@@ -38,7 +38,7 @@ class KafkaConversation:
 
     Args:
         stream: The connection.
-        wrong_server: Makes the error for what is no answer of a broker.
+        wrong_server: Makes the error for what is not a broker's answer.
         wants_tls: Makes the error for one that speaks TLS.
     """
 

@@ -37,14 +37,14 @@ _LEFT = frozenset(
         "requirepeer",
     }
 )
-"""What it has its own numbers for, or no use for."""
+"""What the check has numbers of its own for, or no use for."""
 
 
 def options_of_dsn(dsn: str) -> dict[str, str]:
-    """The options that a connection string says.
+    """The options in a connection string.
 
     Raises:
-        ValueError: When it is malformed, or has an option that is not known. The text names the
+        ValueError: When it is malformed, or has an unknown option. The text names the
             option, and holds nothing else of it.
     """
     if "\0" in dsn:
@@ -62,7 +62,7 @@ def options_of_dsn(dsn: str) -> dict[str, str]:
     for name in options:
         if name not in TAKEN and name not in _LEFT and not driver:
             named = f": {name}" if re.fullmatch(r"[a-z_]{1,40}", name) else ""
-            raise ValueError(f"the DSN has an option that is not known{named}")
+            raise ValueError(f"the DSN has an unknown option{named}")
     return {name: value for name, value in options.items() if name in TAKEN}
 
 

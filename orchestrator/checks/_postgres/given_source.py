@@ -1,7 +1,7 @@
-"""What `postgres` was given, as settings: a DSN, an engine of SQLAlchemy, or a pool.
+"""Settings from what `postgres` was given: a DSN, an SQLAlchemy engine, or a pool.
 
-No connection of it is used. What it connects with is read again for each of our connections, since
-a password may be a token that changes.
+None of its connections is used. Its settings are read again for each of our connections, since a
+password may be a token that changes.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ def source_of(given: object, password: Password | None, stuck_seconds: float) ->
         case _:
             write = "write postgres('postgresql://user:password@host/database')"
             if given is None:
-                write = "is the variable set that it comes from?"
+                write = "is the variable that it comes from set?"
             elif hasattr(given, "unicode_string"):  # of pydantic
                 write = "write str(...), which is its text"
             raise wrong_type(given, "source", "a DSN, a pool or an SQLAlchemy engine", write)
@@ -171,7 +171,7 @@ def _of_asyncpg(pool: AsyncpgPool, password: Password | None) -> PostgresSetting
 
 
 def _called(value: object) -> object:
-    """A value, or the result of a function of the application, in an event loop if needed."""
+    """A value, or the result of the application's function, in an event loop if needed."""
     outcome = value() if callable(value) else value
     if not inspect.isawaitable(outcome):
         return outcome
@@ -190,7 +190,7 @@ def _of_arguments(
     options = options_of_dsn(dsn)
     tls: ssl.SSLContext | None = None
     for name, given in named.items():
-        # A password that is asked for elsewhere need not be asked for here.
+        # Where a function gives the password, this one need not be asked.
         value = _called(given) if name == "password" and password is None else given
         option = {"database": "dbname", "ssl": "sslmode", "ssl_context": "sslmode"}.get(name, name)
         match value:

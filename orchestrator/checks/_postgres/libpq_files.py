@@ -40,7 +40,7 @@ _VARIABLES = {
 
 
 def completed(options: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The options, with what the service and then the environment say of the rest.
+    """The options; those not given come from the service, and then from the environment.
 
     Raises:
         ValueError: When a service is asked for that is not there.

@@ -1,7 +1,7 @@
 """Whether the application's own pool works, seen without taking a connection from it.
 
-A pool that is merely busy is no fault: all replicas are busy together, and would all leave rotation
-together. It is stuck if every connection is out, and none has come back for a long time.
+A pool that is merely busy is no fault: all replicas are busy at once, and would all leave rotation
+at once. It is stuck if every connection is out, and none has come back for a long time.
 """
 
 import time
@@ -71,7 +71,7 @@ class _QueuePool(Protocol):
 
 
 PoolProgress = Callable[[], Hashable | None]
-"""What changes with each connection that comes back; `None` while not every connection is out."""
+"""A value that changes with each connection that comes back; `None` while some are not out."""
 
 
 class PoolWatch:
@@ -80,7 +80,7 @@ class PoolWatch:
     Args:
         is_closed: Whether the application has closed it.
         progress: Shows whether it moves.
-        stuck_seconds: How long it may stand still.
+        stuck_seconds: How long it may make no progress.
     """
 
     def __init__(

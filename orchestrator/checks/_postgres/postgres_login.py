@@ -27,7 +27,7 @@ class PostgresLogin:
 
     Args:
         stream: The connection.
-        settings: The way in.
+        settings: How to log in.
         server: The server.
     """
 
@@ -42,7 +42,7 @@ class PostgresLogin:
         self._scram: Scram | None = None
 
     def run(self) -> None:
-        """From the first message to the first `ReadyForQuery`.
+        """Go from the first message to the first `ReadyForQuery`.
 
         Raises:
             ProtocolFault: When the server does not let us in, or must not be trusted.
@@ -90,7 +90,7 @@ class PostgresLogin:
             raise ProtocolFault("AuthenticationMethod", reason, permanent=True)
 
     def _allow(self, request: int) -> None:
-        """Refuse what the DSN rules out: it may be an impostor who asks."""
+        """Refuse what the DSN rules out: the one who asks may be an impostor."""
         wanted = self._settings.options.get("require_auth", "").replace(" ", "")
         name = _METHODS[request]
         ruled_out = {one[1:] for one in wanted.split(",") if one.startswith("!")}

@@ -66,14 +66,14 @@ def postgres(
     """A probe that logs in to PostgreSQL and asks it a query, on one connection of its own.
 
     The connection stays open between attempts, so its end is noticed at once, and a database that
-    takes no more connections is still seen to answer. It works on asyncio and trio and needs no
-    package: libpq's and the drivers' limits are for each host and each read, so that a server that
-    is silent or sends one byte at a time outlasts them, and the reasons for which a login fails are
-    distinguished by their codes, whatever the server's language.
+    takes no more connections is still seen to answer. It works on asyncio and trio, and needs no
+    driver: the limits of libpq and drivers are for each host and each read, so a server that is
+    silent or sends one byte at a time outlasts them. Failed logins are told apart by their codes,
+    whatever the server's language.
 
-    A pool or an engine is never asked for a connection: a pool that is busy is no outage. Taken
-    over is what it makes its connections with, and it is looked at: the attempt fails where the
-    pool is closed, or stuck.
+    A pool or an engine is never asked for a connection: a pool that is busy is no outage. Its
+    settings are taken over, and its state is watched: the attempt fails if the pool is closed or
+    stuck.
 
     Example::
 
@@ -83,12 +83,12 @@ def postgres(
         source: A DSN as for libpq, a URI or keywords, also `postgresql+asyncpg://` and the like;
             an engine of SQLAlchemy, sync or async, or its URL; a pool of psycopg_pool or asyncpg;
             an entry of Django's `DATABASES`.
-            What a DSN does not say is as in libpq: from the environment (`PGHOST`, ...), the
-            service file, and the password file. All its servers share the time of an attempt.
+            What a DSN leaves out comes from where libpq looks: the environment (`PGHOST`, ...), the
+            service file and the password file. All its servers share the time of an attempt.
         password: Gives the password for each new connection, such as a token; called in the
             probe's thread.
-        pool_stuck_seconds: A pool with no connection left is stuck when none came back for so
-            long. Not known of asyncpg's; `math.inf` for never.
+        pool_stuck_seconds: A pool with no connection left is stuck when none came back for so long;
+            `math.inf` for never. asyncpg's pool does not say enough to tell.
 
     Raises:
         TypeError: When an argument is of the wrong type.

@@ -39,7 +39,7 @@ _QUESTIONS = {
     "read-only": _SessionQuestion(_READ_ONLY, b"on", "is not read-only, as the DSN requires"),
     "primary": _SessionQuestion(_STANDBY, b"f", "is a standby, and the DSN requires a primary"),
     "standby": _SessionQuestion(_STANDBY, b"t", "is not a standby, as the DSN requires"),
-    "any": _SessionQuestion("SELECT 1", b"1", "gave another answer than 1 to SELECT 1"),
+    "any": _SessionQuestion("SELECT 1", b"1", "answered SELECT 1 with something other than 1"),
 }
 """What is asked, by `target_session_attrs`; each works on all versions of the server."""
 
@@ -55,15 +55,15 @@ _WAYS = {"disable": (False,), "allow": (False, True), "prefer": (True, False)}
 _TLS_ALERT = b"\x15"
 
 _NO_ENTRY = "28000"
-"""No line of pg_hba.conf fits, which may be for want of TLS or because of it."""
+"""No line of pg_hba.conf matches, which may be because TLS is missing, or because it is there."""
 
 
 class PostgresSession(StreamSession[PostgresServer]):
     """Asks whether the server answers a query.
 
     Args:
-        source: Gives the settings for a new connection. It may block: it may be of the application.
-        first: The server that is named before it was called.
+        source: Gives the settings for a new connection. It may block: it may be the application's.
+        first: The server to name before that was called.
     """
 
     plain = "use sslmode=disable"
@@ -76,7 +76,7 @@ class PostgresSession(StreamSession[PostgresServer]):
         self._is_plain = True
 
     def places(self) -> Sequence[PostgresServer]:
-        """The servers, as the DSN, the environment and the application say now."""
+        """The servers, as the DSN, the environment and the application name them now."""
         self.phase = StreamPhase.SETTINGS
         self._settings = self.interruption.uninterruptible(self.phase, self._settings_now)
         return self._settings.servers
@@ -132,7 +132,7 @@ class PostgresSession(StreamSession[PostgresServer]):
     # -- TLS --------------------------------------------------------------------------------------
 
     def _secure(self, stream: DeadlineStream, place: PostgresServer, *, optional: bool) -> bool:
-        """Begin TLS; or say that there is none, where it is optional."""
+        """Begin TLS; return False where there is none and it is optional."""
         self.phase = StreamPhase.LOGIN
         options = self._now.options
         if options.get("sslnegotiation") != "direct":
@@ -141,8 +141,8 @@ class PostgresSession(StreamSession[PostgresServer]):
             if answer == _TLS_ALERT:
                 reason = "{where} expects TLS from the first byte: add sslnegotiation=direct"
                 raise ProtocolFault("TlsMismatch", reason, permanent=True)
-            # More than one byte is another protocol; or someone who puts words into the server's
-            # mouth, that are taken for secured once TLS is there (CVE-2021-23222).
+            # More than one byte is another protocol, or someone in between who adds data that would
+            # count as secured once TLS has begun (CVE-2021-23222).
             if answer not in (b"S", b"N", b"E") or (answer != b"E" and stream.has_extra()):
                 raise not_postgres()
             if answer == b"N" and optional:
@@ -166,7 +166,7 @@ class PostgresSession(StreamSession[PostgresServer]):
                 f"no TLS to {{where}}: sslmode={mode} needs sslrootcert, or ~/.postgresql/root.crt"
             )
             raise ProtocolFault("CertificateError", reason, permanent=True)
-        # As in libpq, authorities that are there are asked in any mode.
+        # As in libpq, authorities that exist are used in any mode.
         verify = strict or bool(files.authorities)
         context = client_context(files, verify=verify, check_hostname=mode == "verify-full")
         try:
@@ -191,11 +191,11 @@ class PostgresSession(StreamSession[PostgresServer]):
         PostgresLogin(stream, self._now, place).run()
 
     def ask_on(self, stream: DeadlineStream) -> None:
-        """Send the query that tells what the server must be."""
+        """Send the query that shows whether the server is what it must be."""
         stream.write(message(b"Q", text(_QUESTIONS[self._place.wants].query)))
 
     def hear_from(self, stream: DeadlineStream) -> None:
-        """It ends with `ReadyForQuery`; what comes unasked, such as a notice, is passed over."""
+        """Read up to `ReadyForQuery`; what comes unasked, such as a notice, is skipped."""
         question = _QUESTIONS[self._place.wants]
         answer = b""
         while True:

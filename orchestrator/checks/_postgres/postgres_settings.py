@@ -1,4 +1,4 @@
-"""From the options of libpq to what a connection is made with."""
+"""The settings of a connection, made from libpq's options."""
 
 import os
 import ssl
@@ -48,7 +48,7 @@ class PostgresServer(Place):
 
 @record
 class PostgresSettings:
-    """The servers, and the way in. Its `repr` shows nothing.
+    """Where to connect and how to log in. Its `repr` shows nothing.
 
     Attributes:
         servers: In the order in which they are tried.
@@ -65,7 +65,7 @@ class PostgresSettings:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
     def password(self, server: PostgresServer) -> str:
-        """What is said, or stands in the password file for this server."""
+        """The password that was given, or the one in the password file for this server."""
         if said := self.options.get("password"):
             return said
         # libpq takes a Unix socket in the default directory for localhost.
@@ -76,7 +76,7 @@ class PostgresSettings:
 
     @property
     def files(self) -> TlsFiles:
-        """The files for TLS: what is said, or stands where libpq looks for it."""
+        """The files for TLS: those that were given, or those where libpq looks."""
 
         def said_or(name: str, default: str) -> str:
             path = home() / ".postgresql" / default

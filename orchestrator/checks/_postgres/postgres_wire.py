@@ -1,9 +1,9 @@
-"""The part of PostgreSQL's protocol 3.0 that a login and a question need.
+"""The part of PostgreSQL's protocol 3.0 that a login and a query need.
 
 https://www.postgresql.org/docs/current/protocol-message-formats.html; the codes of errors are in
-https://www.postgresql.org/docs/current/errcodes-appendix.html. Nothing of an error but its code is
-read: the rest is text of the server, in its language. PgBouncer has one code for everything, and
-always speaks English, so with that code its text is looked at for some words, and never shown.
+https://www.postgresql.org/docs/current/errcodes-appendix.html. Only an error's code is read: the
+rest is text in the server's language. PgBouncer has one code for everything, and always speaks
+English, so with that code the text is searched for some words, and never shown.
 """
 
 import struct
@@ -37,7 +37,7 @@ def _sized(body: bytes) -> bytes:
 
 
 def text(value: str) -> bytes:
-    """Text with its end."""
+    """A string, with the null byte that ends it."""
     return value.encode("utf-8", "surrogateescape") + b"\0"
 
 
@@ -45,7 +45,7 @@ def receive_message(stream: DeadlineStream) -> tuple[bytes, bytes]:
     """The next message: its kind and its body.
 
     Raises:
-        ProtocolFault: When what comes is none.
+        ProtocolFault: When what comes is not a message.
     """
     kind = stream.read(1)
     if kind[0] not in _KINDS:
@@ -63,13 +63,13 @@ def first_column(row: bytes) -> bytes:
 
 
 def not_postgres() -> ProtocolFault:
-    """What came is not PostgreSQL's."""
+    """The fault of a server that does not speak PostgreSQL's protocol."""
     reason = "{where} is not PostgreSQL: it speaks another protocol"
     return ProtocolFault("InvalidResponse", reason, permanent=True)
 
 
 def wrong_answer() -> ProtocolFault:
-    """What came is PostgreSQL's, and not what is due."""
+    """The fault of a server that speaks it, but says what is not due."""
     reason = "{where} answered, but not as PostgreSQL does: is it a proxy?"
     return ProtocolFault("WrongAnswer", reason, permanent=True)
 
@@ -124,7 +124,7 @@ _OF_POOLERS = (
     (b"cannot connect to server", "58000"),
     (b"query_wait_timeout", "58000"),
 )
-"""What PgBouncer says, and the code that PostgreSQL has for it, or the next best one."""
+"""What PgBouncer says, and PostgreSQL's own code for that, or the nearest one."""
 
 _CLASSES = {
     "08": "a connection exception (class 08)",
