@@ -454,7 +454,7 @@ def test_a_function_that_cannot_be_a_task_is_refused() -> None:
         (traced(one.sync), "not async"),
         (SyncConsumer(), "not async"),
         (SyncConsumer, "not async"),
-        (one.with_queue, "missing a required argument: 'queue'; bind its other arguments with functools"),
+        (one.with_queue, "missing a required argument: 'queue'; bind its other arguments"),
     ):
         with pytest.raises(TypeError, match=said):
             Task("jobs", wrong)  # type: ignore[arg-type]  # as a user may
