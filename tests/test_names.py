@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+import orchestrator
+
+SOURCES = Path(orchestrator.__file__).parents[1]  # elsewhere, if they are installed
 
 SAME_EVERYWHERE = {
     "__init__": "the face of its folder",
@@ -19,7 +21,7 @@ SAME_EVERYWHERE = {
 
 def modules() -> Iterator[Path]:
     for package in ("states", "orchestrator"):
-        yield from sorted((ROOT / package).rglob("*.py"))
+        yield from sorted((SOURCES / package).rglob("*.py"))
 
 
 def types_named_by(node: ast.stmt) -> Iterator[str]:
@@ -35,7 +37,7 @@ def types_named_by(node: ast.stmt) -> Iterator[str]:
 def named_twice() -> dict[str, list[str]]:
     places: dict[str, list[str]] = defaultdict(list)
     for path in modules():
-        where = str(path.relative_to(ROOT))
+        where = str(path.relative_to(SOURCES))
         stem = path.stem
         places[stem if stem == "__init__" else stem.strip("_")].append(where)
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -47,6 +49,10 @@ def named_twice() -> dict[str, list[str]]:
 def test_no_type_and_no_file_has_the_name_of_another() -> None:
     twice = named_twice()
     assert {n: p for n, p in twice.items() if n not in SAME_EVERYWHERE} == {}
+
+
+def test_all_modules_are_looked_at() -> None:
+    assert {path.parent.name for path in modules()} >= {"states", "orchestrator", "_gate"}
 
 
 def test_each_exception_is_needed() -> None:
