@@ -1,4 +1,8 @@
-"""The queue of held requests, and what became of each."""
+"""The queue of held requests, and what became of each.
+
+A held request waits for the outcome of its `Ticket`. The `Turnstile` admits the first in the queue,
+and `turn_away` refuses them; the request's own task, in the adapter, then does what that means.
+"""
 
 import math
 from collections import Counter, OrderedDict

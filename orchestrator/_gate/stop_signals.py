@@ -1,4 +1,14 @@
-"""The signals that end a process, as a gate hears them: before the server does."""
+"""What a gate does at a signal that ends the process, before the server hears it.
+
+1. `_runtime/signals.py` stands in front of the server's handler. It holds the signal back, and has
+   `StopSignals` hear of it on the event loop.
+2. `StopSignals` drains the service (`_core/drain.py`). First, those who are held are refused,
+   unless the gate is open; later, what is open is closed. The gate's part is in `in_flight.py`.
+3. Once all refusals are with the server, it passes the signal on: the server's own handler runs.
+   A thread (`_runtime/deferral.py`) does so at the drain's limit, whatever has not ended by then.
+
+Without a drain, and at SIGQUIT, it only refuses those who are held before it passes the signal on.
+"""
 
 import math
 import signal

@@ -1,4 +1,9 @@
-"""A signal that is held back until those who listen have answered, or drained; see `signals`."""
+"""A signal that is held back until those who listen have answered, or drained.
+
+The handler in `signals.py` makes a `Deferral`, which notifies the listeners: the gates, through
+`_gate/stop_signals.py`. A thread waits until all have passed the signal on, or their time is up,
+and sends it to the main thread once more; the handler then calls the server's own.
+"""
 
 import _thread
 import functools

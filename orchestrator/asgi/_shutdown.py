@@ -1,4 +1,7 @@
-"""A shutdown as the gate sees it: the service drains before the server hears the signal."""
+"""A shutdown as the ASGI gate sees it: the service drains before the server hears the signal.
+
+`_gate/stop_signals.py` has the order of events. This says when all refusals are with the server.
+"""
 
 import anyio
 import anyio.lowlevel

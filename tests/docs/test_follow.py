@@ -1,4 +1,4 @@
-"""Each way through the code that `docs/explanation/follow.md` shows is really gone."""
+"""Each path through the code that `docs/explanation/follow.md` shows is really taken."""
 
 import re
 import signal
