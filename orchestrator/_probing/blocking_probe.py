@@ -37,7 +37,8 @@ _HEAD_START_SECONDS = 0.03
 and keeps a connection on which a late answer may still come."""
 
 _LATE_SECONDS = 0.1
-"""An event loop that ends an attempt so much too late did not get to run."""
+"""An event loop that ends an attempt so much too late did not get to run; nor did a thread that
+took so much of the attempt itself."""
 
 _SessionT = TypeVar("_SessionT", bound=Session)
 
@@ -46,6 +47,11 @@ def held_up(failure: Failure, seconds: float) -> Failure:
     """The same failure, with a note that this process did not run in time."""
     reason = f"{failure.reason}; this process itself was late by {seconds:.3g} s"
     return replace(failure, reason=reason)
+
+
+def had_its_time(waited_seconds: float, timeout_seconds: float) -> bool:
+    """Whether a server has had as long as it may take, but for the moments that it takes to ask."""
+    return waited_seconds >= 0.9 * timeout_seconds
 
 
 class BlockingProbe(WatchedProbe, Generic[_SessionT]):
@@ -120,10 +126,10 @@ class BlockingProbe(WatchedProbe, Generic[_SessionT]):
         has_come = self._has_come()
         waits_since = self._worker.session.waits_since
         void = not waits_since or (waits_since < math.inf and has_come)
+        late_seconds = max(late_seconds, self._worker.session.held_seconds)
         if not is_held_up and late_seconds <= _LATE_SECONDS:
             return ProbeResult(took_seconds, failure, void=void)
-        had_its_time = waits_since < time.monotonic() - timeout_seconds
-        void = void or not had_its_time
+        void = void or not had_its_time(time.monotonic() - waits_since, timeout_seconds)
         return ProbeResult(took_seconds, held_up(failure, late_seconds), void=void)
 
     def _lent_steps(self) -> Steps | None:

@@ -36,6 +36,7 @@ class CallSession:
     accepted_at = 0.0
     is_endless = True
     waits_since = math.inf
+    held_seconds = 0.0
 
     def __init__(self, function: BlockingCall) -> None:
         self.interruption: Interruption = _NoInterruption()

@@ -7,15 +7,15 @@ All of it runs in the worker's thread.
   answered before may miss two answers; after that it counts as half open: the other side may have
   forgotten it. Any other failure on it may say nothing about the server, since many servers and
   proxies close idle connections; so the same attempt asks again, on a new connection.
-- A thread that sees its deadline much too late did not get to run, and says so; if the server had
-  less than its full time, the attempt is void.
+- A thread that sees its deadline much too late, or that took much of the time itself, did not get
+  to run, and says so; if the server had less than its full time, the attempt is void.
 """
 
 import time
 from abc import abstractmethod
 from collections.abc import Generator
 
-from orchestrator._probing.blocking_probe import held_up
+from orchestrator._probing.blocking_probe import had_its_time, held_up
 from orchestrator._probing.in_steps import InSteps, Steps, Wait
 from orchestrator._probing.interruption import Interruption
 from orchestrator._probing.question import Answer, IfLate
@@ -23,7 +23,8 @@ from states import Failure
 
 _MOST_UNANSWERED = 3
 _LATE_SECONDS = 0.1
-"""Every wait ends at its deadline. A thread that notices so much later did not get to run."""
+"""Nothing but a wait takes so long, and each wait ends at its deadline: unless the thread or the
+event loop does not get to run."""
 
 
 class ConnectionSession(InSteps):
@@ -45,6 +46,7 @@ class ConnectionSession(InSteps):
         self.interruption = Interruption()
         self._answers = False
         self._unanswered = 0
+        self._held_seconds = 0.0
 
     # -- what a subclass says ---------------------------------------------------------------------
 
@@ -68,6 +70,11 @@ class ConnectionSession(InSteps):
     @abstractmethod
     def waits_since(self) -> float:
         """Since when the other side has owed its next bytes; see `worker.Session`."""
+
+    @property
+    @abstractmethod
+    def held_seconds(self) -> float:
+        """How much of the attempt has passed on its connection; see `worker.Session`."""
 
     @property
     @abstractmethod
@@ -107,11 +114,12 @@ class ConnectionSession(InSteps):
         of_time = failure.error_type in self.of_time
         if_late = IfLate.SAYS_NOTHING if of_time else if_late
         now = time.monotonic()
-        if not of_time or now - deadline < _LATE_SECONDS:
+        late_seconds = max(now - deadline, self._held_seconds)
+        if not of_time or late_seconds < _LATE_SECONDS:
             return Answer(failure, if_late)
         asked_at = self.asked_at
-        void = asked_at is None or now - asked_at < timeout_seconds
-        return Answer(held_up(failure, now - deadline), if_late, void)
+        void = asked_at is None or not had_its_time(now - asked_at, timeout_seconds)
+        return Answer(held_up(failure, late_seconds), if_late, void)
 
     def steps(self) -> Steps | None:
         """How to ask now without waiting; `None` where only the thread can."""
@@ -149,6 +157,7 @@ class ConnectionSession(InSteps):
         try:
             self.exchange(deadline, timeout_seconds, patience_seconds)
         except Exception as error:  # every exception is a failed attempt
+            self._held_seconds = self.held_seconds  # before the connection goes
             return self._failed(error, timeout_seconds)
         finally:
             self.accepted_at = 0.0

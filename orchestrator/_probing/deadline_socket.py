@@ -5,7 +5,10 @@ time hold an attempt for ever.
 
 To read is to wait first, and then to take what is there. What the system has taken from the socket
 for a thread that lacks the interpreter would look like silence to the other threads; so nothing is
-taken before `waits_since` says that the wait is over.
+taken before `waits_since` says that the wait is over. Sending goes the same way.
+
+What passes between two waits, and between bytes that came and the end of their wait, is this
+process' own doing: it may lack the interpreter, or a processor. `held_seconds` counts that.
 """
 
 import contextlib
@@ -13,6 +16,7 @@ import math
 import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -24,6 +28,12 @@ MOST_BYTES = 256 * 1024
 
 _MOST_POLL_SECONDS = 2_000_000.0
 """poll(2) counts milliseconds in 31 bits."""
+
+_SURELY_QUICK_SECONDS = 0.002
+"""Bytes that were taken so soon need not be asked when they came."""
+
+_LAST_DATA_RECEIVED = struct.Struct("=52xI")
+"""In the kernel's `struct tcp_info` (linux/tcp.h): how many milliseconds ago data came last."""
 
 NOTHING_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -41,9 +51,8 @@ class DeadlineSocket:
 
     Attributes:
         bytes_left: How much this attempt may still read.
-        waits_since: Since when the thread has waited for bytes, of which none was taken, in
-            monotonic seconds; 0 while it does not wait, and infinite while it sends, which may mean
-            either.
+        waits_since: Since when the thread has waited for bytes, or for room to send some, in
+            monotonic seconds; 0 while it does not wait.
     """
 
     def __init__(self, sock: socket.socket, until: float) -> None:
@@ -52,14 +61,22 @@ class DeadlineSocket:
         self.begin(until)
 
     @property
+    def held_seconds(self) -> float:
+        """How much of this attempt has passed without the other side having the turn."""
+        now = time.monotonic()
+        return self._held_seconds + (0.0 if self.waits_since else now - self._turn_at)
+
+    @property
     def socket(self) -> socket.socket:
         """What it reads from."""
         return self._sock
 
-    def begin(self, until: float) -> None:
-        """Count from zero, for an attempt that ends at `until`."""
+    def begin(self, until: float, began_at: float | None = None) -> None:
+        """Count from zero, for an attempt that ends at `until`, and began now or at `began_at`."""
         self._until = until
         self.bytes_left = MOST_BYTES
+        self._held_seconds = 0.0
+        self._turn_at = time.monotonic() if began_at is None else began_at
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Read what there is; empty once the other side has closed."""
@@ -72,14 +89,15 @@ class DeadlineSocket:
         # A server that turns its clients away says why and closes: what it said is still there to
         # be read, and if it said nothing, reading fails likewise.
         with contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
-            try:
-                self._sock.settimeout(self.seconds_left())
-                self.waits_since = math.inf
-                self._sock.sendall(data)
-            except NOTHING_YET:
-                raise TimeoutError from None
-            finally:
-                self.waits_since = 0.0
+            until = time.monotonic() + self.seconds_left()
+            self._sock.settimeout(0)
+            rest = memoryview(data)
+            while rest:
+                try:
+                    rest = rest[self._sock.send(rest) :]
+                except NOTHING_YET as error:
+                    if not self._wait(until, writes=not isinstance(error, ssl.SSLWantReadError)):
+                        raise TimeoutError from None
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -112,11 +130,17 @@ class DeadlineSocket:
 
     def _wait(self, until: float, *, writes: bool = False) -> bool:
         """Wait for something to be there, or for room; return whether it is, and not too late."""
-        self.waits_since = now = time.monotonic()
+        now = time.monotonic()
+        self._held_seconds += now - self._turn_at
+        self.waits_since = now
+        is_ready = False
         try:
-            return now < until and _is_ready(self._sock, until - now, writes=writes)
+            is_ready = now < until and _is_ready(self._sock, until - now, writes=writes)
         finally:
-            self.waits_since = 0.0
+            self._turn_at, self.waits_since = time.monotonic(), 0.0
+        if is_ready and self._turn_at - now > _SURELY_QUICK_SECONDS:
+            self._held_seconds += min(self._turn_at - now, seconds_since_data(self._sock))
+        return is_ready
 
     def count(self, first: bytes, size: int) -> None:
         """Take note of what was read; `first` is its first byte.
@@ -127,6 +151,19 @@ class DeadlineSocket:
         self.bytes_left -= size
         if self.bytes_left < 0:
             raise TooMuchError
+
+
+def seconds_since_data(sock: socket.socket) -> float:
+    """How long ago the last data came, or the connection was accepted.
+
+    0 where that is not known: off Linux, and on Unix sockets.
+    """
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
+        (milliseconds,) = _LAST_DATA_RECEIVED.unpack(info)
+    except (OSError, AttributeError, struct.error):
+        return 0.0
+    return float(milliseconds) / 1000
 
 
 if hasattr(select, "poll"):

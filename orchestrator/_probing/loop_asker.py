@@ -13,13 +13,13 @@ then: a socket that is still unread in the loop's next round would be reported a
 import asyncio
 import os
 import socket
-import struct
 import time
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 import anyio
 
+from orchestrator._probing.deadline_socket import seconds_since_data
 from orchestrator._probing.in_steps import InSteps, Steps, Wait
 from orchestrator._probing.question import Answer
 
@@ -28,9 +28,6 @@ HERE_SECONDS = 0.05
 
 _SURELY_QUICK_SECONDS = 0.002
 """An answer that was taken so soon need not be asked when it came."""
-
-_LAST_DATA_RECEIVED = struct.Struct("=52xI")
-"""In the kernel's `struct tcp_info` (linux/tcp.h): how many milliseconds ago data came last."""
 
 
 class LoopAnswer(NamedTuple):
@@ -179,7 +176,7 @@ class _LoopAttempt:
         self._forget()
         now = time.perf_counter()
         if now - self._waits_since > _SURELY_QUICK_SECONDS:
-            self._lag_seconds += min(now - self._waits_since, _lag_seconds(wait.sock))
+            self._lag_seconds += min(now - self._waits_since, seconds_since_data(wait.sock))
         self._step()
 
     def _give_up(self) -> None:
@@ -238,16 +235,3 @@ def _forget(loop: asyncio.AbstractEventLoop, handle: socket.socket) -> None:
     if not loop.is_closed():
         loop.remove_reader(handle.fileno())
     handle.close()
-
-
-def _lag_seconds(sock: socket.socket) -> float:
-    """How long ago the last data came, or the connection was accepted.
-
-    0 where that is not known: off Linux, and on Unix sockets.
-    """
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
-        (milliseconds,) = _LAST_DATA_RECEIVED.unpack(info)
-    except (OSError, AttributeError, struct.error):
-        return 0.0
-    return float(milliseconds) / 1000

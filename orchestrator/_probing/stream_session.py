@@ -112,6 +112,11 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
             return math.inf
         return 0.0 if self._stream is None else self._stream.waits_since
 
+    @property
+    def held_seconds(self) -> float:
+        """How much of the attempt has passed here; see `worker.Session`."""
+        return 0.0 if self._stream is None else self._stream.held_seconds
+
     def timed_out(self, timeout_seconds: float) -> Failure:
         """What is missing of an attempt of `timeout_seconds`."""
         phase, where, limit = self.phase, self._place.where, f"within {timeout_seconds:.3g} s"
@@ -144,7 +149,7 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
     def exchange(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> None:
         """Ask over the open connection, or log in anew."""
         if self._answers and self._stream is not None:
-            self._exchange(self._stream, deadline)
+            self._exchange(self._stream, deadline, deadline - timeout_seconds)
         else:
             self._begin(deadline, patience_seconds)
 
@@ -194,9 +199,9 @@ class StreamSession(ConnectionSession, Generic[_PlaceT]):
         """Whether it was sent as a whole, and not answered."""
         return self._is_waiting
 
-    def _exchange(self, stream: DeadlineStream, until: float) -> None:
+    def _exchange(self, stream: DeadlineStream, until: float, began_at: float) -> None:
         self.phase = StreamPhase.ASK
-        stream.begin(until)
+        stream.begin(until, began_at)
         if self._is_waiting:
             stream.rewind()
         else:

@@ -63,6 +63,11 @@ class Session(Protocol):
         """
         ...
 
+    @property
+    def held_seconds(self) -> float:
+        """How much of the attempt has passed on its connection without the server's turn."""
+        ...
+
     def ask(self, deadline: float, timeout_seconds: float, patience_seconds: float) -> Answer:
         """Ask once. An exception is a transient failure, of which only the type is shown.
 

@@ -100,7 +100,7 @@ class ExchangeSession(StreamSession[Place]):
         self._deadline, self._timeout_seconds = deadline, timeout_seconds
         if self._stream is not None and self._is_waiting:  # the event loop has got this far
             self.interruption.adopt(self._stream.socket)
-            self._exchange(self._stream, deadline)
+            self._exchange(self._stream, deadline, deadline - timeout_seconds)
         else:
             super().exchange(deadline, timeout_seconds, patience_seconds)
 

@@ -56,7 +56,8 @@ class Connector:
     Attributes:
         progress: What is being done now.
         name_user: Whether to log in by user name and password, and not by the password alone.
-        socket: What was opened last; `None` before that, and while another one is being opened.
+        socket: What is asked on: Redis, or a sentinel meanwhile; `None` before that, and while
+            another one is being opened.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Connector:
         """
         if self._sentinels is None:
             return False
-        before, where = self._sentinels.master, self.progress.where
+        before, where, sock = self._sentinels.master, self.progress.where, self.socket
         now = time.monotonic()
         try:
             with self._interruption.beside():
@@ -119,6 +120,7 @@ class Connector:
             return False
         finally:
             self.progress.where, self.progress.phase = where, ProbePhase.PING
+            self.socket = sock
 
     # -- one connection ---------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from orchestrator._probing.deadline_socket import NOTHING_YET, DeadlineSocket, TooMuchError
-from orchestrator.redis._errors import LongReplyError, NotRedisError, SlowAnswerError
+from orchestrator.redis._errors import NotRedisError, SlowAnswerError
 
 _T = TypeVar("_T")
 
@@ -39,17 +39,10 @@ class ReplySocket(DeadlineSocket):
         super().__init__(sock, deadline)
         self._until = max(deadline, until)
 
-    def begin(self, until: float, most_bytes: int | None = None) -> None:
-        """Start to count anew, for the attempt that ends then.
-
-        Args:
-            until: When it ends, in monotonic seconds.
-            most_bytes: How much it may read, if that is more than a probe may.
-        """
-        super().begin(until)
+    def begin(self, until: float, began_at: float | None = None) -> None:
+        """Count from zero, for an attempt that ends at `until`, and began now or at `began_at`."""
+        super().begin(until, began_at)
         self._deadline = until
-        self._may_be_long = most_bytes is not None
-        self.bytes_left = most_bytes or self.bytes_left
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._sock, name)
@@ -112,7 +105,7 @@ class ReplySocket(DeadlineSocket):
         try:
             super().count(first, size)
         except TooMuchError:
-            raise (LongReplyError if self._may_be_long else NotRedisError) from None
+            raise NotRedisError from None
         if self._fresh and size and first not in _REPLY_TYPES:
             raise NotRedisError
         self._fresh = False

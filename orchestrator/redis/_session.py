@@ -79,6 +79,12 @@ class RedisSession(ConnectionSession):
         sock = self._connector.socket
         return 0.0 if sock is None else sock.waits_since
 
+    @property
+    def held_seconds(self) -> float:
+        """How much of the attempt has passed here; see `worker.Session`."""
+        sock = self._connector.socket
+        return 0.0 if sock is None else sock.held_seconds
+
     def abandon(self) -> None:
         """Close the descriptors and nothing else: the connection is of the process before a fork.
 
@@ -100,7 +106,7 @@ class RedisSession(ConnectionSession):
             self._pending.extend(sent)
         else:
             self._connector.progress.phase = ProbePhase.PING
-            connection.socket.begin(deadline)
+            connection.socket.begin(deadline, deadline - timeout_seconds)
             if not self._pending:
                 self._pending.extend(connection.send([*self._commands]))
         while self._pending:

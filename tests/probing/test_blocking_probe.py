@@ -26,6 +26,7 @@ class GreetingSession:
 
     is_endless = False
     waits_since = math.inf
+    held_seconds = 0.0
 
     def __init__(self, port: int) -> None:
         self.interruption = Interruption()
