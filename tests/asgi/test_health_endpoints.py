@@ -10,7 +10,9 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from orchestrator import Orchestrator, Policy, Stage
+from orchestrator._gate.health_verdict import HealthRules, verdict_on
 from orchestrator._http.asgi_types import ASGIApp
+from orchestrator._http.health_paths import HEALTH_PATHS
 from orchestrator.asgi import health_app
 from orchestrator.testing import REFUSED, WRONG_PASSWORD, ManualClock, ScriptedProbe
 from tests.asgi.gate_support import Caller, http_scope, settled, websocket_scope
@@ -70,6 +72,15 @@ def expected(situation: str, path: str, *, admits: bool, drains: bool) -> tuple[
     if "before ready" in situation:
         return (200, "warn") if admits else (503, "fail")
     return (503, "fail") if drains else (200, "warn")
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_without_options_the_rules_are_the_strict_ones(situation: str) -> None:
+    """They have defaults of their own, besides those of `health_app`."""
+    async with a_service(situation) as startup:
+        for path in HEALTH_PATHS:
+            verdict = verdict_on(path, startup, HealthRules())
+            assert verdict == expected(situation, path, admits=False, drains=False)[1]
 
 
 async def ask(app: ASGIApp, path: str, method: str = "GET", root_path: str = "") -> Caller:
