@@ -97,8 +97,7 @@ class Target:
         address: `server.address`: a host name, or the path of a Unix socket.
         port: `server.port`; `None` for a Unix socket.
         namespace: `db.namespace`: the name or number of the database.
-        operation: What is done with it, and so the name of the span: `PING`, `connect`, `GET`.
-            The system's name stands in where it is empty.
+        operation: The name of its spans, such as `PING` or `GET`; that of the system if empty.
 
     Texts are kept as one printable line each.
 
@@ -141,10 +140,7 @@ class Probe(ABC):
     connects_per_second: float = 8000.0
 
     def prepare(self, policy: Policy) -> None:  # noqa: B027  most probes need none of it
-        """Take over what the policy says to a probe. Called once, before the first attempt.
-
-        The default does nothing.
-        """
+        """Take over what the policy says to a probe; called once, before the first attempt."""
 
     @abstractmethod
     async def attempt(self, timeout_seconds: float) -> ProbeResult:
@@ -187,8 +183,7 @@ class StartupContext:
         policy: The policy in force.
         target: What the probe asks.
         conditions: The declared conditions, and whether each is required.
-        started_at: When `booting` began: the start of the process, in the clock's seconds. It lies
-            before the clock's reading now.
+        started_at: When `booting` began, in the clock's seconds: the start of the process.
         now_at: The clock's reading when this was made.
         now_unix_nanoseconds: The wall clock's reading at the same moment, to turn `at` into dates.
         enabled: False where the orchestrator is disabled, and its facts are made up.

@@ -37,6 +37,23 @@ class AdmissionRate:
 
     def __init__(self) -> None:
         self._admitted = self._seconds = 0.0
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget who was let in of late, but not the rate: it is the same service."""
+        self._let_in = 0
+        self._waited_since: float | None = None
+
+    def let_in(self) -> None:
+        """One more was let in."""
+        self._let_in += 1
+
+    def tick(self, now: float, *, others_wait: bool) -> None:
+        """Count those who were let in since the last tick, if others waited then."""
+        if self._waited_since is not None:
+            self.count(self._let_in, now - self._waited_since)
+        self._let_in = 0
+        self._waited_since = now if others_wait else None
 
     def count(self, admitted: int, seconds: float) -> None:
         """So many were let in within this time, while others waited."""

@@ -56,10 +56,10 @@ class Turnstile:
         queue: Those who wait outside.
         is_open: Whether those outside may be let in now.
         clock: The time.
-        return_seconds: How long those who are refused are asked to stay away, at most, if they
-            are few.
+        return_seconds: The longest that refused clients are asked to stay away, while they are few.
 
     Attributes:
+        least_slots: How many slots there are at least.
         rate: How fast those who wait outside are let in.
         young: Whether slots are needed now. Looked up for every request.
     """
@@ -72,17 +72,13 @@ class Turnstile:
         clock: Clock,
         return_seconds: float,
     ) -> None:
+        self.least_slots: int = slots
         self._queue = queue
         self._is_open = is_open
         self._clock = clock
         self._release = Release(slots, clock, return_seconds)
-        self.rate: AdmissionRate = AdmissionRate()  # of every start-up: it is the same service
+        self.rate: AdmissionRate = AdmissionRate()
         self.begin_anew()
-
-    @property
-    def least_slots(self) -> int:
-        """How many slots there are at least."""
-        return self._release.least_slots
 
     # -- when it is in use -------------------------------------------------------------------------
 
@@ -95,8 +91,7 @@ class Turnstile:
         self._turns: OrderedDict[Ticket, _Turn] = OrderedDict()
         self._inside_in_row = 0
         self._tick = 0
-        self._let_in = 0
-        self._waited_since: float | None = None
+        self.rate.begin_anew()
         self._patience = PatienceByPath()
         self._release.begin_anew()
 
@@ -240,7 +235,7 @@ class Turnstile:
                 if self.young:
                     self._begin(ticket)
                 if ticket.decide(Outcome.ADMITTED) is Outcome.ADMITTED:
-                    self._let_in += 1
+                    self.rate.let_in()
                 else:
                     self._working.pop(ticket, None)  # it had given up already
             else:
@@ -292,21 +287,14 @@ class Turnstile:
             ticket.freed_tick = self._tick
             self._limit(ticket).outlived(self.least_slots)
         self.advance()
-        self._measure()
-        if not self._is_open():
+        is_open = self._is_open()
+        self.rate.tick(self._clock.now(), others_wait=bool(self._queue.waiting) and is_open)
+        if not is_open:
             self._release.unsettled()
             return
         self._release.count_tick(len(self._queue.waiting) + len(self._turns), self._early_one_waits)
         if self._release.over:
             self.end()
-
-    def _measure(self) -> None:
-        """Count those who were let in since the last tick, if others waited then."""
-        now = self._clock.now()
-        if self._waited_since is not None:
-            self.rate.count(self._let_in, now - self._waited_since)
-        self._let_in = 0
-        self._waited_since = now if self._queue.waiting and self._is_open() else None
 
     def _early_one_waits(self) -> bool:
         return any(ticket.early for ticket in (*self._queue.waiting, *self._turns))

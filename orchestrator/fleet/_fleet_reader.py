@@ -6,12 +6,12 @@
 2. Then, over and over: wait for changes from the place on; each second ask which leases have ended;
    and now and then read all states again, so that whatever Redis lost, the view is soon right.
 
-Pure but for its source: `FleetSource` is a connection to Redis in the product, and anything that
-answers alike in a test. `_changes` decides which changes are delivered, `_presence` who is there.
+Pure but for its `FleetSource`: a connection to Redis, and in tests a simulation. `_changes` decides
+which changes are delivered, `_presence` who is there.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from orchestrator.fleet._changes import (
     FIRST_PLACE,
@@ -22,6 +22,7 @@ from orchestrator.fleet._changes import (
     ReadStep,
     order_of,
 )
+from orchestrator.fleet._fleet_source import DemotedError, FleetSource
 from orchestrator.fleet._news import (
     Change,
     Contact,
@@ -32,7 +33,6 @@ from orchestrator.fleet._news import (
     SilentTogether,
 )
 from orchestrator.fleet._presence import LifeSigns, PresenceBook, PresenceVerdict
-from orchestrator.fleet._wire import FleetEntry, FleetState, Unreadable
 
 _NAME_SECONDS = 60.0
 """For so long after a master has become a replica its name is asked for the new one."""
@@ -45,56 +45,6 @@ _LONGEST_TRUTH_SECONDS = 30.0
 _SHORTEST_TRUTH_SECONDS = 2.0
 _TRUTH_SECONDS_EACH = 0.03
 """All states are read again every 30 s, and more often in a small fleet, where it costs nothing."""
-
-
-class StreamEntry(NamedTuple):
-    """An entry of the stream, as it was read.
-
-    Attributes:
-        id: Its place.
-        entry: What it tells.
-        again: Whether it may have been delivered before.
-    """
-
-    id: str
-    entry: FleetEntry | Unreadable
-    again: bool = False
-
-
-class DemotedError(Exception):
-    """What was a master is a read-only replica now: a new connection may lead to the new master."""
-
-
-class FleetSource(Protocol):
-    """Redis, as a reader asks it. Each call may raise what a connection raises."""
-
-    def is_replica(self) -> bool | None:
-        """Whether it follows another one; `None` if it does not say."""
-        ...
-
-    def last_id(self) -> str | None:
-        """The last id that the stream has given; `None` without a stream."""
-        ...
-
-    def all_states(self, most: int) -> Mapping[str, FleetState | Unreadable]:
-        """All states; after more than `most` it may stop."""
-        ...
-
-    def some_states(self, incarnations: Collection[str]) -> Mapping[str, FleetState | Unreadable]:
-        """The states of these, as far as there are any."""
-        ...
-
-    def entries_after(self, place: str, block_seconds: float) -> Sequence[StreamEntry]:
-        """Entries after the place; none if none came within the time, or 0 for no time at all."""
-        ...
-
-    def ended_leases(self, most: int) -> tuple[Mapping[str, float], int]:
-        """For each lease that has ended, how many seconds ago; and how many leases there are."""
-        ...
-
-    def all_leases(self, most: int) -> Collection[str]:
-        """The incarnations that have a lease, ended ones among them."""
-        ...
 
 
 class Delivery(NamedTuple):

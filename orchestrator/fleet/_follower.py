@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 
 from orchestrator.fleet._changes import ChangeBook
-from orchestrator.fleet._fleet_reader import Delivery, DemotedError, FleetReader
+from orchestrator.fleet._fleet_reader import Delivery, FleetReader
+from orchestrator.fleet._fleet_source import DemotedError
 from orchestrator.fleet._group_source import GroupSource, Membership
 from orchestrator.fleet._link import LinkError
 from orchestrator.fleet._reader_link import ReaderLink, RefusedReply

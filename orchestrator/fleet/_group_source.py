@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from orchestrator.fleet._fleet_reader import StreamEntry
+from orchestrator.fleet._fleet_source import StreamEntry
 from orchestrator.fleet._reader_link import ReaderLink, RefusedReply
 from orchestrator.fleet._redis_source import (
     MOST_ENTRIES_AT_ONCE,

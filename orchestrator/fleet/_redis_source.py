@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from orchestrator.fleet._decode import decode_entry, decode_state
-from orchestrator.fleet._fleet_reader import StreamEntry
+from orchestrator.fleet._fleet_source import StreamEntry
 from orchestrator.fleet._reader_link import ReaderLink, RefusedReply
 from orchestrator.fleet._wire import (
     SERVICES_KEY,

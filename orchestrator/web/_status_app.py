@@ -63,6 +63,20 @@ def web_app(
         ValueError: When `trace_url`, `max_streams` or `allowed_hosts` cannot be used.
     """
     require(startup, Orchestrator, "startup", "write web_app(startup)")
+    _check(gate, trace_url, title, max_streams)
+    hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
+    history = History()
+    reader = StateReader(startup, history, gate, attach(startup, history), trace_url, pod)
+    streams = EventStreams(startup, history, reader, max_streams)
+
+    async def read_state() -> JsonObject:
+        return reader.read()
+
+    page = render(one_line(title, MOST_NAME_CHARACTERS))
+    return ReadOnlyApp(page, read_state, streams.serve, hosts)
+
+
+def _check(gate: Gate | None, trace_url: str | None, title: str, max_streams: int) -> None:
     require(title, str, "title", "give the name of the service")
     require(max_streams, int, "max_streams", "give a whole number of 1 or more")
     if gate is not None and not all(hasattr(gate, name) for name in ("held", "counts", "closes")):
@@ -76,19 +90,9 @@ def web_app(
         )
     if max_streams < 1:
         raise ValueError(f"max_streams is {max_streams!r}; it must be a whole number of 1 or more")
-    hosts = AllowedHosts(allowed_hosts) if allowed_hosts is not None else None
-    history = History()
-    reader = StateReader(startup, history, gate, attach(startup, history), trace_url, pod)
-    streams = EventStreams(startup, history, reader, max_streams)
-
-    async def read_state() -> JsonObject:
-        return reader.read()
-
-    page = render(one_line(title, MOST_NAME_CHARACTERS))
-    return ReadOnlyApp(page, read_state, streams.serve, hosts)
 
 
 def web_paths(mounted_at: str = "/startup") -> tuple[str, ...]:
-    """The paths that a page has which is mounted there, for a gate's `bypass`."""
+    """The paths of a page that is mounted there, for a gate's `bypass`."""
     root = mounted_at.rstrip("/")
     return (root, *(root + path for path in PATHS))

@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.fleet import Change, Contact, Missed, follow
 from orchestrator.fleet import _publisher as publisher_module
-from orchestrator.fleet._fleet_reader import DemotedError, FleetReader
+from orchestrator.fleet._fleet_reader import FleetReader
+from orchestrator.fleet._fleet_source import DemotedError
 from tests.faults.scenes import wait_until
 from tests.fleet.published import admin, publishing, told
 from tests.fleet.servers import EACH_PROGRAM, PROGRAMS
