@@ -118,7 +118,7 @@ class ReaderLink(FleetLink):
         connection = self._connection
         if connection is None:
             raise ConnectionResetError
-        connection.socket.begin(time.monotonic() + _ASK_SECONDS, _MOST_REPLY_BYTES)
+        connection.socket.begin(time.monotonic() + _ASK_SECONDS, most_bytes=_MOST_REPLY_BYTES)
         sent = connection.send([RedisCommand(tuple(one), _anything) for one in commands])
         return [self._reply(command) for command in sent]
 

@@ -35,6 +35,14 @@ class NotRedisError(AttemptError):
         super().__init__(FailureKind.PERMANENT, "InvalidResponse", reason)
 
 
+class LongReplyError(AttemptError):
+    """A reply is longer than any that whoever asks would ever get."""
+
+    def __init__(self) -> None:
+        reason = "{where} gave a reply that is far too long: something else writes to its keys"
+        super().__init__(FailureKind.PERMANENT, "LongReply", reason)
+
+
 class WrongAnswerError(AttemptError):
     """A reply of Redis, but not one to the command that was sent."""
 

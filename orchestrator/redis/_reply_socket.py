@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from orchestrator._probing.deadline_socket import NOTHING_YET, DeadlineSocket, TooMuchError
-from orchestrator.redis._errors import NotRedisError, SlowAnswerError
+from orchestrator.redis._errors import LongReplyError, NotRedisError, SlowAnswerError
 
 _T = TypeVar("_T")
 
@@ -39,10 +39,20 @@ class ReplySocket(DeadlineSocket):
         super().__init__(sock, deadline)
         self._until = max(deadline, until)
 
-    def begin(self, until: float, began_at: float | None = None) -> None:
-        """Count from zero, for an attempt that ends at `until`, and began now or at `began_at`."""
+    def begin(
+        self, until: float, began_at: float | None = None, *, most_bytes: int | None = None
+    ) -> None:
+        """Count from zero, for an attempt that ends at `until`, and began now or at `began_at`.
+
+        Args:
+            until: When it ends, in monotonic seconds.
+            began_at: When it began; `None` for now.
+            most_bytes: How much it may read, if that is more than a probe may.
+        """
         super().begin(until, began_at)
         self._deadline = until
+        self._may_be_long = most_bytes is not None
+        self.bytes_left = most_bytes or self.bytes_left
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._sock, name)
@@ -105,7 +115,7 @@ class ReplySocket(DeadlineSocket):
         try:
             super().count(first, size)
         except TooMuchError:
-            raise NotRedisError from None
+            raise (LongReplyError if self._may_be_long else NotRedisError) from None
         if self._fresh and size and first not in _REPLY_TYPES:
             raise NotRedisError
         self._fresh = False

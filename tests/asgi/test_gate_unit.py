@@ -89,7 +89,7 @@ async def test_before_the_orchestrator_is_entered_the_gate_says_so_at_once() -> 
         for scope in (websocket_scope(), http_scope()):
             refused = await world.called(scope)
             assert refused.status == 503
-            assert b"never begun" in refused.body
+            assert b"never began" in refused.body
         async with startup:
             caller = await world.called()
             assert world.gate.held == 1
