@@ -164,8 +164,8 @@ class Policy:
     )
     congestion_cap_seconds: float = positive(
         5.0,
-        "The longest step while Redis has more to do than it can: too many clients, or new"
-        " connections that it does not accept or answer in time.",
+        "The longest step while Redis has more to do than it can handle: too many clients, or"
+        " new connections that it does not accept or answer in time.",
     )
     fleet_size: int = field(
         default=1,
@@ -179,9 +179,9 @@ class Policy:
     )
     connects_per_second: float = not_negative(
         0.0,
-        "How many new connections per second Redis is taken to accept from the fleet: the step is"
-        " at least as long as the fleet takes at 0.8 of that, up to 10 s. 0 leaves it to the probe:"
-        " 2000 with TLS, 8000 without. A guess that is wrong by a factor of 4 costs little.",
+        "How many new connections per second Redis is assumed to accept from the fleet: the step is"
+        " at least as long as the fleet takes at 0.8 times that, up to 10 s. 0 leaves it to the"
+        " probe: 2000 with TLS, 8000 without. A guess that is off by a factor of 4 costs little.",
     )
     permanent_retry_seconds: float = positive(
         30.0, "How often a permanent failure is checked again: secrets rotate, addresses change."
@@ -190,7 +190,7 @@ class Policy:
         0.25,
         Bounds(0.02),
         "A gap between two facts that is longer than this was a stall of the event loop:"
-        " half of this much of it counts as grace, and the rest does not.",
+        " only half of this much of the gap counts as grace.",
     )
     flap_window_seconds: float = not_negative(
         60.0, "A ready that lasted this long is calm: the falls before it are forgotten."
@@ -213,9 +213,9 @@ class Policy:
     )
     drain_limit_seconds: float = not_negative(
         8.0,
-        "How long the end may be held up in all, for running requests, too; 0 leaves a signal to"
-        " the server at once. 8 s leave the server 2 s of the 10 s that Google Cloud and `docker"
-        " stop` wait before they kill; 25 s on Kubernetes, which waits for 30 s by default.",
+        "How long the shutdown may be held up in all, running requests included; 0 passes a signal"
+        " on to the server at once. 8 s leave the server 2 s of the 10 s that Google Cloud and"
+        " `docker stop` wait before they kill; 25 s on Kubernetes, which waits 30 s by default.",
     )
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ ROOMS = {
         *("core/test_orchestrator.py", "core", "testing", "hardening"),
         *("checks/test_tasks.py", "integrations/test_ended.py"),
     ),
-    "orchestrator/_gate": ("gate", "asgi"),
+    "orchestrator/_gate": ("gate", "asgi", "pod/test_pod.py", "health"),
     "orchestrator/_probing": ("probing", "redis"),
 }
 """The tests that prove each room, the quickest first."""

@@ -71,7 +71,7 @@ def health_app(
         admit_degraded: Whether a service that was never ready is of use when degraded; the same
             choice as `ReadinessGate(admit_degraded=)`.
         retry_after_seconds: The least and the most of `Retry-After`, in whole seconds.
-        allowed_hosts: Tell details only to requests for one of these hosts, as in `web_app`. The
+        allowed_hosts: Show details only to requests for one of these hosts, as in `web_app`. The
             checks themselves are answered for every host: platforms ask by address.
         pod: The workers of this service, which then answer `/readyz` and `/startupz` as one:
             `orchestrator.pod.Pod()`.

@@ -74,7 +74,7 @@ class Gap(NamedTuple):
 ReadStep: TypeAlias = ReadChange | Gap
 
 
-def order_of(place: str) -> tuple[int, int]:
+def place_key(place: str) -> tuple[int, int]:
     """What to compare places by."""
     milliseconds, _, number = place.partition("-")
     return int(milliseconds), int(number)
@@ -169,7 +169,7 @@ class ChangeBook:
 
     def go_back(self) -> None:
         """The stream is another one, or counts anew: read it from its beginning."""
-        self._old_until = max(self._old_until, self.place, key=order_of)
+        self._old_until = max(self._old_until, self.place, key=place_key)
         self.place = FIRST_PLACE
         self.went_back = True
         if self._truth is not None:
@@ -250,7 +250,7 @@ class ChangeBook:
         """Whether it tells of an instance that was gone before this reader began."""
         if self._shared or self._old_until == FIRST_PLACE:
             return False
-        if order_of(entry_id) > order_of(self._old_until):
+        if place_key(entry_id) > place_key(self._old_until):
             return False
         return incarnation not in self.seen and incarnation not in self.states
 

@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Mapping
 
-from orchestrator.fleet._changes import MOST_INSTANCES, order_of
+from orchestrator.fleet._changes import MOST_INSTANCES, place_key
 
 _VERSION = "1"
 _MOST_BYTES = 16 * 1024 * 1024
@@ -32,7 +32,7 @@ def decode_cursor(cursor: str) -> tuple[str, dict[str, int]]:
         inflating = zlib.decompressobj()
         told = inflating.decompress(base64.b64decode(text, b"-_", validate=True), _MOST_BYTES)
         place, seen = json.loads(told)
-        order_of(place)
+        place_key(place)
         if len(seen) > MOST_INSTANCES or not all(type(one) is int for one in seen.values()):
             raise ValueError
         return place, dict(seen)

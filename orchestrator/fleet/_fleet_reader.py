@@ -20,7 +20,7 @@ from orchestrator.fleet._changes import (
     Gap,
     ReadChange,
     ReadStep,
-    order_of,
+    place_key,
 )
 from orchestrator.fleet._fleet_source import DemotedError, FleetSource
 from orchestrator.fleet._news import (
@@ -110,7 +110,7 @@ class FleetReader:
         last_id = source.last_id() or FIRST_PLACE
         if book.begins:
             book.place = last_id
-        elif order_of(last_id) < order_of(book.place):
+        elif place_key(last_id) < place_key(book.place):
             book.go_back()
         self._read_truth(source)
         self._read_leases(source, whole=True)
@@ -153,7 +153,7 @@ class FleetReader:
             book.refresh(source.some_states(looked_up))
         if self._truth_is_due():
             self._check_role(source)
-            if order_of(source.last_id() or FIRST_PLACE) < order_of(book.place):
+            if place_key(source.last_id() or FIRST_PLACE) < place_key(book.place):
                 book.go_back()
             self._read_truth(source)
         return self._delivery()

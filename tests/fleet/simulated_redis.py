@@ -6,7 +6,7 @@ they go on from the mark, with as much as they have kept.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from orchestrator.fleet._changes import order_of
+from orchestrator.fleet._changes import place_key
 from orchestrator.fleet._fleet_source import StreamEntry
 from orchestrator.fleet._wire import FleetState, Unreadable
 from tests.fleet.scripted_instance import entry_of
@@ -106,7 +106,7 @@ class SimulatedRedis:
                 before = entry_of(entry.incarnation, entry.sequence - 1)
                 self.states[entry.incarnation] = FleetState(before, "chat", 0.0, LEASE_SECONDS, 2.0)
         if lost:
-            self.last = order_of(self.stream[-1].id) if self.stream else None
+            self.last = place_key(self.stream[-1].id) if self.stream else None
 
     def turn_clock_back(self) -> None:
         """A new primary whose clock is behind makes the next stream."""
@@ -134,8 +134,8 @@ class SimulatedRedis:
 
     def entries_after(self, place: str, block_seconds: float) -> Sequence[StreamEntry]:
         self._meanwhile()
-        after = order_of(place)
-        return [one for one in self.stream if order_of(one.id) > after][:3]
+        after = place_key(place)
+        return [one for one in self.stream if place_key(one.id) > after][:3]
 
     def ended_leases(self, most: int) -> tuple[Mapping[str, float], int]:
         self._meanwhile()

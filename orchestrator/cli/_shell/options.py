@@ -27,13 +27,13 @@ Checks = Annotated[
     typer.Option(
         "--check",
         metavar="URL",
-        help="What must answer: URL or NAME=URL; see ORCHESTRATOR_CHECKS. Repeat it.",
+        help="What must answer: URL or NAME=URL; see ORCHESTRATOR_CHECKS; may be repeated.",
     ),
 ]
 OptionalChecks = Annotated[
     list[str] | None,
     typer.Option(
-        "--optional", metavar="URL", help="What is asked and reported, and not needed. Repeat it."
+        "--optional", metavar="URL", help="Asked and reported, but not needed; may be repeated."
     ),
 ]
 Timeout = Annotated[

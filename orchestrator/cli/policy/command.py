@@ -55,8 +55,8 @@ def check_policy(
 ) -> int:
     """Say when budget, grace, drain and probe numbers cannot work together.
 
-    What is not given is as recommended for the policy and for what is given. The exit status is 1
-    when something cannot work; a warning is no failure.
+    Options that you leave out take the values recommended for the policy and the others. The exit
+    status is 1 when something cannot work; a warning is no failure.
     """
     place = _place(platform)
     values = {name.replace("_", "-"): one for name, one in given.items() if one is not None}

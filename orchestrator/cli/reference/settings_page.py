@@ -28,7 +28,7 @@ that is empty counts as not set, and a value that cannot be used is refused with
 the variable, the value and what is allowed."""
 
 _OTHERS = (
-    ("REDIS_URL", "Where Redis is; else `REDIS_URL` says it. Never shown.", DEFAULT_REDIS_URL),
+    ("REDIS_URL", "Where Redis is; otherwise `REDIS_URL`. Never shown.", DEFAULT_REDIS_URL),
     (
         "CHECKS",
         (
@@ -39,7 +39,7 @@ _OTHERS = (
         ),
         "none",
     ),
-    ("OPTIONAL_CHECKS", "The same, for what is asked and reported, and not needed.", "none"),
+    ("OPTIONAL_CHECKS", "The same, for what is asked and reported, but not needed.", "none"),
     ("PLATFORM", "Overrides the platform: " + ", ".join(Platform) + ".", "detected"),
     (
         "FLEET_SERVICE",
@@ -64,7 +64,7 @@ _AUTO = (
     ("IMPORT", "Where it is imported: in a `thread`, or on the event `loop`.", "thread"),
     ("HOLD_SECONDS", "How long a request may wait.", "20"),
     ("MAX_HELD", "How many may wait at once.", "256"),
-    ("HEALTH_DETAILS", "`true` tells what the service waits for on health endpoints.", "false"),
+    ("HEALTH_DETAILS", "`true` shows what the service waits for on health endpoints.", "false"),
     ("PAGE", "The path of the status page, such as `/startup`.", "none"),
     ("POD", "`false`: each of several workers answers health checks for itself.", "true"),
     ("FLEET", "`true` publishes the instance as `Fleet` does, in the same Redis.", "false"),
@@ -79,7 +79,7 @@ The platform is detected from the environment alone, by the first of these that 
 `KUBERNETES_SERVICE_HOST`, `CLOUD_RUN_JOB`, `CLOUD_RUN_WORKER_POOL`, `FUNCTION_TARGET`,
 `GAE_SERVICE` or `GAE_ENV` (App Engine, both environments), `K_SERVICE` (Cloud Run). The variables
 that Kubernetes sets for a Service called `orchestrator` (`ORCHESTRATOR_PORT`, ...) or `redis`
-(`REDIS_PORT`, ...) are no settings.
+(`REDIS_PORT`, ...) are not settings.
 
 ## What cannot work
 

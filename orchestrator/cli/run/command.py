@@ -42,14 +42,14 @@ _ShowDetails = Annotated[
     bool,
     typer.Option(
         "--details",
-        help="Let the endpoints tell what is waited for, to everybody; with the status page.",
+        help="Show everyone on the endpoints what is waited for, and serve the status page.",
     ),
 ]
 _DetailsHosts = Annotated[
     list[str] | None,
     typer.Option(
         metavar="HOST",
-        help="Tell details only to requests for this host, such as localhost:*; repeat it.",
+        help="Show details only to requests for this host, such as localhost:*; may be repeated.",
     ),
 ]
 _InheritsOrphans = Annotated[
