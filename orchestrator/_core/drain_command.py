@@ -2,12 +2,12 @@
 
 import anyio
 
-from orchestrator._core.draining import Draining
+from orchestrator._core.drain_access import DrainAccess
 from orchestrator._core.feed import Subscription
 from orchestrator._runtime.drain_signal import on_drain_signal
 
 
-async def hear_drain_command(startup: Draining, events: Subscription) -> None:
+async def hear_drain_command(startup: DrainAccess, events: Subscription) -> None:
     """A companion that drains at the command."""
     if not startup.drain_seconds_left():
         return  # it does not drain at all

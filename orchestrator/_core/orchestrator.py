@@ -10,8 +10,8 @@ from orchestrator._core.callbacks import Callback, call_back
 from orchestrator._core.companions import Companion
 from orchestrator._core.conditions import Condition, Conditions, ConditionSpec, declare
 from orchestrator._core.drain import DrainParts
+from orchestrator._core.drain_access import DrainAccess
 from orchestrator._core.drain_command import hear_drain_command
-from orchestrator._core.draining import Draining
 from orchestrator._core.feed import Subscription
 from orchestrator._core.keeping import kept_among, refuse_kept
 from orchestrator._core.life import Life
@@ -34,7 +34,7 @@ CallbackT = TypeVar("CallbackT", bound=Callback)
 _USE = "use it inside `async with Orchestrator(...) as startup`"
 
 
-class Orchestrator(Draining):
+class Orchestrator(DrainAccess):
     """Takes a service through its start-up, and through outages later.
 
     Example::

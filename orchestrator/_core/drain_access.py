@@ -1,4 +1,4 @@
-"""The drain as an application uses it. `drain.py` has its phases."""
+"""The drain as an application uses it; part of `Orchestrator`. `drain.py` has its phases."""
 
 from functools import partial
 from typing import TypeVar
@@ -15,7 +15,7 @@ from states import Policy
 CallbackT = TypeVar("CallbackT", bound=DrainCallback)
 
 
-class Draining(ReadableState):
+class DrainAccess(ReadableState):
     """The part of an `Orchestrator` that drains a service.
 
     Attributes:
