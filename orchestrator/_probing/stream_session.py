@@ -1,11 +1,14 @@
 """The blocking side of a probe that speaks a server's protocol itself, in the worker's thread.
 
-The thread (`worker.py`) calls `ask`, which `connection_session.py` has, and that calls `exchange`.
-A subclass says where to connect, how to log in, what to ask and what the answer must be. Each place
-gets an equal share of the attempt's time, so that a dead one cannot hide the next. A connection
-that the last place has accepted may outlast the attempt, for as long as the policy's
-`answer_patience_seconds`: giving it up would make a busy server do its work again.
-`connection_session` says when the connection is asked again, kept, or given up.
+For a new protocol, write a subclass: where to connect (`places`), how to log in (`log_in`), what to
+ask (`ask_on`), and what the answer must be (`hear_from`). It raises a `ProtocolFault` for what is
+wrong. All else is here, and a `BlockingProbe` around it makes it a probe.
+
+The thread (`worker.py`) calls `ask`, which `connection_session.py` has: it says when the connection
+is asked again, kept, or given up, and calls `exchange`. Each place gets an equal share of the
+attempt's time, so that a dead one cannot hide the next. A connection that the last place has
+accepted may outlast the attempt, for as long as the policy's `answer_patience_seconds`: giving it
+up would make a busy server do its work again.
 """
 
 import math

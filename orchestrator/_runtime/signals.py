@@ -1,23 +1,24 @@
-"""Hearing of a shutdown when it begins, and holding it back until those who wait are answered.
+"""Hears of a shutdown when it begins, and holds it back until clients who wait are answered.
 
 A server that hears SIGTERM cuts off, in its own way and at its own time, whoever has no answer yet:
 uvicorn answers every open handshake with a 500 within 0.1 s. So a handler of ours stands in front
-of the server's own. It tells the listeners and passes the signal on when they have answered, or
-when no more answers go out, so that nothing they do holds a shutdown up.
+of the server's own. It notifies the listeners, which are the gates (`_gate/stop_signals.py`). It
+passes the signal on when they have answered, or when no more answers go out, so that nothing they
+do holds a shutdown up.
 
 Where a listener drains, the signal is held back until that is over, and for the time of the drain
-at most, whether or not the event loop turns: a thread keeps it. One stop often arrives as several
-signals, from a supervisor, a process group and a terminal. They belong to one drain; the server
-hears only the first, once. What is clearly meant cuts it short: SIGQUIT, and a
-second SIGINT that comes later than a machine would send it.
+at most, whether or not the event loop turns: a thread sees to it (`deferral.py`). One stop often
+arrives as several signals, from a supervisor, a process group and a terminal. They belong to one
+drain; the server hears only the first, once. Two signals are clearly meant, and cut it short:
+SIGQUIT, and a second SIGINT that comes later than a machine would send it.
 
 Whether answers still go out is measured in turns of the event loop, not by the clock alone: on a
 machine that is overloaded a second may pass between two answers, or before the first.
 
 There is one set of listeners for the process, which come and go in any order, and one handler in
 front of each one that others have installed. A signal is passed on by sending it to the main thread
-once more. So the server's handler runs as it would have run: in the main thread, even if the event
-loop is blocked, and what it raises comes out where it would have come out.
+once more. So the server's handler runs where it would have run, in the main thread, even if the
+event loop is blocked, and what it raises comes out there.
 """
 
 import asyncio
