@@ -28,11 +28,16 @@ class Asked:
         what: The question.
         probe: Makes our probe.
         connect: Gives the bare question; where a connection is kept, on one until the end.
+        most_times_bare: What ours may cost, in bare questions.
+        most_percent: What it may cost in all, in per cent of a core; `None` where the bare
+            question costs more.
     """
 
     what: str
     probe: Callable[[], Probe]
     connect: Callable[[AsyncExitStack], Awaitable[Ask]]
+    most_times_bare: float
+    most_percent: float | None = 0.1
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
@@ -54,7 +59,8 @@ def a_redis(url: str, port: int) -> Asked:
 
         return ask
 
-    return Asked("PING to Redis, on a connection that is kept", lambda: RedisProbe(url), connect)
+    what = "PING to Redis, on a connection that is kept"
+    return Asked(what, lambda: RedisProbe(url), connect, most_times_bare=5)
 
 
 def a_postgres(server: PostgresProcess) -> Asked:
@@ -85,7 +91,7 @@ def a_postgres(server: PostgresProcess) -> Asked:
 
     place = f"host={server.directory} port={server.port} user=admin dbname=postgres"
     what = "SELECT 1 to PostgreSQL, on a connection that is kept"
-    return Asked(what, lambda: postgres(place), connect)
+    return Asked(what, lambda: postgres(place), connect, most_times_bare=2.5)
 
 
 def a_port(port: int) -> Asked:
@@ -98,7 +104,8 @@ def a_port(port: int) -> Asked:
 
         return ask
 
-    return Asked("a port, connected to anew", lambda: tcp("127.0.0.1", port), connect)
+    what = "a port, connected to anew"
+    return Asked(what, lambda: tcp("127.0.0.1", port), connect, most_times_bare=1.5)
 
 
 def a_web_service(port: int) -> Asked:
@@ -114,7 +121,8 @@ def a_web_service(port: int) -> Asked:
         return ask
 
     url = f"http://127.0.0.1:{port}/"
-    return Asked("GET to a web service, connected to anew", lambda: http(url), connect)
+    what = "GET to a web service, connected to anew"
+    return Asked(what, lambda: http(url), connect, most_times_bare=1.25, most_percent=None)
 
 
 async def percent_ours(asked: Asked, rate: Rate) -> float:
