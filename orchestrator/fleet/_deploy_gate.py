@@ -77,7 +77,7 @@ class DeployGate:
         self._outcome: DeployOutcome | None = None
         self._was_seen = False
 
-    def look(self, instances: Collection[Instance], at: float) -> DeployOutcome | None:
+    def decide(self, instances: Collection[Instance], at: float) -> DeployOutcome | None:
         """Decide, if that is possible yet.
 
         Args:
@@ -85,7 +85,7 @@ class DeployGate:
             at: Now, in monotonic seconds.
 
         Returns:
-            The outcome; `None` to look again, when there is news and now and then.
+            The outcome; `None` to ask again, when there is news and now and then.
         """
         ours = [one for one in _current(instances) if one.version == self.version]
         self._was_seen = self._was_seen or bool(ours)

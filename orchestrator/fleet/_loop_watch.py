@@ -33,7 +33,7 @@ class LoopWatch:
         self._looked_at = self._asked_at
         self.loop_has_ended = False
 
-    def look(self) -> float | None:
+    def stuck_seconds(self) -> float | None:
         """For how many seconds the loop has been stuck; `None` while it is not."""
         now = self._now()
         was_away, self._looked_at = now - self._looked_at > _PAUSE_SECONDS, now

@@ -230,7 +230,7 @@ class Publisher:
                 self.backlog.add(entry)
 
     def _look_at_loop(self) -> None:
-        stuck_seconds = self._watch.look()
+        stuck_seconds = self._watch.stuck_seconds()
         if stuck_seconds is None:
             self._stuck_since = None
         elif self._stuck_since is None:

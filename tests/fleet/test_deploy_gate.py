@@ -30,35 +30,35 @@ def gate(wanted: int = 2, allow_degraded: int = 0) -> DeployGate:
 def test_enough_instances_that_were_ready_for_long_enough_pass() -> None:
     deploy = gate()
     fleet = [new("a"), new("b")]
-    assert deploy.look(fleet, 0.0) is None
-    assert deploy.look(fleet, 9.9) is None
-    assert deploy.look(fleet, 10.0) is PASSED
+    assert deploy.decide(fleet, 0.0) is None
+    assert deploy.decide(fleet, 9.9) is None
+    assert deploy.decide(fleet, 10.0) is PASSED
 
 
 def test_each_of_them_must_have_been_ready_for_so_long() -> None:
     deploy = gate()
-    deploy.look([new("a")], 0.0)
-    deploy.look([new("a"), new("b")], 8.0)
-    assert deploy.look([new("a"), new("b")], 17.9) is None
-    assert deploy.look([new("a"), new("b")], 18.0) is PASSED
+    deploy.decide([new("a")], 0.0)
+    deploy.decide([new("a"), new("b")], 8.0)
+    assert deploy.decide([new("a"), new("b")], 17.9) is None
+    assert deploy.decide([new("a"), new("b")], 18.0) is PASSED
 
 
 def test_one_that_was_not_ready_for_a_moment_begins_anew() -> None:
     deploy = gate(1)
-    deploy.look([new("a")], 0.0)
-    deploy.look([new("a", Stage.GRACE)], 5.0)
-    deploy.look([new("a")], 6.0)
-    assert deploy.look([new("a")], 15.9) is None
-    assert deploy.look([new("a")], 16.0) is PASSED
+    deploy.decide([new("a")], 0.0)
+    deploy.decide([new("a", Stage.GRACE)], 5.0)
+    deploy.decide([new("a")], 6.0)
+    assert deploy.decide([new("a")], 15.9) is None
+    assert deploy.decide([new("a")], 16.0) is PASSED
 
 
 def test_a_moment_between_two_looks_is_seen_by_the_sequence() -> None:
     deploy = gate(1)
     before, after = new("a"), new("a")
     object.__setattr__(after.state.entry, "sequence", 9)
-    deploy.look([before], 0.0)
-    assert deploy.look([after], 10.0) is None
-    assert deploy.look([after], 20.0) is PASSED
+    deploy.decide([before], 0.0)
+    assert deploy.decide([after], 10.0) is None
+    assert deploy.decide([after], 20.0) is PASSED
 
 
 @pytest.mark.parametrize(
@@ -77,47 +77,47 @@ def test_a_moment_between_two_looks_is_seen_by_the_sequence() -> None:
 def test_what_does_not_serve_now_does_not_count(other: Instance) -> None:
     deploy = gate()
     for at in (0.0, 10.0, 100.0):
-        assert deploy.look([new("a"), other], at) is None
+        assert deploy.decide([new("a"), other], at) is None
 
 
 def test_more_than_enough_pass_although_one_more_is_on_its_way() -> None:
     deploy = gate()
     fleet = [new("a"), new("b"), new("c", Stage.PROBING_REDIS)]
-    deploy.look(fleet, 0.0)
-    assert deploy.look(fleet, 10.0) is PASSED
+    deploy.decide(fleet, 0.0)
+    assert deploy.decide(fleet, 10.0) is PASSED
 
 
 def test_a_permanent_failure_fails_at_once_with_its_reason() -> None:
     deploy = gate()
     bad = new("b", Stage.PROBING_REDIS, failure=BAD_PASSWORD, failures_in_row=1)
-    assert deploy.look([new("a"), bad], 0.0) is PERMANENT
+    assert deploy.decide([new("a"), bad], 0.0) is PERMANENT
     assert deploy.standing.waits_for == ("b: probing_redis: the password is wrong",)
 
 
 def test_a_failure_of_before_is_none() -> None:
     deploy = gate()
     fine = new("b", Stage.GRACE, failure=BAD_PASSWORD, failures_in_row=0)
-    assert deploy.look([new("a"), fine], 0.0) is None
+    assert deploy.decide([new("a"), fine], 0.0) is None
 
 
 def test_one_whose_budget_is_spent_fails_it_at_once() -> None:
     deploy = gate()
-    assert deploy.look([new("a"), new("b", Stage.DEGRADED)], 0.0) is FAILED
+    assert deploy.decide([new("a"), new("b", Stage.DEGRADED)], 0.0) is FAILED
 
 
 def test_so_many_as_are_allowed_may_fail() -> None:
     deploy = gate(1, allow_degraded=1)
     fleet = [new("a"), new("b", Stage.DEGRADED)]
-    assert deploy.look(fleet, 0.0) is None
-    assert deploy.look(fleet, 10.0) is PASSED
-    assert gate(1, allow_degraded=1).look([*fleet, new("c", Stage.DEGRADED)], 0.0) is FAILED
+    assert deploy.decide(fleet, 0.0) is None
+    assert deploy.decide(fleet, 10.0) is PASSED
+    assert gate(1, allow_degraded=1).decide([*fleet, new("c", Stage.DEGRADED)], 0.0) is FAILED
 
 
 def test_one_that_was_ready_and_has_an_outage_is_waited_for() -> None:
     deploy = gate(1)
     fallen = new("a", Stage.DEGRADED)
     object.__setattr__(fallen.state.entry, "previous", Stage.READY)
-    assert deploy.look([fallen], 0.0) is None
+    assert deploy.decide([fallen], 0.0) is None
 
 
 def test_one_that_was_ready_and_falls_again_while_it_comes_back_is_waited_for() -> None:
@@ -125,15 +125,15 @@ def test_one_that_was_ready_and_falls_again_while_it_comes_back_is_waited_for() 
     for previous, stage in ((Stage.GRACE, Stage.READY), (Stage.GRACE, Stage.DEGRADED)):
         flapping = new("a", stage)
         object.__setattr__(flapping.state.entry, "previous", previous)
-        assert deploy.look([flapping], 0.0) is None
+        assert deploy.decide([flapping], 0.0) is None
     other = new("b", Stage.DEGRADED)
-    assert deploy.look([flapping, other], 1.0) is FAILED
+    assert deploy.decide([flapping, other], 1.0) is FAILED
 
 
 def test_one_that_died_is_waited_for_since_another_one_may_take_its_place() -> None:
     deploy = gate(1)
     dead = new("a", Stage.DEGRADED, presence=SILENT)
-    assert deploy.look([dead], 0.0) is None
+    assert deploy.decide([dead], 0.0) is None
     assert deploy.standing.waits_for == ("a: silent; it was degraded",)
 
 
@@ -141,7 +141,7 @@ def test_one_that_died_is_not_named_once_another_one_has_its_name() -> None:
     deploy = gate(1)
     dead = new("a", presence=SILENT)
     object.__setattr__(dead.state.entry, "incarnation", "a.7766554433221100")
-    deploy.look([dead, new("a")], 0.0)
+    deploy.decide([dead, new("a")], 0.0)
     assert deploy.standing.waits_for == ()
 
 
@@ -149,7 +149,7 @@ def test_what_is_old_and_still_there_is_named() -> None:
     deploy = gate()
     old = [instance(f"old-{number}", version="1") for number in range(7)]
     gone = instance("gone", version="0", presence=LEFT)
-    deploy.look([*old, gone, new("a")], 0.0)
+    deploy.decide([*old, gone, new("a")], 0.0)
     assert deploy.standing.old == ("1: old-0, old-1, old-2, old-3, old-4 and 2 more",)
 
 
@@ -171,7 +171,7 @@ def test_it_never_passes_unless_it_was_ready_at_every_look_of_the_whole_time(
         at += seconds
         well = stage is Stage.READY and presence is ALIVE
         ready_since = (at if ready_since is None else ready_since) if well else None
-        passed = deploy.look([new("a", stage, presence=presence)], at) is PASSED
+        passed = deploy.decide([new("a", stage, presence=presence)], at) is PASSED
         assert passed == (ready_since is not None and at - ready_since >= 10.0)
 
 

@@ -116,7 +116,7 @@ class Loop:
 
     def look_after(self, seconds: float) -> float | None:
         self.now += seconds
-        return self.watch.look()
+        return self.watch.stuck_seconds()
 
 
 def test_a_loop_that_turns_is_not_stuck_and_one_that_does_not_is_after_5_s() -> None:

@@ -124,7 +124,7 @@ def run_gate(
         decided = None
         if following.reached:
             # What is known counts up to when it was known: Redis may hang since then.
-            decided = gate.look([*following.instances.values()], following.known_at)
+            decided = gate.decide([*following.instances.values()], following.known_at)
         if (line := progress_line(following, gate)) != said:
             progress(line)
             said = line
