@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ContextDecorator
 
 import anyio
 
@@ -66,9 +66,11 @@ class _Calling:
             _discard(self.awaitable)
             self.awaitable = outcome
             return None
-        if isinstance(outcome, AbstractAsyncContextManager):  # so nothing was asked yet
-            what = f"it returned a {type(outcome).__name__}, which nothing enters"
-            return failed("TypeError", f"{what}; give an async function with `async with` in it")
+        # Nothing was asked yet. A connection, which can be entered, too, was made by its function.
+        if isinstance(outcome, AbstractAsyncContextManager):
+            return _never_entered(outcome, "an async function with `async with` in it")
+        if isinstance(outcome, ContextDecorator):  # made by `@contextmanager`
+            return _never_entered(outcome, "a function with `with` in it")
         return _verdict(outcome)
 
 
@@ -135,6 +137,11 @@ def _discard(awaitable: Awaitable[object] | None) -> None:
     """Close what will not be awaited, without a warning."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()
+
+
+def _never_entered(outcome: object, give: str) -> Failure:
+    what = f"it returned a {type(outcome).__name__}, which nothing enters"
+    return failed("TypeError", f"{what}; give {give}")
 
 
 def _verdict(outcome: object) -> Failure | None:

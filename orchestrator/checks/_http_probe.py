@@ -38,6 +38,9 @@ _PERMANENT = frozenset({401, 403, 405, 410})
 """The same request gets these again until the service or this check is changed. Not 404: proxies
 and application servers answer it, too, while what is behind them is still starting."""
 
+_INTERIM = range(102, 200)
+"""Such as 103, hints for a browser; the answer itself is still to come."""
+
 _MOST_HEAD_BYTES = 4096
 _WHOLE_HEAD = re.compile(rb"HTTP/1\.[01] ([2-5][0-9][0-9])[ \r](?s:.*?)\r\n\r\n")
 """The head of an answer that comes in one piece, as it nearly always does; not an interim one."""
@@ -103,6 +106,9 @@ class HttpSession(ExchangeSession):
         response = HTTPResponse(_as_socket(stream), method=question.method)
         try:
             response.begin()
+            while response.status in _INTERIM:
+                response.headers = None  # type: ignore[assignment]  # so it reads another head
+                response.begin()
             if response.status not in question.status:
                 reason = f"{{where}} answered {response.status}"
                 permanent = response.status in _PERMANENT

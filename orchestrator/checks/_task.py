@@ -147,9 +147,9 @@ class Task(KeptCondition):
         step, reason = KeptStep.STARTED, ""
         while True:
             kept.report(step, reason)
-            step = KeptStep.RESTARTED
             began_at = kept.clock.now()
-            run = _TaskRun(self, kept)
+            run = _TaskRun(self, kept, is_restart=step is KeptStep.RESTARTED)
+            step = KeptStep.RESTARTED
             reason = await run.wait()
             kept.set(False, reason)
             now = kept.clock.now()
@@ -183,13 +183,13 @@ class Task(KeptCondition):
 class _TaskRun:
     """One run of the task."""
 
-    def __init__(self, spec: Task, kept: Kept) -> None:
-        self._spec = spec
-        self._kept = kept
+    def __init__(self, spec: Task, kept: Kept, *, is_restart: bool) -> None:
+        self._spec, self._kept = spec, kept
+        self._is_restart = is_restart
         self._takes_status = "task_status" in parameters_of(spec.function)
         self._reason = "its task ended"
         self._ended = anyio.Event()
-        self._watched = True
+        self._watched, self._is_up = True, False
         self.gave_nothing = False  # to await, so that another run would not either
         self.gave_way = False  # it was stopped because something that it comes after fell
 
@@ -203,12 +203,16 @@ class _TaskRun:
         if task is None:  # the event loop is ending
             return self._reason
         try:
-            if not self._takes_status:
-                # One that fails at once, as a function that is not async does, was never up.
-                for _ in range(2):
-                    await anyio.lowlevel.checkpoint()
-                if not self._ended.is_set():
-                    kept.set(True)
+            # One that fails at once, as a function that is not async does, was never up.
+            for _ in range(2):
+                await anyio.lowlevel.checkpoint()
+            is_running = not self._ended.is_set()
+            if is_running and not self._takes_status:
+                kept.set(True)
+            elif (
+                is_running and not self._is_up and not self._is_restart
+            ):  # why it ended before tells more
+                kept.set(False, "its function has not called task_status.started() yet")
             return await self._until_down()
         finally:
             self._watched = False
@@ -281,6 +285,7 @@ class _TaskRun:
 
     def started(self, value: object = None) -> None:
         """`task_status.started()`: the task is up, unless it is one that was left behind."""
+        self._is_up = True
         if self._watched:
             self._kept.set(True)
 

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,11 @@ async def connection() -> AsyncIterator[int]:
     yield 1
 
 
+@contextlib.contextmanager
+def sync_connection() -> Iterator[int]:
+    yield 1
+
+
 class SaysNo:
     async def __call__(self) -> bool:
         return False
@@ -93,6 +98,7 @@ AWAITS = "give an async function, which awaits it"
         (lambda: async_divides(by=0), "it ended with ZeroDivisionError"),
         (async_gives_coroutine, f"it returned a coroutine; {AWAITS}"),
         (connection, "it returned a _AsyncGeneratorContextManager, which nothing enters; give"),
+        (sync_connection, "it returned a _GeneratorContextManager, which nothing enters; give"),
         (Future, f"it returned a Future; {AWAITS}"),
         (lambda: (one for one in "rows"), f"it returned a generator; {AWAITS}"),
     ],
@@ -236,6 +242,9 @@ def response(status: int, body: bytes = b"") -> bytes:
     ("answer", "reason", "kind"),
     [
         (response(204), "", None),
+        (b"HTTP/1.1 103 X\r\nLink: </a>\r\n\r\n" + response(200), "", None),
+        (2 * b"HTTP/1.1 102 X\r\n\r\n" + response(503), "answered 503", FailureKind.TRANSIENT),
+        (response(101), "answered 101", FailureKind.TRANSIENT),
         (response(503), "answered 503", FailureKind.TRANSIENT),
         (response(301), "answered 301", FailureKind.TRANSIENT),
         (response(401), "answered 401", FailureKind.PERMANENT),

@@ -76,9 +76,28 @@ async def test_a_task_that_takes_a_status_is_up_when_it_says_so() -> None:
     async with run.startup as startup:
         await run.clock.advance(1)
         assert str(startup.stage) == "grace"
+        reason = startup.explain().conditions["listener"].reason
+        assert reason == "its function has not called task_status.started() yet"
         subscribed.set()
         await run.clock.advance(0.1)
         assert startup.stage is Stage.READY
+
+
+async def test_why_a_task_ended_is_said_until_it_is_up_again() -> None:
+    runs: list[str] = []
+
+    async def listen(*, task_status: TaskStatus[None]) -> None:
+        runs.append("listen")
+        if len(runs) == 1:
+            raise OSError
+        await anyio.sleep_forever()
+
+    run = virtual_startup(conditions=[Task("listener", listen)])
+    async with run.startup as startup:
+        await run.clock.advance(10)
+        assert len(runs) == 2
+        reason = startup.explain().conditions["listener"].reason
+        assert reason == "its task ended with OSError"
 
 
 async def test_in_the_rollback_tasks_run_all_the_same_and_wait_for_nothing() -> None:
