@@ -5,9 +5,7 @@ and trio, and a Redis that hangs delays nothing. In turn, the thread
 
 - takes the facts, and keeps the last 256 changes of stage (`FleetBacklog`);
 - connects, once it may (`KnockPace`);
-- beats: that renews the lease, brings the state along if it is news, and says which changes Redis
-  knows and how many instances are alive;
-- appends what Redis lacks; if that is refused, beats go on, and say so;
+- beats, and appends what Redis lacks (`OwnMessages`); if that is refused, beats go on, and say so;
 - waits until something happens, or it is time for the next beat.
 
 Whatever fails is said once, and tried again later from where Redis then stands. When the
@@ -19,43 +17,27 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 
 from orchestrator._hardening.log_thread import logger
 from orchestrator.fleet._backlog import FleetBacklog
 from orchestrator.fleet._doorbell import Doorbell
-from orchestrator.fleet._encode import encode_entry, encode_state
 from orchestrator.fleet._housekeeping import Housekeeping
 from orchestrator.fleet._knock_pace import KnockPace
-from orchestrator.fleet._link import FleetLink, FleetScript, LinkError
-from orchestrator.fleet._living_count import LivingCount
+from orchestrator.fleet._link import FleetLink, LinkError
 from orchestrator.fleet._loop_watch import LoopWatch
+from orchestrator.fleet._own_messages import OwnMessages
 from orchestrator.fleet._own_state import OwnState
-from orchestrator.fleet._scripts import APPEND, BEAT
 from orchestrator.fleet._trouble_log import TroubleLog
-from orchestrator.fleet._wire import ENTRY_FIELDS, MOST_ENTRIES, FleetEntry, FleetKeys
+from orchestrator.fleet._wire import FleetKeys
 from states import Fact, FailureKind, ProbeFailed, ProbeSucceeded, StageChanged
-
-_BEAT_SECONDS = 2.0
-_MOST_BEATS_PER_SECOND = 500.0
-"""With more than 1,000 instances each beats more rarely, so that Redis gets no more than this."""
-
-_LEASE_BEATS = 3
-_KEPT_SECONDS = 600.0
-"""So long after its lease has ended an instance can still be seen; then it is swept."""
 
 _LOOK_SECONDS = 2.0
 """How often to look at the event loop, whether or not Redis can be reached."""
 
 _MOST_FACTS = 8192
-_MOST_ROUNDS = 16
-"""So many batches at most are appended before the next beat."""
-
 _SAID_FROM = 3
 """A connection that breaks is no news, as the probe says so too; but not if this goes on."""
-
-_APPEND, _BEAT = FleetScript(APPEND), FleetScript(BEAT)
 
 _Noted = tuple[Fact, StageChanged | None]
 
@@ -71,9 +53,6 @@ class Publisher:
         incarnation: The name of this start-up.
         pace: When Redis may be asked.
         watch: Looks at the event loop.
-
-    Attributes:
-        backlog: The last changes of stage.
     """
 
     def __init__(
@@ -88,11 +67,9 @@ class Publisher:
     ) -> None:
         self._link = link
         self._own = own
-        self._keys = keys
         self._housekeeping = Housekeeping(link, keys, service)
-        self._incarnation = incarnation
+        self._messages = OwnMessages(link, own, keys, incarnation, self._housekeeping)
         self._pace, self._append_pace = pace, pace.apart()
-        self._held_back = ""
         self._watch = watch
         self._random = Random()
         self._noted: deque[_Noted] = deque(maxlen=_MOST_FACTS)
@@ -100,12 +77,8 @@ class Publisher:
         self._answers = False
         self._leaving = False
         self._beat_at = -math.inf
-        self._living = LivingCount()
-        self._stuck_since: float | None = None
-        self._sent_state = ""
         self._troubles = TroubleLog()
         self._thread = threading.Thread(target=self._run, name="orchestrator-fleet", daemon=True)
-        self.backlog = FleetBacklog()
 
     # -- on the event loop -------------------------------------------------------------------------
 
@@ -131,7 +104,12 @@ class Publisher:
     @property
     def fleet_size(self) -> int | None:
         """How many instances are alive; see `LivingCount`."""
-        return self._living.size
+        return self._messages.living.size
+
+    @property
+    def backlog(self) -> FleetBacklog:
+        """The last changes of stage."""
+        return self._messages.backlog
 
     @property
     def said(self) -> frozenset[str]:
@@ -194,30 +172,30 @@ class Publisher:
             self._beat()
         if time.monotonic() >= self._append_pace.next_at:
             self._append_or_wait()
-        self._housekeeping.keep(all_could_beat=self._living.is_right(time.monotonic()))
+        self._housekeeping.keep(all_could_beat=self._messages.living.is_right(time.monotonic()))
 
     def _append_or_wait(self) -> None:
         """Append what Redis lacks; if it refuses, try later, and say so with a beat."""
-        before = self._held_back
+        before = self._messages.held_back
         try:
-            self._append()
+            self._messages.append()
         except LinkError as error:
             if error.closed:
                 raise
             self._append_pace.failed(time.monotonic(), error.failure)
             self._troubles.say(error.failure)
-            self._held_back = error.failure.reason
+            self._messages.held_back = error.failure.reason
         else:
             self._append_pace.succeeded()
-            self._held_back = ""
-        if self._held_back != before:
+            self._messages.held_back = ""
+        if self._messages.held_back != before:
             self._beat_at = -math.inf  # it is news
 
     def _connect(self) -> None:
         if not self._link.is_open:
             self._beat_at = -math.inf
             self._link.open()
-            self._living.wait(time.monotonic(), self._beat_seconds * _LEASE_BEATS)
+            self._messages.living.wait(time.monotonic(), self._messages.lease_seconds)
 
     def _take_noted(self) -> None:
         while self._noted:
@@ -232,65 +210,14 @@ class Publisher:
     def _look_at_loop(self) -> None:
         stuck_seconds = self._watch.stuck_seconds()
         if stuck_seconds is None:
-            self._stuck_since = None
-        elif self._stuck_since is None:
-            self._stuck_since = time.time() - stuck_seconds
+            self._messages.stuck_since = None
+        elif self._messages.stuck_since is None:
+            self._messages.stuck_since = time.time() - stuck_seconds
             self._beat_at = -math.inf  # it is news
 
-    @property
-    def _beat_seconds(self) -> float:
-        return max(_BEAT_SECONDS, (self.fleet_size or 0) / _MOST_BEATS_PER_SECOND)
-
     def _beat(self, *, left: bool = False) -> None:
-        every = self._beat_seconds
-        ends_now = left or self._stuck_since is not None
-        lease = 0 if ends_now else every * _LEASE_BEATS
-        arguments: list[object] = [self._incarnation, lease, _KEPT_SECONDS]
-        backlog = self.backlog
-        state = self._state(backlog.last_known if backlog.behind else backlog.last, left=left)
-        if state not in ("", self._sent_state) and (self._held_back or not backlog.behind):
-            arguments += [backlog.mark, state]
-        reply = self._link.run(_BEAT, (self._keys.instances, self._keys.leases), arguments)
-        match reply:
-            case [int(mark), int(alive), int(held)]:
-                if len(arguments) > 3 and mark == backlog.mark:  # noqa: PLR2004  with a state
-                    self._sent_state = state
-                now = time.monotonic()
-                if mark < backlog.mark or not held:
-                    self._housekeeping.lost()
-                    self._living.wait(now, every * _LEASE_BEATS)
-                self._living.take(alive, now)
-                backlog.knows(mark)
-            case _:
-                raise self._link.wrong_answer()
-        self._beat_at = time.monotonic() + every * self._random.uniform(0.9, 1.1)
-
-    def _append(self) -> None:
-        for _ in range(_MOST_ROUNDS):
-            batch = self.backlog.batch()
-            if batch is None:
-                return
-            state = self._state(self.backlog.last)
-            words = [word for entry in batch.entries for word in encode_entry(entry)]
-            last = batch.entries[-1].sequence
-            arguments: list[object] = [self._incarnation, batch.mark, last, state]
-            arguments += [MOST_ENTRIES, 2 * len(ENTRY_FIELDS), *words]
-            mark = self._link.run(_APPEND, (self._keys.instances, self._keys.events), arguments)
-            if not isinstance(mark, int):
-                raise self._link.wrong_answer()
-            self.backlog.answered(batch, mark)
-            if mark == last:
-                self._sent_state = state
-
-    def _state(self, last: FleetEntry | None, *, left: bool = False) -> str:
-        """The state, with this as the last change that Redis knows; empty if there is none."""
-        newest = self.backlog.last
-        if last is None or newest is None:
-            return ""
-        every = self._beat_seconds
-        state = self._own.state(last, newest.sequence, every, every * _LEASE_BEATS)
-        stuck, held_back = self._stuck_since, "" if last is newest else self._held_back
-        return encode_state(replace(state, stuck_since=stuck, left=left, held_back=held_back))
+        seconds = self._messages.beat(left=left)
+        self._beat_at = time.monotonic() + seconds * self._random.uniform(0.9, 1.1)
 
     def _wait(self) -> None:
         now = time.monotonic()
@@ -314,7 +241,7 @@ class Publisher:
         failure = error.failure
         self._pace.failed(time.monotonic(), failure)
         if error.closed:
-            self._sent_state = ""
+            self._messages.connection_closed()
         said = not error.closed or failure.kind is FailureKind.PERMANENT
         if said or self._pace.in_row >= _SAID_FROM:
             self._troubles.say(failure)

@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 import redis
 
-from orchestrator.fleet import Fleet, _publisher, follow, follow_sentinel
+from orchestrator.fleet import Fleet, _own_messages, follow, follow_sentinel
 from tests.certificates import HAVE_OPENSSL, make_certificates
 from tests.faults.net_scenes import Sentinel
 from tests.faults.scenes import SECRET, wait_until
@@ -103,7 +103,7 @@ async def test_any_node_of_a_cluster_leads_a_reader_to_the_keys(
 def test_a_redis_that_ends_idle_connections_gets_every_beat(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_publisher, "_BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(_own_messages, "_BEAT_SECONDS", 0.2)
     with RedisServer() as server, admin(server) as client, publishing(server.url) as one:
         one.change()
         one.until_told()

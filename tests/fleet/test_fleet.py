@@ -16,7 +16,14 @@ import redis.asyncio
 
 from orchestrator import Orchestrator, Stage
 from orchestrator._ports import KnowsFleet
-from orchestrator.fleet import Fleet, FleetFigures, FleetState, _loop_watch, _publisher
+from orchestrator.fleet import (
+    Fleet,
+    FleetFigures,
+    FleetState,
+    _loop_watch,
+    _own_messages,
+    _publisher,
+)
 from orchestrator.fleet._decode import decode_state
 from orchestrator.fleet._wire import SERVICES_KEY
 from orchestrator.redis import RedisProbe
@@ -193,7 +200,7 @@ async def test_a_redis_that_hangs_delays_the_exit_by_a_second_at_most_and_ends_t
 async def test_an_event_loop_that_is_stuck_is_said_and_so_is_its_return(
     server: RedisServer, client: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_publisher, "_BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(_own_messages, "_BEAT_SECONDS", 0.05)
     monkeypatch.setattr(_publisher, "_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(_loop_watch, "STUCK_SECONDS", 0.5)
     fleet = Fleet(server.url, service="chat")

@@ -6,8 +6,14 @@ import anyio
 import pytest
 import redis
 
-from orchestrator.fleet import FleetView, Instance, PresenceVerdict, _housekeeping, follow
-from orchestrator.fleet import _publisher as publisher_module
+from orchestrator.fleet import (
+    FleetView,
+    Instance,
+    PresenceVerdict,
+    _housekeeping,
+    _own_messages,
+    follow,
+)
 from orchestrator.fleet._deploy_gate import why_not_ready
 from orchestrator.fleet._fleet_rows import fleet_rows
 from states import Stage
@@ -21,7 +27,7 @@ from tests.redis_server import RedisServer
 
 @pytest.fixture(autouse=True)
 def _quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher_module, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(_own_messages, "_BEAT_SECONDS", 0.1)
 
 
 @pytest.fixture(scope="module", params=EACH_PROGRAM)
@@ -126,7 +132,7 @@ def test_leases_that_are_evicted_alone_leave_no_state_behind(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_housekeeping, "_ADOPT_SECONDS", 0.1)
-    monkeypatch.setattr(publisher_module, "_KEPT_SECONDS", 1.0)
+    monkeypatch.setattr(_own_messages, "_KEPT_SECONDS", 1.0)
     with admin(server) as client:
         client.flushall()
         gone = ScriptedInstance(server.port, "gone")

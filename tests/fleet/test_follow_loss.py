@@ -14,8 +14,7 @@ import anyio
 import pytest
 import redis
 
-from orchestrator.fleet import Change, Missed, follow
-from orchestrator.fleet import _publisher as publisher_module
+from orchestrator.fleet import Change, Missed, _own_messages, follow
 from tests.faults.scenes import wait_until
 from tests.fleet.published import KEYS, Published, admin, publishing, told
 from tests.fleet.servers import PROGRAMS
@@ -37,7 +36,7 @@ times = pytest.mark.parametrize("times", [2, pytest.param(15, marks=pytest.mark.
 
 @pytest.fixture(autouse=True)
 def _quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher_module, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(_own_messages, "_BEAT_SECONDS", 0.1)
 
 
 class Away:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 import redis
 
-from orchestrator.fleet import _publisher
+from orchestrator.fleet import _own_messages
 from orchestrator.fleet._wire import SERVICES_KEY
 from tests.faults.scenes import wait_until
 from tests.fleet.published import KEYS, Published, admin, publishing, told
@@ -25,7 +25,7 @@ program = pytest.mark.parametrize("program", EACH_PROGRAM)
 
 @pytest.fixture(autouse=True)
 def _quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_publisher, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(_own_messages, "_BEAT_SECONDS", 0.1)
 
 
 def up_to(last: int) -> list[int]:
@@ -217,7 +217,7 @@ def test_in_a_large_fleet_each_beats_more_rarely_and_its_lease_lasts_longer(
 def test_the_size_of_the_fleet_is_kept_until_all_have_had_the_time_to_be_back(
     lease_beats: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_publisher, "_LEASE_BEATS", lease_beats)
+    monkeypatch.setattr(_own_messages, "_LEASE_BEATS", lease_beats)
     with RedisServer() as server, admin(server) as client, publishing(server.url) as one:
         client.zadd(KEYS.leases, {f"other.{number}": 1e12 for number in range(5)})
         wait_until(lambda: one.publisher.fleet_size == 6)

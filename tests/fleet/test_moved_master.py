@@ -10,8 +10,7 @@ from contextlib import ExitStack, contextmanager
 import anyio
 import pytest
 
-from orchestrator.fleet import Change, Contact, Missed, follow
-from orchestrator.fleet import _publisher as publisher_module
+from orchestrator.fleet import Change, Contact, Missed, _own_messages, follow
 from orchestrator.fleet._fleet_reader import FleetReader
 from orchestrator.fleet._fleet_source import DemotedError
 from tests.faults.scenes import wait_until
@@ -28,7 +27,7 @@ _CONNECTS_PER_SECOND = 4
 
 @pytest.fixture(autouse=True)
 def _quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher_module, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(_own_messages, "_BEAT_SECONDS", 0.1)
 
 
 class Reading:

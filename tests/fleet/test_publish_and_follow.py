@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from orchestrator import Orchestrator, Stage
-from orchestrator.fleet import Change, Fleet, Missed, PresenceVerdict, _publisher, follow
+from orchestrator.fleet import Change, Fleet, Missed, PresenceVerdict, _own_messages, follow
 from orchestrator.redis import RedisProbe
 from tests.faults.watching import QUICK
 from tests.fleet.published import KEYS, Published, admin, publishing
@@ -21,7 +21,7 @@ _MOST_SECONDS = 60.0
 
 @pytest.fixture(autouse=True)
 def _quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_publisher, "_BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(_own_messages, "_BEAT_SECONDS", 0.2)
 
 
 class Follower:
