@@ -1,0 +1,52 @@
+"""For how long a handler whose client says nothing still counts as an early one."""
+
+import anyio
+import pytest
+
+from orchestrator._gate.hold_queue import HoldQueue, Ticket
+from orchestrator._gate.turnstile import Turnstile
+from orchestrator.testing import ManualClock
+from tests.asgi.gate_support import settled
+
+pytestmark = pytest.mark.anyio
+
+
+class OneSlot:
+    """A turnstile with one slot, early on in a service that has just become ready."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.is_open = False
+        queue = HoldQueue(16, {})
+        self.turnstile = Turnstile(1, queue, lambda: self.is_open, self.clock, 3.0)
+        self.turnstile.refused(50.0)  # whoever comes in the next 50 s may be that client
+        self.is_open = True
+
+    async def waits_after(self, idle_seconds: float) -> Ticket:
+        """One that was let in, was idle for so long, and now waits for a slot to work in."""
+        ticket, other = Ticket(), Ticket()
+        assert self.turnstile.enter(ticket)
+        self.turnstile.rest(ticket)
+        await self.clock.advance(idle_seconds)
+        assert self.turnstile.enter(other)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.turnstile.turn, ticket)
+            await settled()
+            tasks.cancel_scope.cancel()
+        self.turnstile.leave(other)
+        return ticket
+
+
+@pytest.mark.parametrize(("idle_seconds", "early"), [(0.2, True), (9.0, True), (11.0, False)])
+@pytest.mark.parametrize("ready_seconds", [0.0, 15.0])
+async def test_a_client_that_says_nothing_for_ten_seconds_is_not_early_any_more(
+    idle_seconds: float, early: bool, ready_seconds: float
+) -> None:
+    service = OneSlot()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(service.turnstile.run)
+        await settled()
+        await service.clock.advance(ready_seconds)
+        ticket = await service.waits_after(idle_seconds)
+        assert ticket.early is early
+        tasks.cancel_scope.cancel()
