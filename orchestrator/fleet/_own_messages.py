@@ -14,6 +14,7 @@ from orchestrator.fleet._housekeeping import Housekeeping
 from orchestrator.fleet._link import FleetLink, FleetScript
 from orchestrator.fleet._living_count import LivingCount
 from orchestrator.fleet._own_state import OwnState
+from orchestrator.fleet._redis_clock import RedisClock
 from orchestrator.fleet._scripts import APPEND, BEAT
 from orchestrator.fleet._wire import ENTRY_FIELDS, MOST_ENTRIES, FleetEntry, FleetKeys
 
@@ -62,11 +63,17 @@ class OwnMessages:
         self._keys = keys
         self._incarnation = incarnation
         self._housekeeping = housekeeping
+        self._began_at = time.monotonic()
+        self._clock = RedisClock()
         self._sent_state = ""
         self.backlog: FleetBacklog = FleetBacklog()
         self.living: LivingCount = LivingCount()
         self.stuck_since: float | None = None
         self.held_back: str = ""
+
+    def unix_now(self) -> float:
+        """The time, by the clock that dates what the instance says of itself."""
+        return self._own.told_at + time.monotonic() - self._began_at
 
     @property
     def lease_seconds(self) -> float:
@@ -95,9 +102,11 @@ class OwnMessages:
         state = self._state(backlog.last_known if backlog.behind else backlog.last, left=left)
         if state not in ("", self._sent_state) and (self.held_back or not backlog.behind):
             arguments += [backlog.mark, state]
+        asked_at = self.unix_now()
         reply = self._link.run(_BEAT, (self._keys.instances, self._keys.leases), arguments)
         match reply:
-            case [int(mark), int(alive), int(held)]:
+            case [int(mark), int(alive), int(held), bytes(redis_now)]:
+                self._clock.compare(redis_now, asked_at, self.unix_now())
                 if len(arguments) > 3 and mark == backlog.mark:  # noqa: PLR2004  with a state
                     self._sent_state = state
                 now = time.monotonic()
@@ -117,7 +126,8 @@ class OwnMessages:
             if batch is None:
                 return
             state = self._state(self.backlog.last)
-            words = [word for entry in batch.entries for word in encode_entry(entry)]
+            entries = map(self._clock.dated, batch.entries)
+            words = [word for entry in entries for word in encode_entry(entry)]
             last = batch.entries[-1].sequence
             arguments: list[object] = [self._incarnation, batch.mark, last, state]
             arguments += [MOST_ENTRIES, 2 * len(ENTRY_FIELDS), *words]
@@ -135,4 +145,5 @@ class OwnMessages:
             return ""
         state = self._own.state(last, newest.sequence, self._beat_seconds, self.lease_seconds)
         stuck, held_back = self.stuck_since, "" if last is newest else self.held_back
-        return encode_state(replace(state, stuck_since=stuck, left=left, held_back=held_back))
+        state = replace(state, stuck_since=stuck, left=left, held_back=held_back)
+        return encode_state(self._clock.dated_state(state))

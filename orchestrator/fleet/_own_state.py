@@ -24,6 +24,10 @@ class OwnState:
         context: What observers get before the first fact.
         identity: What the instance is called.
         incarnation: The name of this start-up.
+
+    Attributes:
+        told_at: When the context was made, in Unix seconds. Everything is dated from there, so that
+            a clock that is set meanwhile moves nothing.
     """
 
     def __init__(
@@ -32,7 +36,8 @@ class OwnState:
         self._identity = identity
         self._incarnation = incarnation
         self._probe = context.target.name
-        self._zero = context.now_unix_nanoseconds / 1e9 - context.now_at
+        self.told_at = context.now_unix_nanoseconds / 1e9
+        self._zero = self.told_at - context.now_at
         self._started_at = self.unix_seconds(context.started_at)
         self._book = AccountBook()
         self._book.started(context)

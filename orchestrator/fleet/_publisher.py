@@ -212,7 +212,7 @@ class Publisher:
         if stuck_seconds is None:
             self._messages.stuck_since = None
         elif self._messages.stuck_since is None:
-            self._messages.stuck_since = time.time() - stuck_seconds
+            self._messages.stuck_since = self._messages.unix_now() - stuck_seconds
             self._beat_at = -math.inf  # it is news
 
     def _beat(self, *, left: bool = False) -> None:

@@ -50,7 +50,8 @@ local mark = mark_of(ARGV[1])
 if ARGV[5] and mark == tonumber(ARGV[4]) then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[4] .. ' ' .. ARGV[5])
 end
-return {mark, redis.call('ZCOUNT', KEYS[2], string.format('(%.6f', now), '+inf'), held}
+local alive = redis.call('ZCOUNT', KEYS[2], string.format('(%.6f', now), '+inf')
+return {mark, alive, held, string.format('%.6f', now)}
 """
 )
 # ZREM comes first, as a Redis that is full refuses the first command of a script that could take
@@ -60,8 +61,8 @@ return {mark, redis.call('ZCOUNT', KEYS[2], string.format('(%.6f', now), '+inf')
 
 KEYS: instances, leases. ARGV: incarnation, for how many seconds it lives (0 for one that is stuck,
 or leaves), after how many seconds ended leases and their states are removed; and, if the state is
-to be written, the mark that it belongs to, and the state. Returns the mark, how many are alive, and
-whether it had a lease, ended or not.
+to be written, the mark that it belongs to, and the state. Returns the mark, how many are alive,
+whether it had a lease, ended or not, and Redis' time in Unix seconds.
 """
 
 ADOPT = """

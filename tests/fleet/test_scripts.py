@@ -42,7 +42,9 @@ class Asked:
         arguments = (who, str(lease), str(keep), *state)
         answer = self.client.eval(BEAT, 2, KEYS.instances, KEYS.leases, *arguments)
         assert isinstance(answer, list)
-        return answer
+        *counts, redis_now = answer
+        assert abs(float(redis_now) - self.client.time()[0]) < 2
+        return counts
 
     @property
     def sequences(self) -> list[int]:
