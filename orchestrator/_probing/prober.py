@@ -50,7 +50,6 @@ class Prober:
         timeout_seconds: The total time of one attempt.
         change_floor_seconds: The least time between attempts that `Probe.changed` asks for.
         spread_seconds: Tells how long to wait before an attempt that `Probe.changed` asks for.
-
     """
 
     def __init__(
@@ -90,6 +89,7 @@ class Prober:
         # that does not come back; otherwise the driver has to wake up for both.
         self._call_at = timers.call_at
         self._timer: asyncio.TimerHandle | None = None
+        self._is_rescheduled = False  # whether `next_at` was said after the last attempt
         self._expected_by = math.inf  # when an attempt that was just begun has to be judged
         self._late_seconds = 0.0
         self._hurried = False  # whether a change that the probe saw ended the last pause
@@ -111,6 +111,7 @@ class Prober:
     @next_at.setter
     def next_at(self, at: float) -> None:
         self._next_at = at
+        self._is_rescheduled = True
         if self._pause is not None:
             self._time_pause()
 
@@ -154,6 +155,11 @@ class Prober:
         self._stop_timer()
         if self._call_at is not None and self._next_at < math.inf:
             self._timer = self._call_at(self._next_at, self._end_timed_pause)
+
+    def _time_pause_if_known(self) -> None:
+        # A driver that took the result as it was posted won't wake up to say it again, late or not.
+        if self._is_rescheduled or self._next_at > self._now():
+            self._time_pause()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -218,7 +224,7 @@ class Prober:
         attempt, self._attempt = self._attempt, None
         assert attempt is not None, "it was begun"
         self._stop_timer()
-        self._again = False
+        self._again = self._is_rescheduled = False
         if attempt.phase is AttemptPhase.GIVEN_UP:
             self._wake()  # it was judged already, and the next one may be due
         elif self._void_attempts.includes(result):
@@ -240,8 +246,7 @@ class Prober:
             await self._pause_in_scope(seen=False)
             return
         self._pause = over = self._timers.flag()  # much cheaper than to cancel what waits
-        if self._next_at > self._now():  # the result was taken already
-            self._time_pause()
+        self._time_pause_if_known()
         try:
             await over.wait()
         finally:
@@ -262,8 +267,7 @@ class Prober:
     async def _pause_in_scope(self, *, seen: bool) -> None:
         """Pause until a change, unless one was seen already, and then for a part of the spread."""
         self._pause = pause = anyio.CancelScope()
-        if self._next_at > self._now():
-            self._time_pause()
+        self._time_pause_if_known()
         with pause:
             if self._hurried:  # a sign that nothing came of must not become a busy loop
                 await self._sleep(self._change_floor_seconds)

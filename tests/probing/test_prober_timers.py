@@ -8,6 +8,7 @@ import anyio.lowlevel
 import pytest
 
 from orchestrator import Check, Orchestrator, Policy, Probe, ProbeResult, Stage
+from orchestrator._probing.shared_turns import Turns
 from orchestrator.testing import ScriptedProbe
 from tests.asgi.gate_support import until
 
@@ -97,3 +98,22 @@ async def test_nothing_begins_once_it_was_left() -> None:
     asked = len(probe.asked_at)
     await anyio.sleep(3 * SECONDS)
     assert len(probe.asked_at) == asked
+
+
+async def test_a_pause_of_the_process_just_after_an_answer_does_not_end_the_asking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    after, answers = Turns.after, 0
+
+    def paused(turns: Turns, at: float) -> float:
+        nonlocal answers
+        due_at = after(turns, at)
+        answers += 1
+        if answers == 3:
+            time.sleep(3 * SECONDS)  # so that the next moment has passed before it is waited for
+        return due_at
+
+    monkeypatch.setattr(Turns, "after", paused)
+    probe = Timed()
+    async with orchestrator(probe):
+        await until(lambda: len(probe.asked_at) >= 8)
