@@ -12,11 +12,16 @@ class StallingProxy(FakeServer):
 
     Args:
         port: Where to.
+
+    Attributes:
+        held: How many directions of a connection have something that is not passed on.
     """
 
     def __init__(self, port: int) -> None:
         super().__init__(self._relay)
         self._upstream = port
+        self._counting = threading.Lock()
+        self.held = 0
         self._flows = threading.Event()
         self._flows.set()
 
@@ -39,8 +44,17 @@ class StallingProxy(FakeServer):
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self._flows.wait()
+                self._wait_to_pass_on()
                 sink.sendall(data)
         for sock in (source, sink):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+    def _wait_to_pass_on(self) -> None:
+        if self._flows.is_set():
+            return
+        with self._counting:
+            self.held += 1
+        self._flows.wait()
+        with self._counting:
+            self.held -= 1

@@ -150,8 +150,7 @@ async def test_a_task_and_a_check_in_psycopg_hold_up_no_exit(
         await startup.start()
         await startup.wait_for(Stage.READY, timeout_seconds=PATIENCE_SECONDS)
         with stalled(proxy):
-            await until(lambda: asked.running == worked.running == 1)
-            await anyio.sleep(0.1)  # so that both are in their queries, and not before them
+            await until(lambda: proxy.held == 2)  # both are in their queries, and not between two
             began_at, cpu = time.monotonic(), time.thread_time()
             with anyio.fail_after(PATIENCE_SECONDS):
                 await startup.aclose()
