@@ -195,7 +195,7 @@ class ReadinessGate(GateFace):
         admission = self._admission
         if self._startup.ready and not admission.turnstile.young:
             admission.counts.admitted += 1
-            admission.stats.tell(Outcome.ADMITTED)
+            admission.stats.call_hook(Outcome.ADMITTED)
             return await self._handle(request, handler, None)
         websocket = asks_for_websocket(request.headers)
         raw = request.rel_url.raw_path

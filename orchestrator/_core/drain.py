@@ -40,11 +40,11 @@ DrainCallback = Callable[[], object]
 class Drainable(Protocol):
     """Something with requests to finish, such as a gate."""
 
-    async def announce_drain(self) -> None:
+    async def drain_announced(self) -> None:
         """The drain has begun: what cannot be served any more may be refused now."""
         ...
 
-    async def drain(self, close_seconds: float) -> None:
+    async def wind_down(self, close_seconds: float) -> None:
         """Refuse what is new, close WebSockets evenly over that time; return when all has ended."""
         ...
 
@@ -193,7 +193,7 @@ class Drain:
                 with self._clock.cancel_at(until) as limit:
                     async with anyio.create_task_group() as tasks:
                         for one in self._parts.drainables:
-                            tasks.start_soon(_guarded, one.announce_drain)
+                            tasks.start_soon(_guarded, one.drain_announced)
                     announced_at = began_at + self._announce_seconds
                     await self._announce(announced_at, until - policy.drain_close_seconds)
                     self.refuses = True
@@ -229,7 +229,7 @@ class Drain:
         close_seconds = self._policy.drain_close_seconds
         async with anyio.create_task_group() as tasks:
             for one in self._parts.drainables:
-                tasks.start_soon(_guarded, one.drain, close_seconds)
+                tasks.start_soon(_guarded, one.wind_down, close_seconds)
 
 
 async def _guarded(drain: Callable[[*TimesT], Coroutine[Any, Any, None]], *times: *TimesT) -> None:

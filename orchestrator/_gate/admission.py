@@ -16,7 +16,7 @@ from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.counts import AdmissionCounts, GateStats
 from orchestrator._gate.health_verdict import recovering
 from orchestrator._gate.hold_queue import HoldQueue, Outcome, Ticket
-from orchestrator._gate.holding import check
+from orchestrator._gate.holding import check_number
 from orchestrator._gate.metrics import GateMetrics
 from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._gate.refusals import APPLICATION_ERROR, HOW_TO_ENTER, RetryAfter, reason
@@ -76,11 +76,11 @@ class Admission:
         open_sockets: OpenSockets | None = None,
         retry_after: RetryAfter | None = None,
     ) -> None:
-        check("hold_seconds", hold_seconds, 0)
-        check("max_held", max_held, 0)
-        check("release_batch", release_batch, 1)
+        check_number("hold_seconds", hold_seconds, 0)
+        check_number("max_held", max_held, 0)
+        check_number("release_batch", release_batch, 1)
         for path, limit in (limits or {}).items():
-            check(f"limits[{path!r}]", limit, 0)
+            check_number(f"limits[{path!r}]", limit, 0)
         self.startup = startup
         self.clock: Clock = clock or LoopClock()
         self.retry_after: RetryAfter = retry_after or RetryAfter((1, 3))
@@ -190,7 +190,7 @@ class Admission:
         if outcome in _COMES_BACK:
             ticket.retry_after_seconds = self._retry_after_seconds(in_line)
             self.turnstile.refused(ticket.retry_after_seconds)
-        self.stats.admission(outcome)
+        self.stats.count_admission(outcome)
         return ticket
 
     def _retry_after_seconds(self, in_line: bool) -> int:
@@ -220,7 +220,7 @@ class Admission:
             self._give_back(ticket)
             # The server has cancelled it: the client is gone, or the server stops.
             self.stats.held_for(self.clock.now() - began_at, Outcome.LEFT)
-            self.stats.admission(Outcome.LEFT)
+            self.stats.count_admission(Outcome.LEFT)
             raise
         if outcome is not Outcome.ADMITTED:
             self._give_back(ticket)  # before the refusal is sent, which may take its time
@@ -260,7 +260,7 @@ class Admission:
 
     def closed(self, code: int | str) -> None:
         """The application closed a WebSocket with this code, or with `APPLICATION_ERROR`."""
-        self.stats.close(code)
+        self.stats.count_close(code)
         if code in _FAILURES:
             self.turnstile.failed()
 

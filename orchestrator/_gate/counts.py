@@ -46,7 +46,7 @@ class GateStats:
         metrics: Gets how long each held request waited; it reads the rest by itself.
 
     Attributes:
-        tells: Whether anyone listens to each admission.
+        has_hook: Whether anyone listens to each admission.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class GateStats:
             require(metrics, GateMetrics, "metrics", "give an instance of a subclass")
         self.counts: AdmissionCounts = AdmissionCounts()
         self.closes: Counter[int | str] = Counter()
-        self.tells: bool = on_admission is not None
+        self.has_hook: bool = on_admission is not None
         self._on_admission = on_admission
         self._on_close = on_close
         self._metrics = metrics
@@ -79,18 +79,18 @@ class GateStats:
         if self._metrics is not None:
             self._guards["metrics"].call(self._metrics.held_for, seconds, outcome.value)
 
-    def admission(self, outcome: Outcome) -> None:
+    def count_admission(self, outcome: Outcome) -> None:
         """A request has this outcome."""
         counts, name = self.counts, outcome.value
         setattr(counts, name, getattr(counts, name) + 1)
-        self.tell(outcome)
+        self.call_hook(outcome)
 
-    def tell(self, outcome: Outcome) -> None:
+    def call_hook(self, outcome: Outcome) -> None:
         """Call the hook, for an outcome that is counted already."""
         if self._on_admission is not None:
             self._guards["on_admission"].call(self._on_admission, outcome.value)
 
-    def close(self, code: int | str) -> None:
+    def count_close(self, code: int | str) -> None:
         """The application closed a WebSocket with this code."""
         if code not in self.closes and len(self.closes) >= _MOST_CODES:
             code = OTHER_CODES

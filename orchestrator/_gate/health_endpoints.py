@@ -22,8 +22,8 @@ class MountHint:
     def __init__(self) -> None:
         self._said = False
 
-    def look(self, scope: Scope) -> None:
-        """Look at a request that is about to be held or refused."""
+    def warn_once(self, scope: Scope) -> None:
+        """Warn if this request, which is about to be held or refused, looks like one."""
         path = route_path(scope)
         if self._said or scope["type"] != "http" or not path.endswith(HEALTH_PATHS):
             return

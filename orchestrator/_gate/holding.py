@@ -41,7 +41,7 @@ class HoldingOptions(TypedDict, total=False):
     clock: Clock | None
 
 
-def check(name: str, value: float, least: int) -> None:
+def check_number(name: str, value: float, least: int) -> None:
     """Raise an error that names what is out of range or not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong_type(value, name, "a number", f"give {least} or more")

@@ -1,4 +1,11 @@
-"""What is under way behind a gate, and how it ends in a drain."""
+"""What is under way behind a gate, and what becomes of it in a drain (`_core/drain.py`).
+
+- When the drain is announced, those who are held are refused, unless the gate is open. That sets
+  the outcome of their tickets in the `HoldQueue`; the task of each client, which the adapter has
+  kept waiting, then sends the refusal (`asgi/_gate.py`). What was let in goes on.
+- After the announced time, it winds down: new requests are refused, open WebSockets are closed one
+  by one, and it waits until all that was let in has ended.
+"""
 
 import anyio
 
@@ -7,7 +14,7 @@ from orchestrator._gate.open_sockets import OpenSockets
 
 
 class InFlight:
-    """The requests and WebSockets that were let in: each is inside of this context manager.
+    """The requests and WebSockets that were let in: each is inside this context manager.
 
     It takes part in the drains of the start-up. Those that are still held are refused when one
     begins, and what bypasses the gate is not waited for.
@@ -18,7 +25,7 @@ class InFlight:
 
     Attributes:
         inside: How many there are. The ASGI gate counts here itself, for every request.
-        awaited: Whether a drain waits for their end: whoever counts down tells `look` then.
+        awaited: Whether a drain waits for their end: whoever counts down calls `one_left` then.
     """
 
     def __init__(self, admission: Admission, open_sockets: OpenSockets) -> None:
@@ -35,28 +42,30 @@ class InFlight:
     def __exit__(self, *_error: object) -> None:
         self.inside -= 1
         if self.awaited:
-            self.look()
+            self.one_left()
 
-    def look(self) -> None:
+    def one_left(self) -> None:
         """One has left: go on with the drain if it was the last."""
         if not self.inside:
             self._none_left.set()
 
     @property
     def awaits(self) -> bool:
-        """Whether a drain has to wait for anything but `inside`: no."""
+        """A drain has nothing else to wait for than those inside."""
         return False
 
-    async def announce_drain(self) -> None:
+    async def drain_announced(self) -> None:
         """Refuse those who are held, unless the gate is open and they only wait for their turn."""
         if not self._admission.is_open():
             await self._admission.stop_bit_by_bit()
 
-    async def drain(self, close_seconds: float) -> None:
+    async def wind_down(self, close_seconds: float) -> None:
         """Take nothing new, close the WebSockets, and wait for all that was let in."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._admission.stop_bit_by_bit)
-            tasks.start_soon(self._open_sockets.drain, self._admission.clock, close_seconds)
+            tasks.start_soon(
+                self._open_sockets.close_one_by_one, self._admission.clock, close_seconds
+            )
             self.awaited = True
             try:
                 while self.inside:

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, Self
 
 import anyio
 
-from orchestrator._gate.holding import check
+from orchestrator._gate.holding import check_number
 from orchestrator._gate.refusals import (
     PRIVATE_RESTART,
     PRIVATE_TRY_AGAIN_LATER,
@@ -71,7 +71,7 @@ class OpenSockets:
     def from_option(cls, close_on_degrade_seconds: float | None, random: Random | None) -> Self:
         """Those of a gate with this option."""
         if close_on_degrade_seconds is not None:
-            check("close_on_degrade_seconds", close_on_degrade_seconds, 0)
+            check_number("close_on_degrade_seconds", close_on_degrade_seconds, 0)
         return cls(close_on_degrade_seconds, random)
 
     @property
@@ -112,7 +112,7 @@ class OpenSockets:
         finally:
             self._closing = False
 
-    async def drain(self, clock: Clock, spread_seconds: float) -> None:
+    async def close_one_by_one(self, clock: Clock, spread_seconds: float) -> None:
         """Close those that are open, evenly in that time, and then each that opens; never ends."""
         while True:
             self._added = anyio.Event()

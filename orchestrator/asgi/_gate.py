@@ -223,8 +223,8 @@ class ReadinessGate(GateFace):
             await self._health(scope, receive, send)
             return
         self._counts.admitted += 1
-        if self._stats.tells:
-            self._stats.tell(Outcome.ADMITTED)
+        if self._stats.has_hook:
+            self._stats.call_hook(Outcome.ADMITTED)
         # What `with in_flight` does, without its two calls.
         in_flight = self._in_flight
         in_flight.inside += 1
@@ -233,7 +233,7 @@ class ReadinessGate(GateFace):
         finally:
             in_flight.inside -= 1
             if in_flight.awaited:
-                in_flight.look()
+                in_flight.one_left()
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._late_start is None:
@@ -270,7 +270,7 @@ class ReadinessGate(GateFace):
             app = self._bypassing_websocket if kind == "websocket" else self._http
             await app(scope, receive, send)
         else:
-            self._mount_hint.look(scope)
+            self._mount_hint.warn_once(scope)
             return await self._ask(scope, receive, send, reading)
         return None
 
@@ -296,10 +296,10 @@ class ReadinessGate(GateFace):
                 receive = receive if reading is None else inbox.receive
                 return Passage(visit, inbox.kept, receive, send, uploads=reading is not None)
             if ticket.outcome is not None:
-                await self._turn_away(ticket, scope, inbox, send)
+                await self._send_refusal(ticket, scope, inbox, send)
         return None
 
-    async def _turn_away(self, ticket: Ticket, scope: Scope, inbox: Inbox, send: Send) -> None:
+    async def _send_refusal(self, ticket: Ticket, scope: Scope, inbox: Inbox, send: Send) -> None:
         outcome = ticket.outcome or Outcome.REFUSED
         why = self._admission.why(outcome), ticket.retry_after_seconds
         if inbox.error is not None:

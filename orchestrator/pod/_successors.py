@@ -66,7 +66,7 @@ class Handover:
         self._report, self._look, self._find = report, look, find
         self.serves_on = False
 
-    async def announce_drain(self) -> None:
+    async def drain_announced(self) -> None:
         """This worker is not ready any more, once its successors are, if there are any.
 
         They are waited for as long as there is time to close what is open after that.
@@ -81,7 +81,7 @@ class Handover:
         self._report()
         await anyio.lowlevel.checkpoint()
 
-    async def drain(self, close_seconds: float) -> None:
+    async def wind_down(self, close_seconds: float) -> None:
         """Nothing waits for it."""
         await anyio.lowlevel.checkpoint()
 

@@ -40,10 +40,10 @@ class ShutdownWatch:
         """There is nothing else."""
         return False
 
-    async def announce_drain(self) -> None:
+    async def drain_announced(self) -> None:
         """The streams go on, and show it."""
 
-    async def drain(self, _: float) -> None:
+    async def wind_down(self, _: float) -> None:
         """They would have no end of their own."""
         self._stop()
 

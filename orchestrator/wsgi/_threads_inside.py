@@ -52,7 +52,7 @@ class ThreadsInside:
         """Drain at SIGTERM and SIGINT, before the server hears them."""
         self._signals = StopSignals(
             self._startup,
-            self.announce_drain,
+            self.drain_announced,
             self._answered,
             lambda: self.answering,
             from_thread=True,
@@ -111,14 +111,14 @@ class ThreadsInside:
         """There is nothing else."""
         return False
 
-    async def announce_drain(self) -> None:
+    async def drain_announced(self) -> None:
         """Those who are held will not be served any more, unless they are let in just now."""
         self._wake()
         await anyio.lowlevel.checkpoint()
 
-    async def drain(self, close_seconds: float) -> None:
+    async def wind_down(self, close_seconds: float) -> None:
         """Take nothing new, and wait for all that runs."""
-        await self.announce_drain()
+        await self.drain_announced()
         await self._until(lambda: not self.inside)
 
     async def _answered(self) -> None:

@@ -64,7 +64,7 @@ class WsgiAdmission:
         """Count what became of a request."""
         with self._changed:
             setattr(self.stats.counts, outcome.value, getattr(self.stats.counts, outcome.value) + 1)
-        self.stats.tell(outcome)
+        self.stats.call_hook(outcome)
 
     def decide(self, multithread: bool) -> Outcome:
         """Decide a request while the gate is not open; hold it if there is a thread to spare."""

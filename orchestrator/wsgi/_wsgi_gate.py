@@ -18,7 +18,7 @@ from orchestrator._gate.counts import AdmissionCounts, GateStats
 from orchestrator._gate.health_answers import HealthAnswers, Workers
 from orchestrator._gate.health_verdict import HealthRules
 from orchestrator._gate.hold_queue import Outcome
-from orchestrator._gate.holding import check
+from orchestrator._gate.holding import check_number
 from orchestrator._gate.refusals import RetryAfter
 from orchestrator._hardening.arguments import paths_of, require, require_flag, wrong_type
 from orchestrator._hardening.log_thread import Log
@@ -104,8 +104,8 @@ class ReadinessGate:
             raise wrong_type(given, "app", "a WSGI application", _WRITE)
         self._app = app
         self._startup: Orchestrator = require(startup, Orchestrator, "startup", _WRITE)
-        check("hold_seconds", hold_seconds, 0)
-        check("max_held", max_held, 0)
+        check_number("hold_seconds", hold_seconds, 0)
+        check_number("max_held", max_held, 0)
         if pod is not None and not health:
             raise ValueError("pod needs health=True: health endpoints answer for the workers")
         self._bypass = paths_of(bypass)

@@ -46,10 +46,10 @@ class Gate:
     def awaits(self) -> bool:
         return False
 
-    async def announce_drain(self) -> None:
+    async def drain_announced(self) -> None:
         self.told.append(("began", self.clock.now()))
 
-    async def drain(self, close_seconds: float) -> None:
+    async def wind_down(self, close_seconds: float) -> None:
         assert close_seconds == TIMES.drain_close_seconds
         self.told.append(("close", self.clock.now()))
         with self.clock.cancel_at(self.clock.now() + self.takes_seconds):
