@@ -14,13 +14,13 @@ from anyio.lowlevel import checkpoint
 from orchestrator._core.feed import Subscription
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.counts import AdmissionCounts, GateStats
-from orchestrator._gate.health_verdict import recovering
 from orchestrator._gate.hold_queue import HoldQueue, Outcome, Ticket
 from orchestrator._gate.holding import check_number
 from orchestrator._gate.metrics import GateMetrics
 from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._gate.refusals import APPLICATION_ERROR, HOW_TO_ENTER, RetryAfter, reason
 from orchestrator._gate.return_line import ReturnLine
+from orchestrator._gate.stage_rules import StageRules
 from orchestrator._gate.turnstile import Turnstile
 from orchestrator._gate.visit import Visit
 from orchestrator._hardening.log_thread import logger
@@ -46,7 +46,7 @@ Watch = Callable[[Ticket], Coroutine[Any, Any, None]]
 AtRest = Callable[[], Awaitable[object]]
 
 
-class Admission:
+class Admission(StageRules):
     """Decides for each request of one gate. See `HoldingOptions` for its options.
 
     Args:
@@ -81,7 +81,7 @@ class Admission:
         check_number("release_batch", release_batch, 1)
         for path, limit in (limits or {}).items():
             check_number(f"limits[{path!r}]", limit, 0)
-        self.startup = startup
+        super().__init__(startup, admit_degraded=admit_degraded)
         self.clock: Clock = clock or LoopClock()
         self.retry_after: RetryAfter = retry_after or RetryAfter((1, 3))
         self.queue: HoldQueue = HoldQueue(max_held, limits or {})
@@ -93,7 +93,6 @@ class Admission:
         self.stats: GateStats = GateStats(on_admission, on_close, metrics)
         self._life = self._stopped_life = -1
         self._hold_seconds = hold_seconds
-        self._admit_degraded = admit_degraded
         self.open_sockets: OpenSockets = open_sockets or OpenSockets(None)
         self._closes_on_degrade = self.open_sockets.close_on_degrade
         self._warned = False
@@ -131,26 +130,9 @@ class Admission:
         """Whether `stop` was called, or the orchestrator was left, in the current start-up."""
         return self._stopped_life == self.startup.life_number
 
-    def is_open(self) -> bool:
-        """Whether requests are let in: by the stage as it is now, not by the last event seen."""
-        startup = self.startup
-        if startup.ready or not startup.enabled:
-            return True
-        if not self._admit_degraded or self._ends():
-            return False
-        return startup.stage is Stage.DEGRADED or recovering(startup)
-
     def refuses_at_once(self) -> bool:
         """Whether no one is held, since waiting won't help."""
-        startup = self.startup
-        if self.stopped or self._ends() or self._is_not_entered():
-            return True
-        if startup.draining and not self.is_open():
-            return True  # its stage changes no more
-        return startup.stage is Stage.DEGRADED and not self._admit_degraded
-
-    def _ends(self) -> bool:
-        return self.startup.refuses or self.startup.ended is not None
+        return self.stopped or super().refuses_at_once()
 
     def why(self, outcome: Outcome) -> str:
         """One line for a client that is turned away."""
@@ -238,12 +220,6 @@ class Admission:
             # Ready already, and only its turn has not come yet.
             with self.clock.cancel_at(limit + max(self._hold_seconds, _RELEASE_SECONDS)):
                 await ticket.decided.wait()
-
-    def _is_not_entered(self) -> bool:
-        """Whether nothing here enters the orchestrator: then holding would be of no use."""
-        one = self.startup
-        waits = one.stage is Stage.BOOTING or one.ended is not None
-        return waits and one.enabled and one.never_ran_here
 
     def _warn_if_not_entered(self) -> None:
         if not self._warned and self._is_not_entered():

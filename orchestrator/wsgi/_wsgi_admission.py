@@ -10,14 +10,14 @@ from http import HTTPStatus
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.counts import GateStats
 from orchestrator._gate.health_answers import HealthReport, refusal
-from orchestrator._gate.health_verdict import recovering
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.refusals import RetryAfter, reason
 from orchestrator._gate.return_line import AdmissionRate, ReturnLine
+from orchestrator._gate.stage_rules import StageRules
 from states import Stage
 
 
-class WsgiAdmission:
+class WsgiAdmission(StageRules):
     """The decisions of one gate, in one process.
 
     Args:
@@ -46,12 +46,11 @@ class WsgiAdmission:
         *,
         admit_degraded: bool,
     ) -> None:
+        super().__init__(startup, admit_degraded=admit_degraded)
         self.stats = stats
-        self._startup = startup
         self._hold_seconds, self._max_held = hold_seconds, max_held
         self._retry_after = retry_after
         self._line = ReturnLine(AdmissionRate(), time.monotonic, retry_after.random)
-        self._admit_degraded = admit_degraded
         self.begin_anew("")
 
     def begin_anew(self, cannot: str) -> None:
@@ -68,7 +67,7 @@ class WsgiAdmission:
 
     def decide(self, multithread: bool) -> Outcome:
         """Decide a request while the gate is not open; hold it if there is a thread to spare."""
-        if self._refuses_at_once():
+        if self.refuses_at_once():
             return Outcome.REFUSED
         with self._changed:
             if not multithread or self.held >= self._max_held:
@@ -83,7 +82,7 @@ class WsgiAdmission:
     def _hold(self) -> Outcome:
         until = time.monotonic() + self._hold_seconds
         while not self.is_open():
-            if self._refuses_at_once():
+            if self.refuses_at_once():
                 return Outcome.REFUSED
             left = until - time.monotonic()
             if left <= 0:
@@ -91,26 +90,15 @@ class WsgiAdmission:
             self._changed.wait(left)
         return Outcome.ADMITTED
 
-    def is_open(self) -> bool:
-        """Whether requests are let in."""
-        startup = self._startup
-        if startup.ready or not startup.enabled:
+    def refuses_at_once(self) -> bool:
+        """Whether no one is held, since waiting won't help."""
+        if self.cannot or self.startup.never_ran_here:
             return True
-        if not self._admit_degraded or startup.refuses or startup.ended is not None:
-            return False
-        return startup.stage is Stage.DEGRADED or recovering(startup)
-
-    def _refuses_at_once(self) -> bool:
-        startup = self._startup
-        if self.cannot or startup.ended is not None or startup.never_ran_here:
-            return True
-        if startup.draining:
-            return True  # its stage changes no more
-        return startup.stage is Stage.DEGRADED and not self._admit_degraded
+        return super().refuses_at_once()
 
     def refuse(self, outcome: Outcome) -> HealthReport:
         """The response for this outcome."""
-        startup = self._startup
+        startup = self.startup
         entered = not startup.never_ran_here or startup.stage is not Stage.BOOTING
         why = self.cannot or (
             reason(outcome, startup.stage, startup.draining or startup.ended is not None, True)
