@@ -2,7 +2,7 @@
 
 - When the drain is announced, those who are held are refused, unless the gate is open. That sets
   the outcome of their tickets in the `HoldQueue`; the task of each client, which the adapter has
-  kept waiting, then sends the refusal (`asgi/_gate.py`). What was let in goes on.
+  kept waiting, then sends the refusal (`asgi/_refusal.py`). What was let in goes on.
 - After the announced time, it winds down: new requests are refused, open WebSockets are closed one
   by one, and it waits until all that was let in has ended.
 """

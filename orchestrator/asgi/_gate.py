@@ -1,6 +1,5 @@
 """The gate: lets clients in when the service is ready, and not before."""
 
-import contextlib
 from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import ClassVar, Literal
@@ -13,7 +12,7 @@ from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.face import GateFace
 from orchestrator._gate.health_answers import Workers
 from orchestrator._gate.health_endpoints import MountHint, health_app
-from orchestrator._gate.hold_queue import Outcome, Ticket
+from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateMetrics
 from orchestrator._gate.open_sockets import OpenSockets
 from orchestrator._hardening.arguments import wrong_type
@@ -193,7 +192,7 @@ class ReadinessGate(GateFace):
         self._lifespan: ASGIApp = app
         self._http: ASGIApp = WithStartup(app, startup) if admit_degraded else app
         self._websocket = self._bypassing_websocket = self._http
-        report = admission.closed if count_closes else _uncounted
+        report = admission.closed if count_closes else lambda _: None  # which counts nothing
         if count_closes or open_sockets.close_on_degrade or startup.policy.drain_limit_seconds:
             self._websocket = CloseWatch(self._http, report, open_sockets)
             self._bypassing_websocket = CloseWatch(self._http, report, OpenSockets(None))
@@ -296,25 +295,6 @@ class ReadinessGate(GateFace):
                 receive = receive if reading is None else inbox.receive
                 return Passage(visit, inbox.kept, receive, send, uploads=reading is not None)
             if ticket.outcome is not None:
-                await self._send_refusal(ticket, scope, inbox, send)
+                why = self._admission.why(ticket.outcome)
+                await self._refusal.answer(scope, inbox, send, why, ticket)
         return None
-
-    async def _send_refusal(self, ticket: Ticket, scope: Scope, inbox: Inbox, send: Send) -> None:
-        outcome = ticket.outcome or Outcome.REFUSED
-        why = self._admission.why(outcome), ticket.retry_after_seconds
-        if inbox.error is not None:
-            raise inbox.error
-        if outcome is Outcome.LEFT or not await inbox.may_answer(scope):
-            # Some servers and middlewares log an error for an application that returns without an
-            # answer. The client is gone, and whatever else they may raise now is of no consequence.
-            with contextlib.suppress(Exception):
-                if scope["type"] == "websocket":
-                    await send({"type": "websocket.close"})
-                else:
-                    await self._refusal.send(scope, send, *why)
-            return
-        await self._refusal.send(scope, send, *why)
-
-
-def _uncounted(_: int | str) -> None:
-    """This close is not counted."""

@@ -1,15 +1,18 @@
 """How the gate turns a request away, by what the server can express."""
 
+import contextlib
 from http import HTTPStatus
 
 import anyio.lowlevel
 
 from orchestrator._core.orchestrator import Orchestrator
+from orchestrator._gate.hold_queue import Outcome, Ticket
 from orchestrator._gate.open_sockets import DEGRADED, DRAINED
 from orchestrator._gate.refusals import retry_after_header
 from orchestrator._http.asgi_types import Scope, Send
 from orchestrator._http.responses import problem, respond
 from orchestrator.asgi._close_watch import close_with
+from orchestrator.asgi._connection import Inbox
 
 _DENIAL = "websocket.http.response"
 
@@ -34,6 +37,23 @@ class Refusal:
         if self._accept_then_close or _DENIAL not in (scope.get("extensions") or {}):
             return False
         return all(name != b"origin" for name, _ in scope["headers"])
+
+    async def answer(
+        self, scope: Scope, inbox: Inbox, send: Send, why: str, ticket: Ticket
+    ) -> None:
+        """Refuse a request in its own task, or end one whose client has left."""
+        if inbox.error is not None:
+            raise inbox.error
+        if ticket.outcome is not Outcome.LEFT and await inbox.may_answer(scope):
+            await self.send(scope, send, why, ticket.retry_after_seconds)
+            return
+        # Some servers and middlewares log an error for an application that returns without an
+        # answer. The client is gone, and whatever else they may raise now is of no consequence.
+        with contextlib.suppress(Exception):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close"})
+            else:
+                await self.send(scope, send, why, ticket.retry_after_seconds)
 
     async def send(self, scope: Scope, send: Send, why: str, retry_after_seconds: int) -> None:
         """Refuse; a WebSocket's first message must have been received."""
