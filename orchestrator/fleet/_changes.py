@@ -20,11 +20,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
+from orchestrator.fleet._absences import Absences
 from orchestrator.fleet._presence import LEASE_SECONDS
+from orchestrator.fleet._stream_place import FIRST_PLACE, place_key
 from orchestrator.fleet._wire import FleetEntry, FleetState, Unreadable
-
-FIRST_PLACE = "0-0"
-"""Before everything that a stream can hold."""
 
 MOST_INSTANCES = 20_000
 """How many incarnations are followed at most."""
@@ -72,12 +71,6 @@ class Gap(NamedTuple):
 
 
 ReadStep: TypeAlias = ReadChange | Gap
-
-
-def place_key(place: str) -> tuple[int, int]:
-    """What to compare places by."""
-    milliseconds, _, number = place.partition("-")
-    return int(milliseconds), int(number)
 
 
 class _Truth(NamedTuple):
@@ -134,7 +127,7 @@ class ChangeBook:
         self._shared = shared
         self._truth: _Truth | None = None
         self._looked_at = 0.0
-        self._absent_since: dict[str, float] = {}
+        self._absences = Absences()
         self._old_until = FIRST_PLACE
         self._may_search = True
         self._searched_at = -math.inf
@@ -142,7 +135,7 @@ class ChangeBook:
     @property
     def has_absent(self) -> bool:
         """Whether some instances are not among the states that were read last."""
-        return bool(self._absent_since)
+        return bool(self._absences)
 
     def read(
         self, entry_id: str, entry: FleetEntry | Unreadable, *, again: bool = False
@@ -201,7 +194,8 @@ class ChangeBook:
                 self._looked_at = at
             self._compare(readable, last_id)
         if not self.crowded:  # else not all of them were read
-            self._forget_absent(states, at)
+            for incarnation in self._absences.swept(self.states, states, at):
+                del self.states[incarnation]
 
     def refresh(self, states: Mapping[str, FleetState | Unreadable]) -> None:
         """Take over some states, which say nothing about what was given out."""
@@ -284,7 +278,7 @@ class ChangeBook:
         if known is None and len(self.states) >= MOST_INSTANCES:
             self.crowded = True
             return []
-        self._absent_since.pop(incarnation, None)
+        self._absences.came_back(incarnation)
         seen = self.seen.get(incarnation, 0)
         if sequence <= seen and not self._shared:
             self.repeated += 1
@@ -304,12 +298,3 @@ class ChangeBook:
             self.missed += sequence - seen - 1
             steps.insert(0, Gap(incarnation, sequence - seen - 1))
         return steps
-
-    def _forget_absent(self, present: Mapping[str, object], at: float) -> None:
-        """Forget instances that Redis has not known for two of their leases: they were swept."""
-        for incarnation in [one for one in self._absent_since if one in present]:
-            del self._absent_since[incarnation]
-        for incarnation in [one for one in self.states if one not in present]:
-            since = self._absent_since.setdefault(incarnation, at)
-            if at - since >= 2 * min(self.states[incarnation].lease_seconds, 60.0):
-                del self.states[incarnation], self._absent_since[incarnation]

@@ -6,7 +6,8 @@ import json
 import zlib
 from collections.abc import Mapping
 
-from orchestrator.fleet._changes import MOST_INSTANCES, place_key
+from orchestrator.fleet._changes import MOST_INSTANCES
+from orchestrator.fleet._stream_place import place_key
 
 _VERSION = "1"
 _MOST_BYTES = 16 * 1024 * 1024

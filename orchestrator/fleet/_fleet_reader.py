@@ -14,13 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from orchestrator.fleet._changes import (
-    FIRST_PLACE,
     MOST_INSTANCES,
     ChangeBook,
     Gap,
     ReadChange,
     ReadStep,
-    place_key,
 )
 from orchestrator.fleet._fleet_source import DemotedError, FleetSource
 from orchestrator.fleet._news import (
@@ -33,6 +31,7 @@ from orchestrator.fleet._news import (
     SilentTogether,
 )
 from orchestrator.fleet._presence import LifeSigns, PresenceBook, PresenceVerdict
+from orchestrator.fleet._stream_place import FIRST_PLACE, place_key
 
 _NAME_SECONDS = 60.0
 """For so long after a master has become a replica its name is asked for the new one."""

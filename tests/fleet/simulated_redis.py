@@ -6,8 +6,8 @@ they go on from the mark, with as much as they have kept.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from orchestrator.fleet._changes import place_key
 from orchestrator.fleet._fleet_source import StreamEntry
+from orchestrator.fleet._stream_place import place_key
 from orchestrator.fleet._wire import FleetState, Unreadable
 from tests.fleet.scripted_instance import entry_of
 
