@@ -1,9 +1,10 @@
-"""For how long a handler whose client says nothing still counts as an early one."""
+"""What a handler that says nothing, or ends, means for those that come after it."""
 
 import anyio
 import pytest
 
 from orchestrator._gate.hold_queue import HoldQueue, Ticket
+from orchestrator._gate.patience import LEAST_TICKS
 from orchestrator._gate.turnstile import Turnstile
 from orchestrator.testing import ManualClock
 from tests.asgi.gate_support import settled
@@ -49,4 +50,31 @@ async def test_a_client_that_says_nothing_for_ten_seconds_is_not_early_any_more(
         await service.clock.advance(ready_seconds)
         ticket = await service.waits_after(idle_seconds)
         assert ticket.early is early
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("works_seconds", "client_left", "learned"),
+    [(0.15, False, True), (2.0, False, False), (0.15, True, False)],
+    ids=["ends in time", "ends late, as when it is cancelled", "ends since its client left"],
+)
+async def test_only_a_handler_that_ends_its_work_teaches_how_long_that_takes(
+    works_seconds: float, client_left: bool, learned: bool
+) -> None:
+    """One that only pushes says nothing by its end."""
+    service = OneSlot()
+    turnstile = service.turnstile
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(turnstile.run)
+        await settled()
+        ticket = Ticket()
+        assert turnstile.enter(ticket)
+        assert ticket.patience is not None
+        limit = ticket.patience.answering
+        while limit.ticks > LEAST_TICKS:
+            limit.outlived(1)
+        turnstile.answering(ticket)
+        await service.clock.advance(works_seconds)
+        turnstile.leave(ticket, client_left=client_left)
+        assert (limit.ticks > LEAST_TICKS) is learned
         tasks.cancel_scope.cancel()
