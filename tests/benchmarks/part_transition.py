@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -34,6 +35,7 @@ from states import (
 )
 from tests.benchmarks.measure import ROUNDS, Candidate, interleaved
 from tests.benchmarks.rows import Figure, Row, at_most, below
+from tests.benchmarks.span_trees import trees_of, write_again
 from tests.benchmarks.transition_ways import FAILURE, POLICY, Run, bare, ours, peers
 
 PART = "transition"
@@ -169,26 +171,15 @@ def one_span_one_event(provider: TracerProvider, flaps: int, repeat: int) -> Can
 
 
 def same_spans(provider: TracerProvider, flaps: int, repeat: int) -> Candidate:
-    """Microseconds of the SDK for the very spans and events that ours writes."""
-    spans, number = written(flaps), changes(history(flaps)[1]) * repeat
-    tracer = provider.get_tracer("floor")
-    parts = [
-        (
-            span.name,
-            dict(span.attributes or {}),
-            [(e.name, dict(e.attributes or {})) for e in span.events],
-        )
-        for span in spans
-    ]
+    """Microseconds of the SDK for the very spans, with parents, states and links, of ours."""
+    number, tracer = changes(history(flaps)[1]) * repeat, provider.get_tracer("floor")
+    roots = trees_of(written(flaps))
 
     def run() -> float:
         began = time.process_time()
         for _ in range(repeat):
-            for name, attributes, events in parts:
-                span = tracer.start_span(name, attributes=attributes, start_time=10**18)
-                for event, of_event in events:
-                    span.add_event(event, of_event, 10**18)
-                span.end(10**18 + 1)
+            for root in roots:
+                write_again(tracer, root, Context())
         provider.force_flush()
         return (time.process_time() - began) / number * 1e6
 

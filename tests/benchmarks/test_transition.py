@@ -3,6 +3,9 @@
 import gc
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.benchmarks import part_transition
 from tests.benchmarks.transition_ways import PEERS, peers
@@ -41,8 +44,21 @@ def test_peers_that_are_installed_run() -> None:
         assert run(6) > 0
 
 
-def test_ours_writes_the_spans_that_the_floor_writes_again() -> None:
-    names = [span.name for span in part_transition.written(2)]
-    assert len(names) > 5
+def test_the_floor_writes_the_very_spans_that_ours_writes() -> None:
+    ours, exporter = part_transition.written(2), InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    part_transition.same_spans(provider, 2, 1)()
+    again = exporter.get_finished_spans()
+    assert len(ours) > 5
+    assert sorted(map(_shape, again)) == sorted(map(_shape, ours))
     _, told = part_transition.history(2)
     assert part_transition.changes(told) == 9
+
+
+def _shape(span: ReadableSpan) -> str:
+    events = [(event.name, sorted((event.attributes or {}).items())) for event in span.events]
+    attributes = sorted((span.attributes or {}).items())
+    status = span.status.status_code, span.status.description
+    parts = (span.name, span.kind, attributes, events, len(span.links), status, bool(span.parent))
+    return repr(parts)
