@@ -78,3 +78,25 @@ async def test_only_a_handler_that_ends_its_work_teaches_how_long_that_takes(
         turnstile.leave(ticket, client_left=client_left)
         assert (limit.ticks > LEAST_TICKS) is learned
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("ready_seconds", [0.0, 1.0])
+async def test_a_handler_that_receives_again_teaches_how_long_its_work_took(
+    ready_seconds: float,
+) -> None:
+    service = OneSlot()
+    turnstile = service.turnstile
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(turnstile.run)
+        await settled()
+        await service.clock.advance(ready_seconds)
+        ticket = Ticket()
+        assert turnstile.enter(ticket)
+        assert ticket.patience is not None
+        limit = ticket.patience.silent
+        while limit.ticks > LEAST_TICKS:
+            limit.outlived(1)
+        await service.clock.advance(0.15)  # three ticks
+        turnstile.rest(ticket)
+        assert limit.ticks == 2 * 3  # the next ones get twice as long
+        tasks.cancel_scope.cancel()
