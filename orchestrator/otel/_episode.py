@@ -5,7 +5,6 @@ made when it ends, from these records, so a tracer provider that is set late los
 """
 
 from collections.abc import Iterator
-from dataclasses import field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -103,6 +102,14 @@ class Stay:
     ended_at: float = 0.0
     error: str = ""
 
+    def __init__(
+        self, stage: Stage, began_at: float, ended_at: float = 0.0, error: str = ""
+    ) -> None:
+        self.stage = stage
+        self.began_at = began_at
+        self.ended_at = ended_at
+        self.error = error
+
 
 @record
 class AttemptRecord:
@@ -154,27 +161,6 @@ class Transition:
     error_type: str = ""
 
 
-def _stays() -> FirstAndLast[Stay]:
-    return FirstAndLast(STAGES_FIRST, 2)
-
-
-def _transitions() -> FirstAndLast[Transition]:
-    return FirstAndLast(STAGES_FIRST, 2)
-
-
-def _attempts() -> FirstAndLast[AttemptRecord]:
-    return FirstAndLast(ATTEMPTS_FIRST, 1)
-
-
-def _waits() -> FirstAndLast[ConditionWait]:
-    return FirstAndLast(WAITS_FIRST, 8)
-
-
-def _task_events() -> FirstAndLast[KeptFact]:
-    return FirstAndLast(TASK_EVENTS_FIRST, 8)
-
-
-@mutable_record
 class Episode:
     """What one trace will say. Times are in the clock's seconds.
 
@@ -201,25 +187,28 @@ class Episode:
         stay: The current stay; `None` before the first and between episodes.
     """
 
-    name: EpisodeName
-    dated: tuple[float, int]
-    began_at: float
-    ended_at: float = 0.0
-    outcome: str = ""
-    stays: FirstAndLast[Stay] = field(default_factory=_stays)
-    transitions: FirstAndLast[Transition] = field(default_factory=_transitions)
-    attempts: FirstAndLast[AttemptRecord] = field(default_factory=_attempts)
-    waits: FirstAndLast[ConditionWait] = field(default_factory=_waits)
-    checks: dict[str, FirstAndLast[AttemptRecord]] = field(default_factory=dict)
-    task_events: FirstAndLast[KeptFact] = field(default_factory=_task_events)
-    failed_stage: Stage | None = None
-    stopped_stage: Stage | None = None
-    error_type: str = ""
-    reason: str = ""
-    falls_so_far: int = 0
-    unmet: tuple[str, ...] = ()
-    account: Account | None = None
-    stay: Stay | None = None
+    def __init__(
+        self, name: EpisodeName, dated: tuple[float, int], began_at: float, *, reason: str = ""
+    ) -> None:
+        self.name = name
+        self.dated = dated
+        self.began_at = began_at
+        self.ended_at = 0.0
+        self.outcome = ""
+        self.stays: FirstAndLast[Stay] = FirstAndLast(STAGES_FIRST, 2)
+        self.transitions: FirstAndLast[Transition] = FirstAndLast(STAGES_FIRST, 2)
+        self.attempts: FirstAndLast[AttemptRecord] = FirstAndLast(ATTEMPTS_FIRST, 1)
+        self.waits: FirstAndLast[ConditionWait] = FirstAndLast(WAITS_FIRST, 8)
+        self.checks: dict[str, FirstAndLast[AttemptRecord]] = {}
+        self.task_events: FirstAndLast[KeptFact] = FirstAndLast(TASK_EVENTS_FIRST, 8)
+        self.failed_stage: Stage | None = None
+        self.stopped_stage: Stage | None = None
+        self.error_type = ""
+        self.reason = reason
+        self.falls_so_far = 0
+        self.unmet: tuple[str, ...] = ()
+        self.account: Account | None = None
+        self.stay: Stay | None = None
 
     def enter(self, stage: Stage, at: float) -> None:
         """A stay in `stage` begins."""
@@ -243,7 +232,7 @@ class Episode:
         """An attempt of a check ended, while its condition did not hold if there is a `wait`."""
         attempts = self.checks.get(name)
         if attempts is None:
-            attempts = self.checks[name] = _attempts()
+            attempts = self.checks[name] = FirstAndLast(ATTEMPTS_FIRST, 1)
         has_room = len(attempts) > ATTEMPTS_FIRST or self.check_spans < CHECK_ATTEMPTS
         keep = attempts.append if has_room else attempts.replace_last
         keep(self._attempt(attempts.total + 1, fact, wait))
