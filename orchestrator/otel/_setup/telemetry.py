@@ -128,6 +128,9 @@ def setup_telemetry(
     worker, since a gRPC channel does not survive a fork. A process that is forked from a running
     service, such as one of a pool, sends no metrics: its counters are copies of its parent's.
 
+    What cannot be set up, because of a bad variable or a missing package, is left out with one
+    warning; the start goes on.
+
     Args:
         service_name: `service.name`; on Cloud Run, the service's own name if none is given.
         endpoint: The collector's base URL, such as `http://localhost:4318`, or
@@ -141,9 +144,6 @@ def setup_telemetry(
 
     Returns:
         What ends it; use it as a context manager around the application.
-
-    What cannot be set up, because of a variable or a package that is missing, is left out with one
-    warning; the start goes on.
 
     Raises:
         ValueError: When the protocol is unknown.
