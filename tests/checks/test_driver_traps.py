@@ -52,7 +52,7 @@ class Queries:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: Any = None  # of a package that may not be installed
-        self.running = self.most = 0
+        self.running = self.most = self.answered = 0
 
     async def ask(self) -> None:
         self.running += 1
@@ -62,6 +62,7 @@ class Queries:
                 self._connection = await psycopg.AsyncConnection.connect(self._dsn)
             await self._connection.execute("SELECT 1")
             await self._connection.rollback()
+            self.answered += 1
         finally:
             self.running -= 1
 
@@ -149,6 +150,7 @@ async def test_a_task_and_a_check_in_psycopg_hold_up_no_exit(
         )
         await startup.start()
         await startup.wait_for(Stage.READY, timeout_seconds=PATIENCE_SECONDS)
+        await until(lambda: min(asked.answered, worked.answered) > 0)  # connects end at once
         with stalled(proxy):
             await until(lambda: proxy.held == 2)  # both are in their queries, and not between two
             began_at, cpu = time.monotonic(), time.thread_time()
