@@ -13,6 +13,7 @@ _OPTIONS = frozenset(
         *("client_name", "password", "protocol", "username"),
         # Of the client's own pools, attempts and replies.
         *("decode_responses", "health_check_interval", "max_connections", "retry_on_timeout"),
+        "socket_read_size",
     }
 )
 """What every redis-py takes, and the probe can do for itself."""

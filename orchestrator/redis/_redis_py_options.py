@@ -30,6 +30,9 @@ _PROBES_OWN = frozenset(
         # Each family has its own; those of redis-py are as good as each other.
         "encoder_class",
         "parser_class",
+        # How much is read at once matters to the client alone. Of a URL, redis-py leaves it as text
+        # before 8.1, which its asynchronous connections can live with.
+        "socket_read_size",
         # What a pool shares among its connections; the probe's is not one of them.
         "event_dispatcher",
         "himport_registry",

@@ -534,6 +534,15 @@ def test_a_place_that_is_named_in_another_way(
     assert (verdict.client, verdict.probe) == ("", "ready")
 
 
+def test_how_much_a_client_reads_at_once_says_nothing_of_redis(
+    unlocked: RedisServer, backend: str
+) -> None:
+    """Before 8.1, redis-py takes it for text, and only asynchronous clients work with it."""
+    for more in ("", "&socket_keepalive=1"):  # the second is for redis-py to read
+        url = f"redis://127.0.0.1:{unlocked.port}?socket_read_size=1024{more}"
+        assert said_by_probe(backend, functools.partial(RedisProbe, url)) == "ready"
+
+
 def test_a_pool_that_waits_takes_the_same_urls(unlocked: RedisServer, backend: str) -> None:
     url = f"redis://127.0.0.1:{unlocked.port}?timeout=5&max_connections=3"
     pool = redis.BlockingConnectionPool.from_url(url)
