@@ -69,6 +69,21 @@ class ReadableState:
         return life.driver.ended is None and not (life.drain.refuses or life.loop.is_closed())
 
     @property
+    def ready_without_drain(self) -> bool:
+        """Whether it is `ready`, and no drain has begun."""
+        if self._machine.stage is not _READY:
+            return False
+        life = self._life
+        if life is None or not self.enabled:
+            return True
+        drain = life.drain
+        return (
+            drain.began_at is None
+            and life.driver.ended is None
+            and not (drain.refuses or life.loop.is_closed())
+        )
+
+    @property
     def needs_restart(self) -> str | None:
         """Why only a restart of the process helps, as a required task is down for good; or `None`.
 

@@ -1,14 +1,15 @@
 """Health endpoints: one answer for each stage, whoever asks."""
 
 from collections.abc import Collection
+from typing import Literal
 
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.health_answers import HealthAnswers, Workers, refusal
 from orchestrator._gate.health_verdict import HealthRules
-from orchestrator._hardening.arguments import require
+from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._hardening.log_thread import logger
-from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send, route_path
-from orchestrator._http.health_paths import HEALTH_PATHS
+from orchestrator._http.asgi_types import ASGIApp, Receive, Scope, Send, raw_path, route_path
+from orchestrator._http.health_paths import HEALTH_PATHS, is_health_path
 from orchestrator._http.hosts import AllowedHosts
 from orchestrator._http.responses import answer_other, oversized, respond
 
@@ -33,6 +34,37 @@ class MountHint:
             ' where it is mounted, such as bypass=health_paths("/internal")',
             path,
         )
+
+
+def asks_for_health(scope: Scope) -> bool:
+    """Whether an HTTP request asks for a health endpoint at the root."""
+    # The first question is quick, and answers for nearly every request.
+    path = scope["path"]
+    if not (path.endswith(HEALTH_PATHS) or "/readyz/" in path):
+        return False
+    return is_health_path(route_path(scope), raw_path(scope))
+
+
+def health_option(
+    startup: Orchestrator,
+    health: bool | ASGIApp,
+    pod: Workers | None,
+    *,
+    admit_degraded: bool,
+) -> ASGIApp | Literal[False]:
+    """What answers for a gate that has the options `health`, `pod` and `admit_degraded`.
+
+    Raises:
+        TypeError: When `health` is neither a flag nor an application.
+        ValueError: When `pod` is given where it has no effect.
+    """
+    if not isinstance(health, bool) and not callable(health):
+        raise wrong_type(health, "health", "a bool or an ASGI application", "see health_app")
+    if pod is not None and health is not True:
+        raise ValueError("pod needs health=True; or give it to health_app(startup, pod=pod)")
+    if health is not True:
+        return health
+    return health_app(startup, admit_degraded=admit_degraded, pod=pod)
 
 
 def health_app(

@@ -7,6 +7,8 @@
   by one, and it waits until all that was let in has ended.
 """
 
+from collections.abc import Mapping
+
 import anyio
 
 from orchestrator._gate.admission import Admission
@@ -24,12 +26,15 @@ class InFlight:
         open_sockets: The WebSockets to close.
 
     Attributes:
-        inside: How many there are. The ASGI gate counts here itself, for every request.
+        entered: How many have entered and not left. The ASGI gate counts its WebSockets here.
+        requests: The HTTP requests of a ready ASGI gate, which are inside without entering: each by
+            its `send`, with its scope.
         awaited: Whether a drain waits for their end: whoever counts down calls `one_left` then.
     """
 
     def __init__(self, admission: Admission, open_sockets: OpenSockets) -> None:
-        self.inside = 0
+        self.entered: int = 0
+        self.requests: dict[object, Mapping[str, object]] = {}
         self._admission = admission
         self._open_sockets = open_sockets
         self.awaited = False
@@ -37,12 +42,17 @@ class InFlight:
         admission.startup.drain_with(self)
 
     def __enter__(self) -> None:
-        self.inside += 1
+        self.entered += 1
 
     def __exit__(self, *_error: object) -> None:
-        self.inside -= 1
+        self.entered -= 1
         if self.awaited:
             self.one_left()
+
+    @property
+    def inside(self) -> int:
+        """How many requests and WebSockets there are."""
+        return self.entered + len(self.requests)
 
     def one_left(self) -> None:
         """One has left: go on with the drain if it was the last."""

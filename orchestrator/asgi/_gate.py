@@ -1,8 +1,9 @@
 """The gate: lets clients in when the service is ready, and not before."""
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from random import Random
-from typing import ClassVar, Literal
+from typing import ClassVar
 from weakref import WeakSet
 
 import anyio
@@ -11,7 +12,7 @@ from anyio.abc import TaskGroup
 from orchestrator._core.orchestrator import Orchestrator
 from orchestrator._gate.face import GateFace
 from orchestrator._gate.health_answers import Workers
-from orchestrator._gate.health_endpoints import MountHint, health_app
+from orchestrator._gate.health_endpoints import MountHint, asks_for_health, health_option
 from orchestrator._gate.hold_queue import Outcome
 from orchestrator._gate.metrics import GateMetrics
 from orchestrator._gate.open_sockets import OpenSockets
@@ -22,15 +23,14 @@ from orchestrator._http.asgi_types import (
     Receive,
     Scope,
     Send,
-    raw_path,
     route_path,
 )
-from orchestrator._http.health_paths import BYPASS, HEALTH_PATHS, is_health_path
+from orchestrator._http.health_paths import BYPASS
 from orchestrator._ports import Clock
 from orchestrator.asgi._bypass import passing
 from orchestrator.asgi._close_watch import CloseWatch
 from orchestrator.asgi._connection import Inbox, may_have_body
-from orchestrator.asgi._last_response import last_on_its_connection
+from orchestrator.asgi._last_response import ResponsesUnderWay, last_on_its_connection
 from orchestrator.asgi._lifespan import LateStart, WithStartup, run_lifespan
 from orchestrator.asgi._passage import Passage
 from orchestrator.asgi._refusal import Refusal
@@ -162,7 +162,7 @@ class ReadinessGate(GateFace):
         self._bypass = passing(bypass)
         self._mount_hint = MountHint()
         self._late_start = LateStart(startup) if manage_lifespan else None
-        self._health = self._health_of(health, pod, admit_degraded=admit_degraded)
+        self._health = health_option(startup, health, pod, admit_degraded=admit_degraded)
         self._refusal = Refusal(startup, accept_then_close=accept_then_close)
         self._wrap(app, admit_degraded=admit_degraded, count_closes=count_closes)
         # Looked up for every request.
@@ -170,18 +170,8 @@ class ReadinessGate(GateFace):
         self._turnstile, self._counts = admission.turnstile, admission.counts
         self._stats = admission.stats
         self._shutdown = Shutdown(startup, admission, on_signals=stop_on_sigterm)
+        self._responses = ResponsesUnderWay(startup, self._in_flight.requests)
         self._made.add(self)
-
-    def _health_of(
-        self, health: bool | ASGIApp, pod: Workers | None, *, admit_degraded: bool
-    ) -> ASGIApp | Literal[False]:
-        if not isinstance(health, bool) and not callable(health):
-            raise wrong_type(health, "health", "a bool or an ASGI application", "see health_app")
-        if pod is not None and health is not True:
-            raise ValueError("pod needs health=True; or give it to health_app(startup, pod=pod)")
-        if health is not True:
-            return health
-        return health_app(self._startup, admit_degraded=admit_degraded, pod=pod)
 
     def _wrap(self, app: ASGIApp, *, admit_degraded: bool, count_closes: bool) -> None:
         """The application as it is for the lifespan, for HTTP, for WebSockets, and for a bypass.
@@ -199,38 +189,50 @@ class ReadinessGate(GateFace):
 
     # -- requests ----------------------------------------------------------------------------------
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901  a method for a part of it would cost every request
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Handle one connection."""
         kind = scope["type"]
         if kind == "lifespan":
             await self._run_lifespan(scope, receive, send)
             return
-        app = self._websocket
-        if kind == "http":
-            app, send = self._http, last_on_its_connection(self._startup, scope, send)
-        if not self._startup.ready or self._turnstile.young:
-            if kind == "http" and may_have_body(scope):
-                await self._let_upload(scope, receive, send)
-                return
+        app = self._http if kind == "http" else self._websocket
+        if not self._startup.ready_without_drain or self._turnstile.young:
+            if kind == "http":
+                send = last_on_its_connection(self._startup, scope, send)
+                if may_have_body(scope):
+                    await self._let_upload(scope, receive, send)
+                    return
             passage = await self._when_not_ready(scope, receive, send)
             if passage is not None:
                 # Here and not in a method: its frame would be kept for as long as the connection.
                 with self._in_flight, passage:
                     await app(scope, passage.receive, passage.send)
             return
-        if self._health and kind == "http" and self._asks_for_health(scope):
+        if self._health and kind == "http" and asks_for_health(scope):
             await self._health(scope, receive, send)
             return
         self._counts.admitted += 1
         if self._stats.has_hook:
             self._stats.call_hook(Outcome.ADMITTED)
-        # What `with in_flight` does, without its two calls.
         in_flight = self._in_flight
-        in_flight.inside += 1
+        if kind == "http":
+            requests, last = in_flight.requests, partial(send)  # which a drain turns into the last
+            requests[last] = scope
+            try:
+                await app(scope, receive, last)
+            finally:
+                del requests[last]
+                if in_flight.awaited:
+                    in_flight.one_left()
+            return
+        # What `with in_flight` does, without its two calls.
+        in_flight.entered += 1
         try:
             await app(scope, receive, send)
         finally:
-            in_flight.inside -= 1
+            in_flight.entered -= 1
             if in_flight.awaited:
                 in_flight.one_left()
 
@@ -263,7 +265,7 @@ class ReadinessGate(GateFace):
         kind = scope["type"]
         if self._late_start is not None:
             await self._late_start.begin()
-        if self._health and kind == "http" and self._asks_for_health(scope):
+        if self._health and kind == "http" and asks_for_health(scope):
             await self._health(scope, receive, send)
         elif (self._websocket_only and kind != "websocket") or self._bypass(scope):
             app = self._bypassing_websocket if kind == "websocket" else self._http
@@ -272,13 +274,6 @@ class ReadinessGate(GateFace):
             self._mount_hint.warn_once(scope)
             return await self._ask(scope, receive, send, reading)
         return None
-
-    def _asks_for_health(self, scope: Scope) -> bool:
-        # The first question is quick, and answers for nearly every request.
-        path = scope["path"]
-        if not (path.endswith(HEALTH_PATHS) or "/readyz/" in path):
-            return False
-        return is_health_path(route_path(scope), raw_path(scope))
 
     async def _ask(
         self, scope: Scope, receive: Receive, send: Send, reading: TaskGroup | None
