@@ -203,7 +203,11 @@ class Log:
             disabled = self._logger.disabled and level >= logging.WARNING
             if disabled or self._logger.isEnabledFor(level):
                 named = {PREFIX + name: value for name, value in extra.items()}
-                record = self._record(level, message, args, error, named)
+                # Formatters may write them as JSON, and handlers hand them to another process.
+                plain = tuple(
+                    arg if isinstance(arg, str | int | float) else str(arg) for arg in args
+                )
+                record = self._record(level, message, plain, error, named)
                 _writer.add((self._logger, record, copy_context()))
         except BaseException as raised:
             if ends_process(raised) and threading.current_thread() is threading.main_thread():
@@ -232,6 +236,11 @@ class Log:
                 with contextlib.suppress(AttributeError):  # a record with fixed attributes
                     setattr(record, name, value)
         return record
+
+
+def _plain(args: tuple[object, ...]) -> tuple[object, ...]:
+    """What a formatter may write as JSON, and a handler may hand to another process."""
+    return tuple(arg if isinstance(arg, str | int | float) else str(arg) for arg in args)
 
 
 logger = Log("orchestrator")

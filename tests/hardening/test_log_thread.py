@@ -1,6 +1,7 @@
 """Log lines, and what the application's logging set-up may do to them and to us."""
 
 import asyncio
+import json
 import logging
 import os
 import subprocess
@@ -377,6 +378,20 @@ async def test_a_record_factory_that_is_broken_takes_no_line_and_ends_nothing(
     record_factory(factory)
     await a_life()
     assert len([record for record in lines.records if "->" in record.getMessage()]) >= 6
+
+
+@pytest.mark.anyio
+async def test_whatever_is_in_a_record_of_a_start_can_be_written_as_json(lines: Lines) -> None:
+    async with Orchestrator(ScriptedProbe("ok"), conditions=["c"]) as startup:
+        startup.condition("c").set(True)
+        await startup.wait_for(Stage.READY, timeout_seconds=5)
+        startup.condition("c").set(False, reason="it is away")
+        await startup.wait_for(Stage.DEGRADED, timeout_seconds=5)
+    said = " ".join(record.getMessage() for record in lines.records)
+    assert "last to hold" in said
+    assert "it is away" in said or "condition c is lost" in said
+    for record in lines.records:
+        json.dumps(vars(record))
 
 
 def test_a_record_tells_where_it_was_logged(lines: Lines) -> None:
