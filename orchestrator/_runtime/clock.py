@@ -139,9 +139,10 @@ def process_age_seconds() -> float:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, ValueError, IndexError):
             # The command name may contain spaces and brackets; the fields begin after the last one.
-            with open("/proc/self/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123  pathlib would be a tenth of what importing this package costs
+            # As bytes: a codec would be imported on the event loop.
+            with open("/proc/self/stat", "rb") as file:  # noqa: PTH123  pathlib would be a tenth of what importing this package costs
                 stat = file.read()
-            ticks = int(stat.rpartition(")")[2].split()[19])
+            ticks = int(stat.rpartition(b")")[2].split()[19])
             age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
             return max(0.0, age)
     return time.monotonic() - _IMPORTED_AT

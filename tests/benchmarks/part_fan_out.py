@@ -28,6 +28,9 @@ MOST_FOR_PEERS = 10_000
 ROUNDS_OF_MANY = 3
 """Of what takes long and hardly varies."""
 
+ROUNDS_OF_PEERS = 5
+"""Of the most that peers are told of, which takes most of the time of this part."""
+
 FEW = 100
 """With so few there is no stall to speak of."""
 
@@ -223,6 +226,12 @@ def plot(backend: str, told: Sequence[tuple[int, Row]]) -> Plot:
     )
 
 
+def _rounds_of(size: int, rounds: int) -> int:
+    if size > MOST_FOR_PEERS:
+        return min(rounds, ROUNDS_OF_MANY)
+    return min(rounds, ROUNDS_OF_PEERS) if size == MOST_FOR_PEERS else rounds
+
+
 def measure(
     sizes: Sequence[int] = SIZES,
     rounds: int = ROUNDS,
@@ -233,8 +242,7 @@ def measure(
     for backend in EVENTS:
         told = []
         for size in sizes:
-            few = min(rounds, ROUNDS_OF_MANY) if size > MOST_FOR_PEERS else rounds
-            found = list(rows(backend, size, few))
+            found = list(rows(backend, size, _rounds_of(size, rounds)))
             told.append((size, found[0]))
             yield from found
         yield plot(backend, told)

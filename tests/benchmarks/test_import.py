@@ -8,7 +8,7 @@ pytestmark = pytest.mark.long
 
 
 def test_every_row_has_ours_and_what_it_is_compared_with() -> None:
-    rows = list(part_import.measure(rounds=1, warm_up=0))
+    rows = list(part_import.measure(rounds=1, warm_up=0, service_rounds=1))
     imports, services = rows[:6], rows[6:]
     assert {row.floor.name for row in imports if row.floor} == {
         part_import.FLOOR,
@@ -20,7 +20,8 @@ def test_every_row_has_ours_and_what_it_is_compared_with() -> None:
         names = [row.ours.name, *(peer.name for peer in row.peers), row.floor.name]
         assert names == list(part_import.SERVICES)
     for row in rows:
-        assert row.ours.median > 0
+        # A process of a few milliseconds may see no tick of the clock for user mode.
+        assert row.ours.median > 0 or "user mode" in row.what
     modules = services[-1]
     assert modules.floor
     # The service with our parts has loaded them when it answers; the bare one has not.
