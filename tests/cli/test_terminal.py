@@ -22,17 +22,17 @@ from tests.redis_server import RedisServer
 
 NOTES = """
 import os, signal, sys
-def say(text):  # a signal may come while print is busy, and that cannot be entered twice
+def say(text):
     os.write(1, text.encode() + b"\\n")
-def note(number, _):
+# Not handlers and pause: a signal that comes between the two is heard with the next one.
+numbers = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGCONT, signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+say("listens")
+while True:
+    number = signal.sigwait(numbers)
     say(f"got {signal.Signals(number).name}")
     if number == signal.SIGTERM:
         sys.exit(3)
-for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGCONT, signal.SIGTERM):
-    signal.signal(number, note)
-say("listens")
-while True:
-    signal.pause()
 """
 
 
