@@ -196,13 +196,15 @@ class Driver:
         """Take no more facts: what falls from now on does so because the service ends."""
         self._end(f"the orchestrator was stopped: {why}")
         self._scope.cancel()
+        self._wake_up()
 
     def _end(self, why: str) -> None:
         self.ended = self.ended or why  # the first reason is the cause of the others
 
     async def _drive(self) -> None:
         async with beside(self._prober.run, f"the probe {name_of(self._probe)}"):
-            while True:
+            # Until anyio 4.7, a scope forgets its cancellation beside one that it did not order.
+            while not self._scope.cancel_called:
                 deadline = self._step()
                 await self.settle()
                 await self._timers.wait(self._wake, deadline)

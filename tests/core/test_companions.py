@@ -5,13 +5,11 @@ import contextlib
 import gc
 import threading
 import time
-from importlib.metadata import version
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from packaging.version import Version
 
 from orchestrator import (
     Fact,
@@ -189,10 +187,6 @@ async def test_whoever_cancels_a_callback_ends_neither_it_nor_the_machine(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.anyio
-@pytest.mark.skipif(
-    Version(version("anyio")) < Version("4.7"),
-    reason="until 4.7, a scope of anyio forgets its cancellation beside one that it did not order",
-)
 async def test_observers_that_cancel_the_task_they_are_called_in_end_nothing() -> None:
     class Cancels(Observer):
         calls = 0
