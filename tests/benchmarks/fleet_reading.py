@@ -20,8 +20,8 @@ OURS = "follow"
 BY_HAND = "redis-py: HGETALL and the leases"
 XREAD = "redis-py: XREAD that waits"
 
-_MOST_OF_READ = 10.0
-_MOST_OF_CHANGE = 8.0
+_MOST_OF_READ = 7.0
+_MOST_OF_CHANGE = 5.0
 _APART_SECONDS = 0.02
 """Between two changes, so that each finds the readers waiting."""
 

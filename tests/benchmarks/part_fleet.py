@@ -26,7 +26,7 @@ PART = "fleet"
 CALLS, FACTS, INSTANCES, CHANGES = 2_000, 20_000, 1_000, 20
 
 _MOST_TIMES = 3.0
-_OBSERVER_TIMES = 8.0
+_OBSERVER_TIMES = 4.0
 
 KEYS = fleet_keys("chat")
 
