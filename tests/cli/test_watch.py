@@ -195,6 +195,19 @@ def test_other_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
         assert "hunter2" not in error
 
 
+@pytest.mark.parametrize("variable", ["REDIS_URL", "ORCHESTRATOR_REDIS_URL"])
+@pytest.mark.parametrize("place", [":hunter2#@x", ":hunter2/@x", "x?db=hunter2", "x:1,y:2"])
+def test_a_url_that_cannot_be_used_is_said_to_be_that_of_its_variable(
+    variable: str, place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, f"redis://{place}")
+    assert main(("wait", "--timeout", "1")) == 2
+    error = capsys.readouterr().err
+    assert f"{variable}: the Redis URL" in error
+    assert "--redis" not in error
+    assert "hunter2" not in error
+
+
 LOADED = """
 import sys
 from orchestrator.cli import main

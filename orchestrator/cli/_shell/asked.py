@@ -176,8 +176,9 @@ def asked_for(
         if condition.name in counted:
             counted[condition.name].required = condition.required
     first = next((one for one in conditions if one.required and isinstance(one, Check)), None)
-    if first is None or _names_redis(redis_url, environ):
-        probe = probe_for(settings.redis_url)
+    named_by = _what_names_redis(redis_url, environ)
+    if first is None or named_by:
+        probe = probe_for(settings.redis_url, named_by)
         return Asked(settings, probe, "", conditions, list(counted.values()))
     conditions.remove(first)
     del counted[first.name]
@@ -211,9 +212,12 @@ def account_of(asked: Asked, startup: Orchestrator) -> Account:
     return replace(account, steps=tuple(named), last_to_hold=last)
 
 
-def _names_redis(redis_url: str | None, environ: Mapping[str, str]) -> bool:
+def _what_names_redis(redis_url: str | None, environ: Mapping[str, str]) -> str:
+    """The option or the variable that says where Redis is; empty where none does."""
+    if redis_url:
+        return "--redis"
     variables = (f"{PREFIX}REDIS_URL", "REDIS_URL")
-    return bool(redis_url) or any(environ.get(name, "").strip() for name in variables)
+    return next((name for name in variables if environ.get(name, "").strip()), "")
 
 
 def orchestrator_of(asked: Asked) -> Orchestrator:

@@ -59,8 +59,8 @@ def settings_for(
     return replace(settings, policy=policy)
 
 
-def probe_for(redis_url: str) -> RedisProbe:
-    """A probe of the Redis at a URL.
+def probe_for(redis_url: str, given_as: str) -> RedisProbe:
+    """A probe of the Redis at a URL, which was given as an option or a variable of that name.
 
     Raises:
         UserError: When the URL cannot be used. Its text shows nothing of it.
@@ -68,7 +68,7 @@ def probe_for(redis_url: str) -> RedisProbe:
     try:
         return RedisProbe(redis_url)
     except ValueError as error:
-        raise UserError(f"--redis: {error}") from None
+        raise UserError(f"{given_as}: {error}") from None
 
 
 def is_permanent(event: StageChanged) -> bool:

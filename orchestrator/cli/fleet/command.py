@@ -133,10 +133,7 @@ def _following(url: str | None, service: str | None) -> "Following":
 
     silence_log()
     url = _redis_url(url)
-    try:
-        probe_for(url)  # it says which part of the URL is wrong
-    except UserError as error:
-        raise UserError(str(error).replace("--redis", "URL", 1)) from None
+    probe_for(url, "URL")  # it says which part of the URL is wrong
     service = service or os.environ.get(f"{PREFIX}FLEET_SERVICE") or only_service(url)
     try:
         return Following(url, service)
