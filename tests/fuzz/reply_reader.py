@@ -1,5 +1,6 @@
 """Replies of RESP beside redis-py's own reader, and in whatever pieces they come."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from tests.fuzz.replies import talks, values
 from tests.fuzz.subject import Subject
 
 _MOST_REPLIES = 6
+_WHOLE_DOUBLE = re.compile(rb",[+-]?\d+(\.0*)?([eE]\+?\d+)?\r\n")
 
 
 class _Said(NamedTuple):
@@ -128,6 +130,8 @@ def _check(_place: None, said: _Said) -> None:
     assert _by_us(said, list(said.sizes)) == whole, "it matters how it comes"
     if said.version == RESP3 and b"-1" in said.talk:
         return  # redis-py takes a length below 0 for one
+    if said.version == RESP3 and b"%" in said.talk and _WHOLE_DOUBLE.search(said.talk):
+        return  # redis-py takes 1 and 1.0 for one key of a map
     theirs = _by_redis_py(said, len(whole))
     assert _is_same(whole[: len(theirs)], theirs), "redis-py reads it otherwise"
 
