@@ -16,6 +16,13 @@ define INSTALL
 	@$(PYTHON) .ci/install.py --venv $(VENV) $(KEEP)
 endef
 ARGS ?=
+
+# Until 3.13, Python reads in the locale's encoding where a package in place is, and fails to start if
+# a path has other letters than ASCII's. LC_ALL=C leaves it no other encoding; LANG=C does.
+ifneq ($(filter C POSIX,$(LC_ALL)),)
+export LC_ALL := C.UTF-8
+endif
+
 # Most tests wait for servers and clocks, so there may be more of them than processors.
 WORKERS ?= 4
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -267,3 +268,25 @@ def test_pip_s_files_and_variables_are_read_in_its_order(tmp_path: Path) -> None
     assert found["cert"] == "/own.pem"
     own.write_bytes(b"no such thing as a section\n\xff")
     assert "index-url" not in uv.pip_settings({"HOME": "/x", "PIP_CONFIG_FILE": str(own)})
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make on PATH")
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_make_finds_a_package_in_place_below_any_letters_in_every_locale(
+    tmp_path: Path, locale: str
+) -> None:
+    place = tmp_path / "wörk"
+    venv.create(place / "venv", symlinks=True)
+    (packages,) = place.glob("venv/lib/python*/site-packages")
+    (packages / "in_place.pth").write_text(f"{place}\n", encoding="utf-8")
+    (place / "mine.py").touch()
+    (place / "more.mk").write_text("try:\n\t@$(BIN)/python -c 'import mine'\n")
+    done = subprocess.run(
+        ["make", "-f", str(ROOT / "Makefile"), "-f", "more.mk", "VENV=venv", "try"],
+        cwd=place,
+        env={"PATH": os.environ["PATH"], "LC_ALL": locale},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
