@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from orchestrator import Check, Orchestrator, Policy, Probe, ProbeResult, Stage
+from orchestrator._runtime import beside
 from orchestrator.checks import call
-from orchestrator.testing import ScriptedProbe
+from orchestrator.testing import ScriptedProbe, virtual_startup
 from tests.redis_server import FakeServer, silent
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,53 @@ async def test_many_that_hang_are_waited_for_together() -> None:
         await anyio.lowlevel.checkpoint()
 
 
+class Hanging(Probe):
+    """Never answers, and swallows its cancellation or does not."""
+
+    def __init__(self, let_go: anyio.Event, *, swallows: bool) -> None:
+        self._let_go, self._swallows = let_go, swallows
+
+    async def attempt(self, timeout_seconds: float) -> ProbeResult:
+        with anyio.CancelScope(shield=self._swallows):
+            await self._let_go.wait()
+        return ProbeResult(0.0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("swallows", [False, True])
+async def test_a_hundred_hanging_probes_are_left_within_the_patience_with_one(
+    monkeypatch: pytest.MonkeyPatch, *, swallows: bool
+) -> None:
+    # The patience with each lasts until all have begun: one after the other they would never end.
+    patiences: list[anyio.CancelScope] = []
+    move_on_after = anyio.move_on_after
+
+    def until_all_have_begun(delay: float | None, *, shield: bool = False) -> anyio.CancelScope:
+        if delay != beside._PATIENCE_SECONDS:
+            return move_on_after(delay, shield=shield)
+        patiences.append(anyio.CancelScope(shield=shield))
+        if len(patiences) >= len(hanging):
+            for patience in patiences:
+                patience.cancel()
+        return patiences[-1]
+
+    monkeypatch.setattr(anyio, "move_on_after", until_all_have_begun)
+    let_go = anyio.Event()
+    hanging = [
+        Check(f"check {n}", Hanging(let_go, swallows=swallows), required=False) for n in range(100)
+    ]
+    run = virtual_startup(conditions=hanging)
+    try:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            async with run.startup as startup:
+                await run.clock.advance(1)
+                assert startup.stage is Stage.READY
+        assert len(patiences) >= len(hanging)
+        assert run.clock.now() < 2, "no time limit of a check had to pass"
+    finally:
+        let_go.set()
+
+
 HUNDRED = """
 import socket, sys, time
 
@@ -90,7 +138,8 @@ import anyio
 from orchestrator import Check, Orchestrator, Policy, Stage
 from orchestrator.checks import amqp, call, grpc, http, kafka, postgres, tcp
 from orchestrator.redis import RedisProbe
-from orchestrator.testing import ScriptedProbe
+from orchestrator._runtime import beside
+from orchestrator.testing import ScriptedProbe, virtual_startup
 
 how, what, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
