@@ -19,7 +19,7 @@ from http.client import (
     RemoteDisconnected,
 )
 from typing import cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from orchestrator._hardening.arguments import require, wrong_type
 from orchestrator._hardening.text import mistake_in
@@ -41,6 +41,9 @@ and application servers answer it, too, while what is behind them is still start
 _INTERIM = range(102, 200)
 """Such as 103, hints for a browser; the answer itself is still to come."""
 
+_AS_IT_IS = "".join(map(chr, range(33, 127)))
+"""What a path may hold; all else is encoded, as browsers do it."""
+
 _MOST_HEAD_BYTES = 4096
 _WHOLE_HEAD = re.compile(rb"HTTP/1\.[01] ([2-5][0-9][0-9])[ \r](?s:.*?)\r\n\r\n")
 """The head of an answer that comes in one piece, as it nearly always does; not an interim one."""
@@ -59,6 +62,25 @@ class _HttpQuestion:
     status: Collection[int]
     field: tuple[str, object] | None
 
+    def written_for(self, place: Place) -> bytes:
+        """The request.
+
+        Raises:
+            ValueError: When it cannot be written. The text never holds any of it.
+        """
+        written = _Written()
+        connection = HTTPConnection(place.host, place.port)
+        connection.sock = cast("socket.socket", written)
+        headers = {"Connection": "close", **self.headers}
+        try:
+            connection.request(self.method, self.path, headers=headers)
+        except (ValueError, TypeError, AttributeError):  # a UnicodeError is a ValueError, too
+            needs = "write them on one line, in ASCII, the values of headers in Latin-1"
+            raise ValueError(
+                f"host of the url, method or headers cannot be sent; {needs}"
+            ) from None
+        return written.getvalue()
+
 
 class HttpSession(ExchangeSession):
     """One request.
@@ -76,23 +98,11 @@ class HttpSession(ExchangeSession):
     def __init__(self, place: Place, tls: TlsChoice, question: _HttpQuestion) -> None:
         super().__init__(place, tls)
         self._question = question
-        self._request = b""
+        self._request = question.written_for(place)
 
     def ask_on(self, stream: DeadlineStream) -> None:
         """Send the request."""
-        self._request = self._request or self._written_request()
         stream.write(self._request)
-
-    def _written_request(self) -> bytes:
-        question, written = self._question, _Written()
-        connection = HTTPConnection(self._place.host, self._place.port)
-        connection.sock = cast("socket.socket", written)
-        headers = {"Connection": "close", **question.headers}
-        try:
-            connection.request(question.method, question.path, headers=headers)
-        except UnicodeError:
-            raise self.wrong_server() from None
-        return written.getvalue()
 
     def hear_from(self, stream: DeadlineStream) -> None:
         """Look at status and body."""
@@ -188,6 +198,7 @@ class HttpProbe(ExchangeProbe[HttpSession]):
         self._host, self._port = parts.hostname or "", parts.port or (443 if is_secure else 80)
         self._method = require(method, str, "method", "write method='HEAD'")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        path = quote(path, safe=_AS_IT_IS)
         question = _HttpQuestion(method, path, dict(headers), status, field)
         place = Place(host=self._host, port=self._port)
         make_session = partial(HttpSession, place, is_secure and (tls or True), question)
@@ -226,7 +237,7 @@ def http(
 
     Raises:
         TypeError: When an argument is of the wrong type.
-        ValueError: When the URL cannot be used. The text never holds it.
+        ValueError: When the URL, the method or a header cannot be used. The text never holds it.
     """
     return HttpProbe(url, method=method, status=status, headers=headers or {}, field=field, tls=tls)
 

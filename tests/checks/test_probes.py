@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -280,6 +281,27 @@ async def test_a_field_of_the_answer_can_decide(body: bytes, reason: str) -> Non
     with server(response(200, body)) as port:
         probe = http(f"http://127.0.0.1:{port}/", field=("checks.db", "up"))
         assert reason in await why(probe)
+
+
+async def test_a_path_may_be_written_as_a_person_reads_it() -> None:
+    with server(response(200)) as port:
+        assert await why(http(f"http://127.0.0.1:{port}/zustände%20hier?für=äü")) == ""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"headers": {"X": "hunter2\r\nY: z"}},
+        {"headers": {"X": "hunter2 \u20ac"}},
+        {"headers": {"hunter2 \u20ac": "x"}},
+        {"headers": {"X": None}},
+        {"method": "h\u00fcnter2"},
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_at_once_and_not_shown(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="cannot be sent") as refused:
+        http("http://127.0.0.1/", **wrong)
+    assert "nter2" not in str(refused.value)
 
 
 async def test_a_server_that_drips_ends_with_the_attempt() -> None:
