@@ -5,8 +5,8 @@ balancer knows any more. HTTP/1 tells them by a header, which HTTP/2 forbids (RF
 8.2.2): there the server ends the connection.
 
 Few of all requests are under way when a drain begins. So in a ready service each `send` is wrapped
-in what costs next to nothing, a `partial` without arguments; and when a drain begins, those under
-way get a function that adds the header.
+in what costs next to nothing, a `partial` that adds no arguments; and when a drain begins, those
+under way get a function that adds the header.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -28,7 +28,7 @@ class ResponsesUnderWay:
 
     Args:
         startup: The start-up that may drain.
-        requests: Each request's `send`, a `partial` without arguments, and its scope.
+        requests: Each request's `send` in a `partial` that adds no arguments, and its scope.
 
     Attributes:
         inside: 0, since others count the requests.
@@ -47,9 +47,12 @@ class ResponsesUnderWay:
     async def drain_announced(self) -> None:
         """Have all of them answered so."""
         for send, scope in self._requests.items():
-            if isinstance(send, partial) and not send.args and _has_header(scope):
-                # What `partial` is unpickled with: function, arguments, and two that are not used.
-                send.__setstate__((_send_last, (send.func,), {}, None))  # type: ignore[attr-defined]  # typeshed lacks it
+            if isinstance(send, partial) and send.func is not _send_last and _has_header(scope):
+                # A `partial` of a `partial`, which is what CORS middleware hands over, takes its
+                # function, arguments and keywords over.
+                handed_over: Send = partial(send.func, *send.args, **send.keywords)
+                # What `partial` is unpickled with: these three, and attributes of its own.
+                send.__setstate__((_send_last, (handed_over,), {}, None))  # type: ignore[attr-defined]  # typeshed lacks it
 
     async def wind_down(self, _: float) -> None:
         """There is nothing more to do."""

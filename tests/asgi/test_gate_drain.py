@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
@@ -116,6 +117,38 @@ async def test_new_requests_are_served_until_the_announcement_is_over() -> None:
         assert running.status == 200
         assert running.headers["connection"] == "close"
     assert gate.counts.refused == 2
+
+
+async def _marked(mark: bytes, message: Message, *, send: Send, mark_too: bytes) -> None:
+    if message["type"] == "http.response.start":
+        headers = [*message["headers"], (b"x-mark", mark), (b"x-mark-too", mark_too)]
+        message = {**message, "headers": headers}
+    await send(message)
+
+
+async def test_a_send_with_arguments_of_its_own_keeps_them_in_a_drain() -> None:
+    async with ready() as (startup, clock), anyio.create_task_group() as tasks:
+        works = Works()
+        gate = ReadinessGate(works, startup, clock=clock)
+
+        async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+            # As Starlette's CORSMiddleware does, which may well be outside the gate.
+            await gate(scope, receive, partial(_marked, b"1", send=send, mark_too=b"2"))
+
+        async def with_keywords(scope: Scope, receive: Receive, send: Send) -> None:
+            async def one_mark(message: Message, *, send: Send, mark_too: bytes) -> None:
+                await _marked(b"1", message, send=send, mark_too=mark_too)
+
+            await gate(scope, receive, partial(one_mark, send=send, mark_too=b"2"))
+
+        callers = [Caller(app, http_scope("/work")) for app in (middleware, with_keywords)]
+        await let_in_and_drain(callers, startup, tasks)
+        works.go_on.set()
+        await until(lambda: all(caller.status == 200 for caller in callers))
+        for caller in callers:
+            marks = [caller.headers[name] for name in ("x-mark", "x-mark-too", "connection")]
+            assert marks == ["1", "2", "close"]
+        await clock.advance(5.1)
 
 
 async def test_open_websockets_are_closed_one_after_the_other() -> None:
