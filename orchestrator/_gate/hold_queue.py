@@ -58,6 +58,8 @@ class Ticket:
         answering: Whether its handler has sent something in this unit.
         unanswered: How many messages of this unit have not been answered with anything yet.
         called: Whether its turn came while its handler was not waiting for it: it is next.
+        granted: Whether its handler waits for a message, and has got the slot for it, but not the
+            message yet.
         spoken: Whether any message was handed over.
     """
 
@@ -68,6 +70,7 @@ class Ticket:
         "decided",
         "early",
         "freed_tick",
+        "granted",
         "held",
         "outcome",
         "path",
@@ -96,6 +99,7 @@ class Ticket:
         self.answering: bool = False
         self.unanswered: int = 0
         self.called: bool = False
+        self.granted: bool = False
         self.spoken: bool = False
 
     def decide(self, outcome: Outcome) -> Outcome:

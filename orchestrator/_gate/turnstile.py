@@ -178,7 +178,7 @@ class Turnstile:
             # It keeps its place: a handler may stop waiting again and again, as with a time limit.
             turn.waiting -= 1
             if turn.granted.is_set() and not turn.waiting:
-                ticket.called = True
+                ticket.called, ticket.granted = True, False
                 self._free(ticket)
             raise
 
@@ -225,7 +225,8 @@ class Turnstile:
             if self._turns and not (outside and self._inside_in_row >= _INSIDE_IN_A_ROW):
                 ticket, turn = self._turns.popitem(last=False)
                 ticket.called = not turn.waiting
-                if turn.waiting:
+                ticket.granted = not ticket.called
+                if ticket.granted:
                     self._inside_in_row += 1
                     self._begin(ticket)
                     turn.granted.set()
@@ -264,14 +265,13 @@ class Turnstile:
             self.advance()
 
     def _limit(self, ticket: Ticket) -> Limit:
-        patience = ticket.patience = ticket.patience or self._patience.of(ticket.path)
-        return patience.answering if ticket.answering else patience.silent
+        ticket.patience = ticket.patience or self._patience.of(ticket.path)
+        return ticket.patience.answering if ticket.answering else ticket.patience.silent
 
     def _may_go_on(self, ticket: Ticket) -> bool:
         """Whether a handler that has a slot gets its next message with it."""
-        if not self._somebody_waits():
-            return True
-        return not ticket.answering and self._tick - ticket.slot_tick < SILENT_TICKS
+        is_new = not ticket.answering and self._tick - ticket.slot_tick < SILENT_TICKS
+        return is_new or not self._somebody_waits()
 
     def _somebody_waits(self) -> bool:
         return bool(self._turns) or bool(self._queue.waiting)

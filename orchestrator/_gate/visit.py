@@ -10,6 +10,7 @@ something is sent. What each says about the handler's work depends on the task t
 - Something is sent for a message that was handed to another task. While that task has not asked
   again, it may be at work on the message itself, and only what it sends is the answer. Once it has,
   the work is done elsewhere, and whatever the handler sends is the answer.
+- Something is sent while a message is about to be handed over: that cannot be the answer to it.
 - A handler sends to another handler's WebSocket, as in a broadcast: that says nothing about the
   other's work. A context variable tells which handler is sending.
 """
@@ -98,12 +99,13 @@ class Visit:
         self._taker = _task()
         self._reads_apart = self._reads_apart or self._taker is not self._owner
         self._reads_ahead = self._sent_since = False
+        self._ticket.granted = False
         self._ticket.unanswered += 1
         self._ticket.spoken = True
 
     def sent(self) -> None:
         """Something was sent."""
-        if _handler.get(None) != self._number:
+        if self._ticket.granted or _handler.get(None) != self._number:
             return
         if not self._reads_apart or not self._ticket.unanswered:
             self._turnstile.answering(self._ticket)

@@ -89,6 +89,18 @@ AFTER_A_STALL = [
     work_seconds=0.03,
     max_held=1,
 )
+@example(  # one task pushes news while another is about to get the message that it has a slot for
+    before=[],
+    after=[
+        ("jump", 0.2),
+        ("arrive", "/push_only", 1, False),
+        ("arrive", "/pushes_beside_reader", 3, False),
+        ("arrive", "/work_then_accept", 1, False),
+    ],
+    slots=1,
+    work_seconds=0.2,
+    max_held=2,
+)
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
