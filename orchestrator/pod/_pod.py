@@ -153,9 +153,10 @@ class Pod:
 
     def _successors(self) -> frozenset[int]:
         """The new workers that are to replace all, once all were ready."""
-        if self._parent is None or self._member is None or not self._standing.was_ready:
+        if self._parent is None or self._member is None:
             return frozenset()
-        return successors(self._parent.pid, self._standing)
+        standing = self._look()  # all may have become ready since the last time
+        return successors(self._parent.pid, standing) if standing.was_ready else frozenset()
 
     # -- taking part -------------------------------------------------------------------------------
 

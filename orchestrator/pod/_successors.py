@@ -9,12 +9,12 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import anyio.lowlevel
 
 from orchestrator._core.orchestrator import Orchestrator
-from orchestrator._gate.health_verdict import HealthVerdict
 from orchestrator.pod._standing import PodStanding
 
 _PROC = Path("/proc")
@@ -29,17 +29,20 @@ _PARENT, _START_TIME = 1, 19
 def successors(parent: int, standing: PodStanding) -> frozenset[int]:
     """Their process ids; empty if there are too few, and without /proc.
 
+    They are the youngest children, as many as there should be workers, each younger than this one.
+    Whether they are ready by now does not matter: a quick start may be over by the time of our end.
+
     Args:
         parent: The supervisor.
-        standing: How the workers stand; one that has decided is none of them.
+        standing: How the workers stand.
     """
-    decided = {
-        report.pid
-        for report, _ in standing.workers.values()
-        if report.startupz is HealthVerdict.PASS
-    }
-    found = frozenset(_young_children(parent)) - decided
-    return found if len(found) >= standing.expected else frozenset()
+    started_at = dict(_young_children(parent))
+    own_start = _birth_of(os.getpid()).start
+    younger = [pid for pid, start in started_at.items() if start > own_start]
+    if len(younger) < standing.expected:
+        return frozenset()
+    youngest_first = sorted(younger, key=started_at.__getitem__, reverse=True)
+    return frozenset(youngest_first[: standing.expected])
 
 
 class Handover:
@@ -110,14 +113,28 @@ async def until_ready(pids: frozenset[int], look: Callable[[], PodStanding]) -> 
         await anyio.sleep(_LOOK_SECONDS)
 
 
-def _young_children(parent: int) -> Iterator[int]:
+def _young_children(parent: int) -> Iterator[tuple[int, int]]:
+    """The process id and the start time, in ticks, of each child that was started just now."""
     with contextlib.suppress(OSError, ValueError):
         uptime = float((_PROC / "uptime").read_text(encoding="ascii").split()[0])
         oldest = (uptime - _YOUNG_SECONDS) * os.sysconf("SC_CLK_TCK")
         for entry in os.scandir(_PROC):
             if entry.name.isdecimal():
-                with contextlib.suppress(OSError):  # it has ended
-                    stat = Path(entry.path, "stat").read_text(encoding="ascii", errors="replace")
-                    fields = stat.rpartition(")")[2].split()
-                    if int(fields[_PARENT]) == parent and int(fields[_START_TIME]) >= oldest:
-                        yield int(entry.name)
+                birth = _birth_of(int(entry.name))
+                if birth.parent == parent and birth.start >= oldest:
+                    yield int(entry.name), birth.start
+
+
+class _Birth(NamedTuple):
+    """By whom a process was started, and when, in ticks since the system's start."""
+
+    parent: int = 0
+    start: int = 0
+
+
+def _birth_of(pid: int) -> _Birth:
+    with contextlib.suppress(OSError):  # it has ended
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
+        fields = stat.rpartition(")")[2].split()
+        return _Birth(int(fields[_PARENT]), int(fields[_START_TIME]))
+    return _Birth()

@@ -258,14 +258,14 @@ async def test_a_worker_serves_on_until_those_that_take_its_place_are_ready(
     then: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    children: list[int] = []
+    children: list[tuple[int, int]] = []
     monkeypatch.setattr(_pod, "find_parent", lambda: ParentProcess(os.getppid()))
     monkeypatch.setattr(_successors, "_young_children", lambda _: iter(children))
     try:
         async with a_worker(Pod(workers=1)) as here, anyio.create_task_group() as tasks:
             await here.becomes_ready()
             assert not waits(here)
-            children.append(sleeper.pid)
+            children.append((sleeper.pid, sys.maxsize))
             assert waits(here)
             other = OtherWorker(here.directory)
             other.pid = sleeper.pid
@@ -290,20 +290,30 @@ async def test_a_worker_serves_on_until_those_that_take_its_place_are_ready(
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
-def test_only_children_that_are_young_and_undecided_take_the_place_of_all() -> None:
+def test_only_children_younger_than_this_worker_take_the_place_of_all() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         standing = PodStanding(expected=1)
-        assert child.pid in _successors.successors(os.getpid(), standing)
+        assert _successors.successors(os.getpid(), standing) == {child.pid}
         assert _successors.successors(child.pid, standing) == frozenset()
         too_few = PodStanding(expected=99)
         assert _successors.successors(os.getpid(), too_few) == frozenset()
-        decided = {"x": (WorkerReport(child.pid, "ready", PASS, PASS), False)}
-        found = _successors.successors(os.getpid(), PodStanding(decided, 1))
-        assert child.pid not in found
     finally:
         child.kill()
         child.communicate()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("expected", "found"), [(2, {4, 5}), (3, {3, 4, 5}), (4, set[int]()), (5, set[int]())]
+)
+def test_the_youngest_take_the_place_of_all_and_not_workers_of_the_same_age(
+    expected: int, found: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = _successors._birth_of(os.getpid()).start
+    children = [(1, own - 9), (2, own), (3, own + 1), (5, own + 3), (4, own + 2)]
+    monkeypatch.setattr(_successors, "_young_children", lambda _: iter(children))
+    assert _successors.successors(os.getppid(), PodStanding(expected=expected)) == found
 
 
 async def test_outages_warn_and_without_a_number_those_who_joined_count() -> None:
